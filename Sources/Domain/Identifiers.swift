@@ -1,0 +1,77 @@
+/// An identifier of one kind of thing: two kinds do not mix, though all are version 7 UUIDs.
+package struct ID<Subject>: Hashable, Sendable, Comparable, CustomStringConvertible {
+    /// The bare identifier.
+    package let value: UniqueID
+
+    /// The typed form of a bare identifier.
+    package init(_ value: UniqueID) { self.value = value }
+
+    /// The identifier of canonical text; `nil` for anything else.
+    package init?(_ text: some StringProtocol) {
+        guard let value = UniqueID(text) else { return nil }
+        self.value = value
+    }
+
+    /// A new identifier that sorts by its instant.
+    package static func new(at instant: Instant) -> ID { ID(UniqueID.v7(at: instant)) }
+
+    /// The 16 bytes, most significant first.
+    package var bytes: [UInt8] { value.bytes }
+
+    /// Canonical lower-case text.
+    package var description: String { value.description }
+
+    /// By time of creation.
+    package static func < (left: ID, right: ID) -> Bool { left.value < right.value }
+}
+
+/// What identifiers name. These types only tell kinds of `ID` apart.
+package enum Subject {
+    /// One installation of CloudRMM; its id is part of every signed statement.
+    package enum Deployment {}
+    /// A managed service provider.
+    package enum Partner {}
+    /// A customer of a partner: the tenant.
+    package enum Organization {}
+    /// A place of an organization.
+    package enum Site {}
+    /// A computer that runs an agent.
+    package enum Device {}
+    /// One request for work on a target.
+    package enum Job {}
+    /// A job on one device.
+    package enum Run {}
+    /// One incarnation of a gateway process.
+    package enum Gateway {}
+    /// The fencing token of one attempt.
+    package enum Token {}
+    /// An API key.
+    package enum APIKey {}
+    /// A partner, an organization or a site, where a route says which.
+    package enum Tenant {}
+    /// An enrolment token.
+    package enum EnrollmentToken {}
+}
+
+/// Names one installation.
+package typealias DeploymentID = ID<Subject.Deployment>
+/// Names a managed service provider.
+package typealias PartnerID = ID<Subject.Partner>
+/// Names a customer of a partner, the tenant.
+package typealias OrganizationID = ID<Subject.Organization>
+/// Names a place of an organization.
+package typealias SiteID = ID<Subject.Site>
+/// Names a computer that runs an agent.
+package typealias DeviceID = ID<Subject.Device>
+/// Names one request for work on a target.
+package typealias JobID = ID<Subject.Job>
+/// Names a job on one device.
+package typealias RunID = ID<Subject.Run>
+/// Names one incarnation of a gateway: a restarted process is another one.
+package typealias GatewayID = ID<Subject.Gateway>
+/// The fencing token of one attempt: drawn at its mark, named by every update that completes it.
+package typealias AttemptToken = ID<Subject.Token>
+/// Names an API key.
+package typealias APIKeyID = ID<Subject.APIKey>
+/// Names an enrolment token.
+package typealias EnrollmentTokenID = ID<Subject.EnrollmentToken>

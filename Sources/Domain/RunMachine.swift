@@ -1,0 +1,150 @@
+/// The life of one run as a pure machine: every legal transition, and nothing else.
+///
+/// SQL repeats each guard (`WHERE state = …`), since the row in PostgreSQL is the truth; a property test drives both.
+/// Invariants: `generation` rises at each entry into `queued`; an attempt exists between its mark and its end; an attempt
+/// that was ever sent never becomes `expired`; an outcome is left only by the one amendment.
+package struct RunMachine: Sendable, Equatable {
+    /// Where the run is.
+    package private(set) var state: RunState
+    /// How often the run entered `queued`: what the queue's copies are compared with.
+    package private(set) var generation: Int
+    /// The number of the latest attempt; 0 before the first mark.
+    package private(set) var attempt: Int
+    /// The fencing token of the open attempt; `nil` when none is open.
+    package private(set) var token: AttemptToken?
+    /// Whether the open attempt was ever handed to the device's connection.
+    package private(set) var wasSent: Bool
+    /// Whether somebody asked for the run to be cancelled.
+    package private(set) var cancelRequested: Bool
+    /// Whether the outcome was declared without the agent's word and so may be amended, once.
+    package private(set) var isAmendable: Bool
+
+    /// A new run: queued at generation 1, or scheduled for later.
+    package init(scheduled: Bool = false) {
+        state = scheduled ? .scheduled : .queued
+        generation = scheduled ? 0 : 1
+        attempt = 0
+        token = nil
+        wasSent = false
+        cancelRequested = false
+        isAmendable = false
+    }
+
+    /// Why a transition was refused. The machine is unchanged.
+    package enum Refusal: Error, Equatable {
+        case wrongState(RunState)
+        case staleGeneration
+        case staleAttempt
+        case cancelRequested
+        /// The same attempt and token has settled already.
+        case duplicate
+    }
+
+    /// The time of a scheduled run has come.
+    package mutating func becomeDue() throws(Refusal) {
+        guard state == .scheduled else { throw .wrongState(state) }
+        enterQueued()
+    }
+
+    /// The gate: an attempt may leave for the device. An attempt that never ended keeps its number and token.
+    package mutating func mark(generation: Int, token new: AttemptToken) throws(Refusal) -> AttemptToken {
+        guard state == .queued else { throw .wrongState(state) }
+        guard generation == self.generation else { throw .staleGeneration }
+        guard !cancelRequested else { throw .cancelRequested }
+        if token == nil {
+            attempt += 1
+            token = new
+        }
+        state = .dispatched
+        return token ?? new
+    }
+
+    /// The device is offline.
+    package mutating func wait(generation: Int) throws(Refusal) {
+        guard state == .queued else { throw .wrongState(state) }
+        guard generation == self.generation else { throw .staleGeneration }
+        state = .waiting
+    }
+
+    /// The device is back.
+    package mutating func reconnect() throws(Refusal) {
+        guard state == .waiting else { throw .wrongState(state) }
+        enterQueued()
+    }
+
+    /// The attempt was written to the device's connection.
+    package mutating func sent(token: AttemptToken) throws(Refusal) {
+        try requireOpen(token)
+        wasSent = true
+    }
+
+    /// The attempt never reached a connection (a lost or full inbox): the run may be marked again, with the same attempt.
+    package mutating func undeliver(token: AttemptToken) throws(Refusal) {
+        guard state == .dispatched else { throw .wrongState(state) }
+        try requireOpen(token)
+        guard !wasSent else { throw .wrongState(state) }
+        enterQueued()
+    }
+
+    /// The agent says that the attempt started.
+    package mutating func start(token: AttemptToken) throws(Refusal) {
+        guard state == .dispatched else { throw .wrongState(state) }
+        try requireOpen(token)
+        wasSent = true
+        state = .running
+    }
+
+    /// The agent says how the attempt ended: settles an open attempt, or amends, once, an outcome without its word.
+    package mutating func finish(token: AttemptToken, outcome: Outcome) throws(Refusal) {
+        if state.isOutcome {
+            guard token == self.token else { throw .staleAttempt }
+            guard isAmendable else { throw .duplicate }
+            isAmendable = false
+            state = outcome.state
+            return
+        }
+        guard state == .dispatched || state == .running else { throw .wrongState(state) }
+        try requireOpen(token)
+        state = outcome.state
+        // An agent that cannot say how it ended may still find out.
+        isAmendable = outcome == .unknown
+    }
+
+    /// Somebody asks for the run to be cancelled. Not sent yet: it ends at once. Otherwise the agent's word decides.
+    package mutating func cancel() throws(Refusal) {
+        guard !state.isOutcome else { throw .wrongState(state) }
+        cancelRequested = true
+        if !wasSent && state != .running { state = .cancelled }
+    }
+
+    /// The run's time has passed. Never sent: `expired`. Sent, and no word until the deadline: `unknown`, amendable.
+    package mutating func expire() throws(Refusal) {
+        guard !state.isOutcome else { throw .wrongState(state) }
+        if wasSent {
+            state = cancelRequested ? .cancelled : .unknown
+            isAmendable = true
+        } else {
+            state = .expired
+        }
+    }
+
+    /// A finished attempt is followed by another one later.
+    package mutating func retry(token: AttemptToken) throws(Refusal) {
+        guard state == .dispatched || state == .running else { throw .wrongState(state) }
+        try requireOpen(token)
+        guard !cancelRequested else { throw .cancelRequested }
+        self.token = nil
+        wasSent = false
+        state = .scheduled
+    }
+
+    private mutating func enterQueued() {
+        state = .queued
+        generation += 1
+    }
+
+    private func requireOpen(_ token: AttemptToken) throws(Refusal) {
+        guard let open = self.token else { throw .wrongState(state) }
+        guard open == token else { throw .staleAttempt }
+    }
+}

@@ -1,0 +1,357 @@
+package import Domain
+
+/// Whom a job is for, as a caller says it.
+package enum Target: Sendable, Equatable {
+    case devices([DeviceID])
+    case site(SiteID)
+    case organization(OrganizationID)
+}
+
+extension Target: WireObject {
+    /// Reads exactly one of deviceIds, siteId and organizationId.
+    package init(from reader: inout FieldReader) throws(FieldError) {
+        try reader.notSupported("tags", "filter")
+        let devices = try reader.optional("deviceIds", [DeviceID].self, .in(1...Limits.deviceIDsMax))
+        let site: SiteID? = try reader.optional("siteId")
+        let organization: OrganizationID? = try reader.optional("organizationId")
+        switch (devices, site, organization) {
+        case (let devices?, nil, nil):
+            guard Set(devices).count == devices.count else {
+                throw FieldError(.invalid, field: reader.name(of: "deviceIds"), "names a device twice")
+            }
+            self = .devices(devices)
+        case (nil, let site?, nil): self = .site(site)
+        case (nil, nil, let organization?): self = .organization(organization)
+        default:
+            guard reader.isRecording else {
+                throw FieldError(
+                    .invalid, field: reader.name(of: "deviceIds"),
+                    "exactly one of deviceIds, siteId and organizationId must be given")
+            }
+            self = .devices([])
+        }
+    }
+
+    /// Appends its one field.
+    package func fields(to writer: inout JSONWriter) {
+        switch self {
+        case .devices(let devices): writer.field("deviceIds", devices)
+        case .site(let site): writer.field("siteId", site)
+        case .organization(let organization): writer.field("organizationId", organization)
+        }
+    }
+}
+
+/// Body that submits a job.
+package struct NewJob: WireObject, Equatable {
+    /// What is done.
+    package var kind: JobKind
+    /// Whom it is for.
+    package var target: Target
+    /// What is run, for kind `script`.
+    package var script: Script?
+    /// Seconds that it may run on a device.
+    package var timeoutSeconds: Int
+    /// Seconds until a run that was not sent expires.
+    package var expiresInSeconds: Int
+    /// Whether an attempt whose end is unknown may be followed by another.
+    package var idempotent: Bool
+
+    /// A job to be submitted.
+    package init(
+        kind: JobKind, target: Target, script: Script? = nil, timeoutSeconds: Int = Limits.timeoutSecondsDefault,
+        expiresInSeconds: Int = Limits.expiresInSecondsDefault, idempotent: Bool = false
+    ) {
+        self.kind = kind
+        self.target = target
+        self.script = script
+        self.timeoutSeconds = timeoutSeconds
+        self.expiresInSeconds = expiresInSeconds
+        self.idempotent = idempotent
+    }
+
+    /// Reads the fields; fields of the contract that are not built yet are refused by name.
+    package init(from reader: inout FieldReader) throws(FieldError) {
+        try reader.notSupported("notBefore", "priority", "retry", "rollout")
+        kind = try reader.field("kind")
+        target = try reader.field("target")
+        script = try reader.optional("script")
+        timeoutSeconds =
+            try reader.optional("timeoutSeconds", Int.self, .in(Limits.timeoutSeconds)) ?? Limits.timeoutSecondsDefault
+        expiresInSeconds =
+            try reader.optional("expiresInSeconds", Int.self, .in(Limits.expiresInSeconds))
+            ?? Limits.expiresInSecondsDefault
+        idempotent = try reader.optional("idempotent") ?? false
+        guard !reader.isRecording else { return }
+        if kind == .script, script == nil {
+            throw FieldError(.missing, field: reader.name(of: "script"), "is missing; kind script needs it")
+        }
+        if kind != .script, script != nil {
+            throw FieldError(.invalid, field: reader.name(of: "script"), "stands only with kind script")
+        }
+    }
+
+    /// Appends the fields.
+    package func fields(to writer: inout JSONWriter) {
+        writer.field("kind", kind)
+        writer.field("target", target)
+        writer.field("script", script)
+        writer.field("timeoutSeconds", timeoutSeconds)
+        writer.field("expiresInSeconds", expiresInSeconds)
+        writer.field("idempotent", idempotent)
+    }
+}
+
+extension JobKind {
+    /// Kinds of the contract that a later release brings.
+    package static var notSupportedYet: Set<String> { ["inventory.scan", "patch.scan", "patch.install"] }
+}
+
+/// Body that submits many jobs; each gets an outcome of its own, so elements are judged one by one.
+package struct NewJobs: WireObject, Equatable {
+    /// The jobs, each as the body of a single submission.
+    package var jobs: [JSON]
+
+    /// Jobs to be submitted.
+    package init(jobs: [NewJob]) { self.jobs = jobs.map { (try? JSON.parse($0.json)) ?? .null } }
+
+    /// Reads the fields.
+    package init(from reader: inout FieldReader) throws(FieldError) {
+        jobs = try reader.field("jobs", [JSON].self, .in(1...Limits.bulkJobsMax))
+    }
+
+    /// Appends the fields.
+    package func fields(to writer: inout JSONWriter) { writer.field("jobs", jobs) }
+}
+
+/// Answer to the submission of a job.
+package struct AcceptedJob: WireObject, Equatable {
+    /// Its id.
+    package var id: JobID
+    /// Where it is.
+    package var state: JobState
+
+    /// An accepted job.
+    package init(id: JobID, state: JobState) {
+        self.id = id
+        self.state = state
+    }
+
+    /// Reads the fields.
+    package init(from reader: inout FieldReader) throws(FieldError) {
+        id = try reader.field("id")
+        state = try reader.field("state")
+    }
+
+    /// Appends the fields.
+    package func fields(to writer: inout JSONWriter) {
+        writer.field("id", id)
+        writer.field("state", state)
+    }
+}
+
+/// What became of one job of a bulk submission.
+package struct BulkItem: WireObject, Equatable {
+    /// The HTTP status that a single submission would have had.
+    package var status: Int
+    /// The job's id, if it was accepted.
+    package var id: JobID?
+    /// Why not, otherwise.
+    package var problem: Problem?
+
+    /// An item's outcome.
+    package init(status: Int, id: JobID? = nil, problem: Problem? = nil) {
+        self.status = status
+        self.id = id
+        self.problem = problem
+    }
+
+    /// Reads the fields.
+    package init(from reader: inout FieldReader) throws(FieldError) {
+        status = try reader.field("status")
+        id = try reader.optional("id")
+        problem = try reader.optional("problem")
+    }
+
+    /// Appends the fields.
+    package func fields(to writer: inout JSONWriter) {
+        writer.field("status", status)
+        writer.field("id", id)
+        writer.field("problem", problem)
+    }
+}
+
+/// Answer to a bulk submission: an item a job, in order.
+package struct BulkAnswer: WireObject, Equatable {
+    /// The items.
+    package var items: [BulkItem]
+
+    /// An answer.
+    package init(items: [BulkItem]) { self.items = items }
+
+    /// Reads the fields.
+    package init(from reader: inout FieldReader) throws(FieldError) { items = try reader.field("items") }
+
+    /// Appends the fields.
+    package func fields(to writer: inout JSONWriter) { writer.field("items", items) }
+}
+
+/// A job as it is shown.
+package struct Job: WireObject, Equatable {
+    /// Its id, its tenant and what it does.
+    package var id: JobID
+    package var organizationId: OrganizationID
+    package var kind: JobKind
+    /// Where it is, and how many of its runs are in which state.
+    package var state: JobState
+    package var counts: [String: Int]
+    /// Seconds that it may run on a device.
+    package var timeoutSeconds: Int
+    /// When it was submitted, when its runs expire, when the last of them ended, when somebody asked to cancel it.
+    package var createdAt: Instant
+    package var expiresAt: Instant
+    package var finishedAt: Instant?
+    package var cancelRequestedAt: Instant?
+
+    /// A job as it is shown.
+    package init(
+        id: JobID, organizationId: OrganizationID, kind: JobKind, state: JobState, counts: [String: Int],
+        timeoutSeconds: Int, createdAt: Instant, expiresAt: Instant, finishedAt: Instant?, cancelRequestedAt: Instant?
+    ) {
+        self.id = id
+        self.organizationId = organizationId
+        self.kind = kind
+        self.state = state
+        self.counts = counts
+        self.timeoutSeconds = timeoutSeconds
+        self.createdAt = createdAt
+        self.expiresAt = expiresAt
+        self.finishedAt = finishedAt
+        self.cancelRequestedAt = cancelRequestedAt
+    }
+
+    /// Reads the fields.
+    package init(from reader: inout FieldReader) throws(FieldError) {
+        id = try reader.field("id")
+        organizationId = try reader.field("organizationId")
+        kind = try reader.field("kind")
+        state = try reader.field("state")
+        counts = try reader.field("counts")
+        timeoutSeconds = try reader.field("timeoutSeconds")
+        createdAt = try reader.field("createdAt")
+        expiresAt = try reader.field("expiresAt")
+        finishedAt = try reader.optional("finishedAt")
+        cancelRequestedAt = try reader.optional("cancelRequestedAt")
+    }
+
+    /// Appends the fields.
+    package func fields(to writer: inout JSONWriter) {
+        writer.field("id", id)
+        writer.field("organizationId", organizationId)
+        writer.field("kind", kind)
+        writer.field("state", state)
+        writer.field("counts", counts)
+        writer.field("timeoutSeconds", timeoutSeconds)
+        writer.field("createdAt", createdAt)
+        writer.field("expiresAt", expiresAt)
+        writer.field("finishedAt", finishedAt)
+        writer.field("cancelRequestedAt", cancelRequestedAt)
+    }
+}
+
+/// A run as it is shown.
+package struct Run: WireObject, Equatable {
+    /// Its id, its job and its device.
+    package var id: RunID
+    package var jobId: JobID
+    package var deviceId: DeviceID
+    /// Where it is, and the number of its latest attempt (0 before the first).
+    package var state: RunState
+    package var attempt: Int
+    /// How it ended.
+    package var exitCode: Int?
+    package var startedAt: Instant?
+    package var finishedAt: Instant?
+    package var reason: String?
+
+    /// A run as it is shown.
+    package init(
+        id: RunID, jobId: JobID, deviceId: DeviceID, state: RunState, attempt: Int, exitCode: Int? = nil,
+        startedAt: Instant? = nil, finishedAt: Instant? = nil, reason: String? = nil
+    ) {
+        self.id = id
+        self.jobId = jobId
+        self.deviceId = deviceId
+        self.state = state
+        self.attempt = attempt
+        self.exitCode = exitCode
+        self.startedAt = startedAt
+        self.finishedAt = finishedAt
+        self.reason = reason
+    }
+
+    /// Reads the fields.
+    package init(from reader: inout FieldReader) throws(FieldError) {
+        id = try reader.field("id")
+        jobId = try reader.field("jobId")
+        deviceId = try reader.field("deviceId")
+        state = try reader.field("state")
+        attempt = try reader.field("attempt")
+        exitCode = try reader.optional("exitCode")
+        startedAt = try reader.optional("startedAt")
+        finishedAt = try reader.optional("finishedAt")
+        reason = try reader.optional("reason")
+    }
+
+    /// Appends the fields.
+    package func fields(to writer: inout JSONWriter) {
+        writer.field("id", id)
+        writer.field("jobId", jobId)
+        writer.field("deviceId", deviceId)
+        writer.field("state", state)
+        writer.field("attempt", attempt)
+        writer.field("exitCode", exitCode)
+        writer.field("startedAt", startedAt)
+        writer.field("finishedAt", finishedAt)
+        writer.field("reason", reason)
+    }
+}
+
+/// A run's output as it is shown: text, with a line that says how much is missing where it was cut.
+package struct RunOutput: WireObject, Equatable {
+    /// The two outputs; bytes that are not UTF-8 are replaced.
+    package var stdout: String
+    package var stderr: String
+    /// How many bytes each had.
+    package var stdoutBytes: Int
+    package var stderrBytes: Int
+    /// Whether something is missing from either.
+    package var truncated: Bool
+
+    /// An output as it is shown.
+    package init(stdout: String, stderr: String, stdoutBytes: Int, stderrBytes: Int, truncated: Bool) {
+        self.stdout = stdout
+        self.stderr = stderr
+        self.stdoutBytes = stdoutBytes
+        self.stderrBytes = stderrBytes
+        self.truncated = truncated
+    }
+
+    /// Reads the fields.
+    package init(from reader: inout FieldReader) throws(FieldError) {
+        stdout = try reader.field("stdout")
+        stderr = try reader.field("stderr")
+        stdoutBytes = try reader.field("stdoutBytes")
+        stderrBytes = try reader.field("stderrBytes")
+        truncated = try reader.field("truncated")
+    }
+
+    /// Appends the fields.
+    package func fields(to writer: inout JSONWriter) {
+        writer.field("stdout", stdout)
+        writer.field("stderr", stderr)
+        writer.field("stdoutBytes", stdoutBytes)
+        writer.field("stderrBytes", stderrBytes)
+        writer.field("truncated", truncated)
+    }
+}

@@ -1,0 +1,78 @@
+/// The limits that both ends of a wire share. Each refusal names the limit's value.
+package enum Limits {
+    /// Bytes of a script's body.
+    package static let scriptBytesMax = 1 << 20
+    /// Arguments of a script, and bytes of each.
+    package static let argumentsMax = 128
+    package static let argumentBytesMax = 8_192
+    /// Environment variables of a script, and bytes of each value.
+    package static let environmentMax = 128
+    package static let environmentBytesMax = 32_768
+    /// Bytes of a script's standard input.
+    package static let stdinBytesMax = 256 << 10
+    /// Bytes of a path.
+    package static let pathBytesMax = 1_024
+    /// Seconds that a script may run.
+    package static let timeoutSeconds = 1...86_400
+    /// Seconds that a script may run unless the job says otherwise.
+    package static let timeoutSecondsDefault = 3_600
+    /// Seconds from submission until a run that was not sent expires.
+    package static let expiresInSeconds = 1...2_592_000
+    /// The expiry unless the job says otherwise: seven days.
+    package static let expiresInSecondsDefault = 604_800
+    /// Bytes of the body of an HTTP request, and of a bulk request.
+    package static let bodyBytesMax = 4 << 20
+    package static let bulkBodyBytesMax = 32 << 20
+    /// Jobs of one bulk request.
+    package static let bulkJobsMax = 10_000
+    /// Devices of one list of ids.
+    package static let deviceIDsMax = 10_000
+    /// Items of a page.
+    package static let page = 1...500
+    package static let pageDefault = 50
+    /// Bytes of a name of a tenant, key or device.
+    package static let nameBytes = 1...200
+    /// Bytes of an idempotency key.
+    package static let idempotencyKeyBytes = 1...200
+    /// Bytes of a WebSocket message between agent and gateway.
+    package static let frameBytesMax = 4 << 20
+    /// Bytes kept of each of a run's two outputs: the first and the last so many.
+    package static let outputHeadBytes = 128 << 10
+    package static let outputTailBytes = 128 << 10
+    /// Unsettled runs of one device that leave the queue at a time.
+    package static let runsPerDevice = 4
+    /// Results and held attempts that a hello names; the rest follows after the welcome.
+    package static let helloAttemptsMax = 256
+    /// Seconds between TERM and KILL.
+    package static let killGraceSeconds = 3
+    /// Bytes of an enrolment token's text.
+    package static let tokenBytesMax = 4_096
+    /// Bytes of a certificate signing request.
+    package static let requestBytesMax = 16_384
+}
+
+/// Names of environment variables that a job must not set: they change what a script's interpreter runs.
+package enum RefusedEnvironment {
+    private static let names: Set<String> = [
+        "BASH_ENV", "ENV", "IFS", "PATH", "NODE_OPTIONS", "SHELLOPTS", "BASHOPTS", "PS4", "PROMPT_COMMAND",
+        "CDPATH", "GLOBIGNORE",
+    ]
+    private static let prefixes = ["LD_", "PYTHON", "PERL5", "GIT_", "BASH_FUNC_", "CLOUDRMM_"]
+
+    /// Why a name is refused; `nil` if it may be set.
+    package static func refusal(of name: String) -> String? {
+        guard let first = name.utf8.first, first == UInt8(ascii: "_") || isLetter(first),
+            name.utf8.allSatisfy({ $0 == UInt8(ascii: "_") || isLetter($0) || isDigit($0) }), name.utf8.count <= 128
+        else { return "must be letters, digits and underscores, 1 to 128 of them, and not begin with a digit" }
+        if names.contains(name) || prefixes.contains(where: { name.hasPrefix($0) }) {
+            return "must not be set, since it changes what an interpreter runs"
+        }
+        return nil
+    }
+
+    private static func isLetter(_ byte: UInt8) -> Bool {
+        (UInt8(ascii: "a")...UInt8(ascii: "z")).contains(byte | 0x20)
+    }
+
+    private static func isDigit(_ byte: UInt8) -> Bool { (UInt8(ascii: "0")...UInt8(ascii: "9")).contains(byte) }
+}
