@@ -13,19 +13,21 @@ let settings: [SwiftSetting] = [
     .treatAllWarnings(as: .error),
 ]
 
-let nio: [Target.Dependency] = [
-    .product(name: "NIOCore", package: "swift-nio"),
-    .product(name: "NIOPosix", package: "swift-nio"),
-    .product(name: "NIOHTTP1", package: "swift-nio"),
-    .product(name: "NIOWebSocket", package: "swift-nio"),
-]
 let logging: Target.Dependency = .product(name: "Logging", package: "swift-log")
+let deque: Target.Dependency = .product(name: "DequeModule", package: "swift-collections")
+let nioCore: Target.Dependency = .product(name: "NIOCore", package: "swift-nio")
+let nioPosix: Target.Dependency = .product(name: "NIOPosix", package: "swift-nio")
+let nioEmbedded: Target.Dependency = .product(name: "NIOEmbedded", package: "swift-nio")
+let nioHTTP: Target.Dependency = .product(name: "NIOHTTP1", package: "swift-nio")
+let nioWebSocket: Target.Dependency = .product(name: "NIOWebSocket", package: "swift-nio")
 
-func room(_ name: String, _ dependencies: [Target.Dependency] = []) -> Target {
-    .target(name: name, dependencies: dependencies, swiftSettings: settings)
+func target(
+    _ name: String, _ dependencies: [Target.Dependency] = [], resources: [Resource] = []
+) -> Target {
+    .target(name: name, dependencies: dependencies, resources: resources, swiftSettings: settings)
 }
 
-func proof(_ name: String, _ dependencies: [Target.Dependency]) -> Target {
+func tests(_ name: String, _ dependencies: [Target.Dependency]) -> Target {
     .testTarget(name: name, dependencies: dependencies, swiftSettings: settings)
 }
 
@@ -34,11 +36,41 @@ let package = Package(
     dependencies: [
         .package(url: "https://github.com/apple/swift-nio", from: "2.101.0"),
         .package(url: "https://github.com/apple/swift-log", from: "1.16.0"),
+        .package(url: "https://github.com/apple/swift-collections", from: "1.6.0"),
+        .package(url: "https://github.com/jpsim/Yams", from: "6.2.2"),
     ],
     targets: [
-        room("Domain"),
-        room("Wire", ["Domain"]),
-        proof("DomainTests", ["Domain"]),
-        proof("WireTests", ["Wire", "Domain"]),
+        .systemLibrary(name: "CHiredis"),
+        .systemLibrary(name: "CPostgres", pkgConfig: "libpq", providers: [.apt(["libpq-dev"])]),
+        .systemLibrary(name: "COpenSSL", pkgConfig: "openssl", providers: [.apt(["libssl-dev"])]),
+        .systemLibrary(name: "CCurl", pkgConfig: "libcurl", providers: [.apt(["libcurl4-openssl-dev"])]),
+        .target(name: "CProcess"),
+
+        target("Domain"),
+        target("Wire", ["Domain"]),
+        target("Trust", ["Domain", "Wire", "COpenSSL", nioCore]),
+        target("Redis", ["CHiredis", logging, deque]),
+        target("Postgres", ["CPostgres", logging]),
+        target("Outbound", ["CCurl"]),
+        target("Process", ["CProcess"]),
+        target("Catalog", ["Domain", .product(name: "Yams", package: "Yams")]),
+        target(
+            "Ledger", ["Domain", "Postgres"],
+            resources: [
+                .embedInCode("Migrations/V0001_tenancy.sql"), .embedInCode("Migrations/V0002_jobs.sql"),
+            ]),
+        target("Streams", ["Domain", "Wire", "Redis", logging]),
+        target("Engine", ["Domain", "Wire", "Catalog", "Streams", "Redis", "Ledger", "Postgres", "Trust", logging]),
+        target(
+            "Gateway",
+            [
+                "Domain", "Wire", "Streams", "Redis", "Ledger", "Postgres", "Engine", "Trust", logging, nioCore, nioPosix,
+                nioHTTP, nioWebSocket,
+            ]),
+        target("Embedded", ["Process", logging]),
+
+        tests("DomainTests", ["Domain"]),
+        tests("WireTests", ["Wire", "Domain"]),
+        tests("RedisTests", ["Redis", logging]),
     ]
 )

@@ -34,6 +34,8 @@ package enum Limits {
     package static let nameBytes = 1...200
     /// Bytes of an idempotency key.
     package static let idempotencyKeyBytes = 1...200
+    /// Bytes of a job's signed statement: as base64 it fits one message to an agent.
+    package static let statementBytesMax = 2_900_000
     /// Bytes of a WebSocket message between agent and gateway.
     package static let frameBytesMax = 4 << 20
     /// Bytes kept of each of a run's two outputs: the first and the last so many.

@@ -1,0 +1,68 @@
+// The few lines that Swift cannot say: what happens between fork and exec, and Linux calls without a header
+// in Swift. Every function returns a negative errno when it fails.
+#pragma once
+#include <stdint.h>
+#include <sys/types.h>
+
+// Where a spawn failed. Values cross the exec pipe together with errno.
+enum crmm_step {
+    CRMM_STEP_FORK = 1,
+    CRMM_STEP_GROUP,
+    CRMM_STEP_STREAMS,
+    CRMM_STEP_LIMITS,
+    CRMM_STEP_USER,
+    CRMM_STEP_DEATH_SIGNAL,
+    CRMM_STEP_DIRECTORY,
+    CRMM_STEP_EXEC,
+};
+
+enum crmm_isolation { CRMM_SHARED = 0, CRMM_PROCESS_GROUP = 1, CRMM_SESSION = 2 };
+
+struct crmm_spawn {
+    const char *executable;
+    char *const *argv;          // NULL at the end
+    char *const *envp;          // NULL at the end
+    const char *directory;      // NULL: the parent's
+    int streams[3];             // become 0, 1 and 2
+    int isolation;              // enum crmm_isolation
+    int drop_privileges;        // 0: user, group and groups are not used
+    uid_t user;
+    gid_t group;
+    const gid_t *groups;
+    size_t group_count;
+    int parent_death_signal;    // 0: none
+    int64_t open_files_max;     // -1: the parent's
+    int64_t file_bytes_max;     // -1: the parent's
+    int64_t core_bytes_max;     // -1: the parent's
+};
+
+// Forks and execs; returns the pid once exec has succeeded. On failure `step` tells where.
+pid_t crmm_spawn(const struct crmm_spawn *options, int *step);
+
+// A descriptor (close-on-exec) that becomes readable when the process has ended.
+int crmm_pidfd_open(pid_t pid);
+int crmm_pidfd_signal(int pidfd, int signal);
+
+// Collects the exit of exactly this child: 1 collected, 0 still running.
+int crmm_reap(pid_t pid, int *code, int *signaled);
+// The pid of any child that has ended and is not collected yet; 0: none ended; -ECHILD: no children at all.
+pid_t crmm_peek_ended(void);
+
+// Orphaned descendants become children of this process instead of init's.
+int crmm_become_subreaper(void);
+
+// Both ends are close-on-exec.
+int crmm_pipe(int ends[2]);
+// A close-on-exec eventfd.
+int crmm_eventfd(void);
+// Blocks until the eventfd was notified.
+int crmm_event_wait(int descriptor);
+void crmm_event_notify(int descriptor);
+
+// Keeps SIGPIPE from the calling thread: writes to a closed pipe give EPIPE alone.
+void crmm_block_sigpipe(void);
+void crmm_name_thread(const char *name);
+
+int crmm_random(void *bytes, size_t count);
+// A connected unix stream socket (close-on-exec) whose operations give EAGAIN after this time.
+int crmm_connect_unix(const char *path, int timeout_milliseconds);

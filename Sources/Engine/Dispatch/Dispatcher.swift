@@ -1,0 +1,137 @@
+package import Domain
+package import Ledger
+package import Logging
+package import Redis
+package import Streams
+import Trust
+
+/// Takes runs from the queue to the gateways that hold their devices: claim, mark (committed), inbox, acknowledge.
+///
+/// The mark is the one gate: nothing is written to an inbox that it did not return. What dies between two steps is found
+/// again: a claim by its lease, a mark that reached no inbox by its accept-by time, a letter in a dead inbox by the
+/// reclaimer.
+package final class Dispatcher: Sendable {
+    private let ledger: Ledger
+    private let front: QueueFront
+    private let bell: RedisBlockingConnection
+    private let owner: String
+    private let logger: Logger
+
+    /// A dispatcher on the worker's login. `owner` names its leases: a word of its own for each dispatcher.
+    package init(ledger: Ledger, front: QueueFront, bell: RedisBlockingConnection, owner: String, logger: Logger) {
+        self.ledger = ledger
+        self.front = front
+        self.bell = bell
+        self.owner = owner
+        self.logger = logger
+    }
+
+    /// Dispatches until the task is cancelled, then hands back what it holds.
+    package func run() async {
+        while !Task.isCancelled {
+            do {
+                let more = try await dispatchOnce()
+                if !more { _ = try await front.queue.waitForBell(on: bell) }
+            } catch is CancellationError {
+                break
+            } catch {
+                guard !Task.isCancelled else { break }
+                logger.warning("dispatch goes on after an error", metadata: ["error": "\(error)"])
+                // Cancellation ends the wait early, which is what is wanted.
+                try? await Task.sleep(for: .milliseconds(200))
+            }
+        }
+        // Best effort: what stays leased returns when the lease ends.
+        _ = try? await front.call { epoch in try await self.front.queue.reclaim(owner: self.owner, epoch: epoch) }
+    }
+
+    /// Claims one batch and takes it as far as it goes.
+    /// - Returns: whether more may be claimed at once.
+    package func dispatchOnce() async throws -> Bool {
+        let epoch = try await front.epoch()
+        let claims: Claims
+        do {
+            claims = try await front.queue.claim(
+                owner: owner, limit: 128, leaseMilliseconds: Self.leaseMilliseconds, epoch: epoch)
+        } catch QueueError.staleEpoch {
+            front.forgetEpoch()
+            return false
+        }
+        guard !claims.items.isEmpty else { return false }
+        // Presence came with the claim; heartbeats are read after it, so that a lapsed gateway is not written to.
+        let gateways = Array(Set(claims.items.compactMap { $0.presence?.gateway }))
+        let alive = try await front.queue.alive(gateways)
+        var reachable: [(Claim, GatewayID)] = []
+        var offline: [Claim] = []
+        for claim in claims.items {
+            if let gateway = claim.presence?.gateway, alive.contains(gateway) {
+                reachable.append((claim, gateway))
+            } else {
+                offline.append(claim)
+            }
+        }
+        try await park(offline, epoch: epoch)
+        try await deliver(reachable, epoch: epoch)
+        return claims.more
+    }
+
+    /// Runs of offline devices: waiting is committed, then presence is read again, so that a device which connected in
+    /// between is not left waiting.
+    private func park(_ claims: [Claim], epoch: Epoch) async throws {
+        guard !claims.isEmpty else { return }
+        let waiting = try await ledger.wait(claims.map(QueuedRun.init))
+        try await front.queue.acknowledge(dispatched: [], dropped: claims, deadlineMilliseconds: 0, epoch: epoch)
+        let parked = claims.filter { waiting.contains($0.run) }
+        let presences = try await front.queue.presence(of: parked.map(\.device))
+        let back = zip(parked, presences).compactMap { claim, presence in
+            presence == nil ? nil : (claim.organization, claim.device)
+        }
+        guard !back.isEmpty else { return }
+        await front.offer(try await ledger.reconnect(back))
+    }
+
+    private func deliver(_ claims: [(claim: Claim, gateway: GatewayID)], epoch: Epoch) async throws {
+        guard !claims.isEmpty else { return }
+        let now = Instant.now()
+        let marked = try await ledger.mark(
+            claims.map { claim, gateway in
+                MarkRequest(
+                    organization: claim.organization, run: claim.run, generation: claim.generation, gateway: gateway,
+                    token: .new(at: now))
+            }, epoch: epoch.id, partition: front.queue.keys.partition)
+        let items = Dictionary(grouping: marked, by: \.gateway)
+        let letters = items.map { gateway, runs in
+            Letter(gateway: gateway, payload: InboxLetter.dispatch(runs.map(\.letterItem)).encoded)
+        }
+        let delivered = try await front.queue.deliver(letters)
+        let refused = Set(zip(letters, delivered).filter { !$0.1 }.map(\.0.gateway))
+        let passed = Set(marked.filter { !refused.contains($0.gateway) }.map(\.run))
+        let deadline = marked.map(\.deadline).max() ?? now
+        try await front.queue.acknowledge(
+            dispatched: claims.map(\.claim).filter { passed.contains($0.run) },
+            dropped: claims.map(\.claim).filter { !passed.contains($0.run) },
+            deadlineMilliseconds: Int(deadline.microseconds / 1_000), epoch: epoch)
+        guard !refused.isEmpty else { return }
+        // A full inbox: back to queued, in the next generation, to be brought again by refill.
+        let back = try await ledger.undeliver(
+            marked.filter { refused.contains($0.gateway) }.map { ($0.organization, $0.run, $0.token) })
+        await front.offer([], and: back.map(\.organization))
+    }
+
+    private static let leaseMilliseconds = 5_000
+}
+
+extension MarkedRun {
+    fileprivate var letterItem: InboxLetter.Item {
+        InboxLetter.Item(organization: organization, run: run, device: device, attempt: attempt, token: token)
+    }
+}
+
+extension QueuedRun {
+    /// The run of a claim.
+    fileprivate init(_ claim: Claim) {
+        self.init(
+            organization: claim.organization, run: claim.run, device: claim.device, generation: claim.generation,
+            lane: claim.lane)
+    }
+}

@@ -1,0 +1,30 @@
+/// Why the engine refused. Nothing was changed.
+package struct EngineError: Error, Equatable, CustomStringConvertible {
+    /// What kind of refusal this is.
+    package enum Code: String, Sendable {
+        case invalid
+        case notFound
+        case conflict
+        case idempotencyConflict
+        case notSupported
+        case expiredToken
+        case overloaded
+    }
+
+    /// What kind of refusal this is.
+    package let code: Code
+    /// The field that was refused, where it was one.
+    package let field: String?
+    /// One sentence that names value and limit.
+    package let message: String
+
+    /// A refusal.
+    package init(_ code: Code, field: String? = nil, _ message: String) {
+        self.code = code
+        self.field = field
+        self.message = message
+    }
+
+    /// The sentence, after the field's name.
+    package var description: String { field.map { "\($0): \(message)" } ?? message }
+}

@@ -1,0 +1,67 @@
+package import Domain
+
+/// One entry of a gateway's inbox: all attempts that one dispatch or cancel has for it.
+///
+/// Fixed binary layout, written and read only here: a kind byte (1 dispatch, 2 cancel), then 68 bytes an item:
+/// organization, run, device, token (16 bytes each) and the attempt (4 bytes, most significant first).
+package enum InboxLetter: Sendable, Equatable {
+    case dispatch([Item])
+    case cancel([Item])
+
+    /// One attempt of one run.
+    package struct Item: Sendable, Hashable {
+        /// Whose it is.
+        package let organization: OrganizationID
+        package let run: RunID
+        package let device: DeviceID
+        /// Which attempt.
+        package let attempt: Int
+        package let token: AttemptToken
+
+        /// An attempt.
+        package init(organization: OrganizationID, run: RunID, device: DeviceID, attempt: Int, token: AttemptToken) {
+            self.organization = organization
+            self.run = run
+            self.device = device
+            self.attempt = attempt
+            self.token = token
+        }
+    }
+
+    /// The letter as bytes.
+    package var encoded: [UInt8] {
+        let (kind, items): (UInt8, [Item]) =
+            switch self {
+            case .dispatch(let items): (1, items)
+            case .cancel(let items): (2, items)
+            }
+        var bytes = [kind]
+        bytes.reserveCapacity(1 + items.count * Self.itemBytes)
+        for item in items {
+            bytes += item.organization.bytes + item.run.bytes + item.device.bytes + item.token.bytes
+            for shift in [24, 16, 8, 0] { bytes.append(UInt8(truncatingIfNeeded: item.attempt >> shift)) }
+        }
+        return bytes
+    }
+
+    /// The letter of bytes; `nil` for anything else.
+    package init?(_ bytes: [UInt8]) {
+        guard let kind = bytes.first, (bytes.count - 1) % Self.itemBytes == 0 else { return nil }
+        var items: [Item] = []
+        for start in stride(from: 1, to: bytes.count, by: Self.itemBytes) {
+            let ids = (0..<4).compactMap { UniqueID(bytes: bytes[start + $0 * 16..<start + ($0 + 1) * 16]) }
+            guard ids.count == 4 else { return nil }
+            let attempt = bytes[start + 64..<start + 68].reduce(0) { $0 << 8 | Int($1) }
+            items.append(
+                Item(
+                    organization: ID(ids[0]), run: ID(ids[1]), device: ID(ids[2]), attempt: attempt, token: ID(ids[3])))
+        }
+        switch kind {
+        case 1: self = .dispatch(items)
+        case 2: self = .cancel(items)
+        default: return nil
+        }
+    }
+
+    private static let itemBytes = 68
+}

@@ -1,0 +1,115 @@
+package import Domain
+package import Ledger
+package import Logging
+package import Streams
+import Synchronization
+
+/// The queue as the rest of the engine uses it: it knows the epoch in force, and what cannot be said to Redis now is found
+/// in PostgreSQL later. Nothing here is needed for correctness; refill, stragglers and the reconciler are.
+package final class QueueFront: Sendable {
+    /// The queue itself.
+    package let queue: Queue
+    private let logger: Logger
+    private let known = Mutex<Epoch?>(nil)
+
+    /// A front of a queue.
+    package init(queue: Queue, logger: Logger) {
+        self.queue = queue
+        self.logger = logger
+    }
+
+    /// The epoch of the data set, as Redis has it now if none is remembered.
+    package func epoch() async throws -> Epoch {
+        if let epoch = known.withLock({ $0 }) { return epoch }
+        guard let epoch = try await queue.epoch() else { throw QueueError.staleEpoch(current: nil) }
+        known.withLock { $0 = epoch }
+        return epoch
+    }
+
+    /// Calls the queue under the epoch in force; a stale one is forgotten and read once more.
+    package func call<Value: Sendable>(_ body: (Epoch) async throws -> Value) async throws -> Value {
+        do {
+            return try await body(epoch())
+        } catch QueueError.staleEpoch {
+            known.withLock { $0 = nil }
+            return try await body(epoch())
+        }
+    }
+
+    /// Forgets the epoch: the next call reads it.
+    package func forgetEpoch() { known.withLock { $0 = nil } }
+
+    /// The fast path after a commit: queues these runs, and marks organizations whose work a worker has to bring.
+    package func offer(_ runs: [QueuedRun], and organizations: [OrganizationID] = []) async {
+        do {
+            try await call { epoch in
+                for (organization, runs) in Dictionary(grouping: runs, by: \.organization) {
+                    _ = try await self.queue.enqueue(
+                        runs.map(Entry.init), organization: organization, priority: .standard, epoch: epoch)
+                }
+                if !organizations.isEmpty { try await self.queue.mark(Array(Set(organizations)), epoch: epoch) }
+            }
+        } catch {
+            logger.debug("work left to the stragglers' scan", metadata: ["error": "\(error)"])
+        }
+    }
+
+    /// Tells the queue that dispatched runs have ended.
+    package func settled(_ runs: [SettledRun]) async {
+        guard !runs.isEmpty else { return }
+        do {
+            _ = try await call { epoch in try await self.queue.settle(runs.map(Settled.init), epoch: epoch) }
+        } catch {
+            logger.debug("settlements left to the membership's comparison", metadata: ["error": "\(error)"])
+        }
+    }
+
+    /// Tells the queue that runs have ended which it may hold in any of its places.
+    package func ended(_ runs: [SettledRun]) async {
+        guard !runs.isEmpty else { return }
+        await settled(runs)
+        do {
+            _ = try await call { epoch in
+                try await self.queue.cancel(runs.map { ($0.organization, $0.run) }, epoch: epoch)
+            }
+        } catch {
+            logger.debug("ended runs left to the mark, which refuses them", metadata: ["error": "\(error)"])
+        }
+    }
+
+    /// Tells gateways to stop runs that their agents may hold. An agent that is not reached hears it at its next hello.
+    package func tellCancelled(_ runs: [CancelledRun]) async {
+        var letters: [Letter] = []
+        do {
+            let presences = try await queue.presence(of: runs.map(\.device))
+            for (run, presence) in zip(runs, presences) {
+                guard let presence else { continue }
+                letters.append(Letter(gateway: presence.gateway, payload: InboxLetter.cancel([run.letterItem]).encoded))
+            }
+            _ = try await queue.deliver(letters)
+        } catch {
+            logger.debug("cancels left to the next hello", metadata: ["error": "\(error)"])
+        }
+    }
+}
+
+extension CancelledRun {
+    fileprivate var letterItem: InboxLetter.Item {
+        InboxLetter.Item(organization: organization, run: run, device: device, attempt: attempt, token: token)
+    }
+}
+
+extension Entry {
+    /// The entry of a queued run.
+    init(_ run: QueuedRun) {
+        self.init(run: run.run, generation: run.generation, device: run.device, lane: run.lane)
+    }
+}
+
+extension Settled {
+    /// The end of a run as the queue knows it.
+    init(_ run: SettledRun) {
+        self.init(
+            organization: run.organization, run: run.run, generation: run.generation, device: run.device, lane: run.lane)
+    }
+}

@@ -1,0 +1,49 @@
+package import Domain
+package import Ledger
+package import Postgres
+import Streams
+package import Wire
+
+/// Which devices hold a session now.
+package struct Presences: Sendable {
+    private let front: QueueFront
+
+    /// Presence as the queue has it.
+    package init(front: QueueFront) { self.front = front }
+
+    /// Those of the devices whose gateway's heartbeat lives.
+    package func online(_ devices: [DeviceID]) async throws -> Set<DeviceID> {
+        let presences = try await front.queue.presence(of: devices)
+        let alive = try await front.queue.alive(Array(Set(presences.compactMap { $0?.gateway })))
+        return Set(
+            zip(devices, presences).compactMap { device, presence in
+                presence.map { alive.contains($0.gateway) } == true ? device : nil
+            })
+    }
+}
+
+/// The queues as they are shown: counts from PostgreSQL, weights and caps from the queue.
+package struct QueueView: Sendable {
+    private let ledger: Ledger
+    private let front: QueueFront
+
+    /// A view over both.
+    package init(ledger: Ledger, front: QueueFront) {
+        self.ledger = ledger
+        self.front = front
+    }
+
+    /// The queues of the organizations that the scope sees, by organization.
+    package func queues(after: OrganizationID?, limit: Int, scope: Scope) async throws -> [QueueStatus] {
+        let depths = try await ledger.queueDepths(after: after, limit: limit, scope: scope)
+        let live = try await front.queue.depths(of: depths.map(\.organization))
+        let byOrganization = Dictionary(live.map { ($0.organization, $0) }) { first, _ in first }
+        return depths.map { depth in
+            let live = byOrganization[depth.organization]
+            return QueueStatus(
+                organizationId: depth.organization, priority: depth.priority, depth: depth.queued,
+                oldestAgeSeconds: depth.oldestAgeSeconds, waiting: depth.waiting, running: depth.running,
+                cap: live?.cap, weight: live?.weight ?? 1, share: nil, entitlement: nil, drainRate: nil)
+        }
+    }
+}

@@ -1,0 +1,78 @@
+package import Domain
+package import Ledger
+package import Logging
+package import Redis
+package import Streams
+
+/// Notices a lost data set in Redis and builds a new one from PostgreSQL.
+///
+/// The epoch names the data set and the server process that holds it: another server run id means that up to a second of
+/// writes may be missing, so it counts as lost. One worker wins the change of epoch in PostgreSQL, under the lock that
+/// every mark holds shared; the others see the new one. Cost: organizations and running runs, not backlog.
+package final class Rebuilder: Sendable {
+    private let ledger: Ledger
+    private let front: QueueFront
+    private let connection: RedisConnection
+    private let logger: Logger
+
+    /// A rebuilder on the worker's login.
+    package init(ledger: Ledger, front: QueueFront, connection: RedisConnection, logger: Logger) {
+        self.ledger = ledger
+        self.front = front
+        self.connection = connection
+        self.logger = logger
+    }
+
+    /// Watches until the task is cancelled.
+    package func run() async {
+        await repeating(every: .milliseconds(250), idle: .milliseconds(250), logger, "rebuild") {
+            try await self.checkOnce()
+        }
+    }
+
+    /// Builds a new data set if the one in Redis is not the one that PostgreSQL knows; returns whether it did.
+    package func checkOnce() async throws -> Bool {
+        let server = try await serverRunID()
+        let partition = front.queue.keys.partition
+        let kept = try await ledger.epoch(partition: partition)
+        let present = try await front.queue.epoch()
+        if let kept, present?.id == kept, kept.hasSuffix("@" + server) { return false }
+        let epoch = Epoch("\(Epoch.fresh())@\(server)")
+        guard try await ledger.beginEpoch(epoch.id, replacing: kept, partition: partition) else { return false }
+        let limits = try await ledger.limits().map {
+            Entitlement(organization: $0.organization, weight: $0.weight, cap: $0.cap, paused: $0.isPaused)
+        }
+        var running: [Membership] = []
+        while true {
+            let page = try await ledger.running(after: running.last?.run.run, limit: 5_000)
+            running += page.map(Membership.init)
+            if page.count < 5_000 { break }
+        }
+        try await front.queue.rebuild(epoch: epoch, entitlements: limits, running: running)
+        front.forgetEpoch()
+        let organizations = try await ledger.organizationsWithBacklog()
+        if !organizations.isEmpty { try await front.queue.mark(organizations, epoch: epoch) }
+        logger.notice(
+            "queue rebuilt from PostgreSQL",
+            metadata: ["organizations": "\(organizations.count)", "running": "\(running.count)"])
+        return true
+    }
+
+    private func serverRunID() async throws -> String {
+        let info = try await connection.send(RedisCommand("INFO", "server")).text ?? ""
+        for line in info.split(whereSeparator: \.isNewline) where line.hasPrefix("run_id:") {
+            return String(line.dropFirst("run_id:".count))
+        }
+        throw EngineError(.overloaded, "Redis does not say which process it is")
+    }
+}
+
+extension Membership {
+    /// The membership of a run that is on a device.
+    fileprivate init(_ running: RunningRun) {
+        self.init(
+            organization: running.run.organization, run: running.run.run, generation: running.run.generation,
+            device: running.run.device, lane: running.run.lane,
+            deadlineMilliseconds: Int(running.deadline.microseconds / 1_000))
+    }
+}

@@ -1,0 +1,174 @@
+import Domain
+import NIOCore
+import NIOWebSocket
+import Trust
+import Wire
+
+/// One agent's WebSocket on its event loop: decodes frames, keeps time, and hands messages on.
+///
+/// Everything from an agent is hostile until shown otherwise: frames are bounded by the aggregator before this handler and
+/// by the codec's limits here, and the first violation closes the connection with a code that says which.
+final class AgentHandler: ChannelInboundHandler {
+    typealias InboundIn = WebSocketFrame
+    typealias OutboundOut = WebSocketFrame
+
+    /// What the handler hands on. Calls come on the event loop and must not block.
+    struct Actions: Sendable {
+        var hello: @Sendable (Hello, Session, PeerIdentity) -> Void
+        var message: @Sendable (AgentFrame, Session) -> Void
+        var closed: @Sendable (Session) -> Void
+        var violation: @Sendable (CloseReason) -> Void
+    }
+
+    private let peer: PeerIdentity
+    private let actions: Actions
+    private let pingSeconds: Int
+    private var session: Session?
+    private var saidHello = false
+    private var heard = true
+    private var silentPeriods = 0
+    private var timer: Scheduled<Void>?
+    private var certificateTimer: Scheduled<Void>?
+
+    init(peer: PeerIdentity, pingSeconds: Int, actions: Actions) {
+        self.peer = peer
+        self.pingSeconds = pingSeconds
+        self.actions = actions
+    }
+
+    func handlerAdded(context: ChannelHandlerContext) {
+        session = Session(device: peer.device, organization: peer.organization, channel: context.channel)
+        let loop = context.eventLoop
+        let bound = NIOLoopBound((self, context), eventLoop: loop)
+        timer = loop.scheduleTask(in: .seconds(10)) {
+            let (handler, context) = bound.value
+            handler.close(.noHello, context)
+        }
+        // A session ends with its certificate.
+        let left = peer.certificateEnd.seconds - Instant.now().seconds
+        certificateTimer = loop.scheduleTask(in: .seconds(max(0, left))) {
+            let (handler, context) = bound.value
+            handler.close(.refused("the certificate has expired"), context)
+        }
+    }
+
+    func handlerRemoved(context: ChannelHandlerContext) {
+        timer?.cancel()
+        certificateTimer?.cancel()
+    }
+
+    func channelRead(context: ChannelHandlerContext, data: NIOAny) {
+        heard = true
+        let frame = unwrapInboundIn(data)
+        switch frame.opcode {
+        case .text: read(Array(buffer: frame.unmaskedData), context)
+        case .ping:
+            let pong = WebSocketFrame(fin: true, opcode: .pong, data: frame.unmaskedData)
+            context.writeAndFlush(wrapOutboundOut(pong), promise: nil)
+        case .pong: break
+        case .connectionClose: context.close(promise: nil)
+        default: close(.malformed("only text messages are understood"), context)
+        }
+    }
+
+    func channelInactive(context: ChannelHandlerContext) {
+        if let session { actions.closed(session) }
+        context.fireChannelInactive()
+    }
+
+    func errorCaught(context: ChannelHandlerContext, error: any Error) {
+        if let error = error as? NIOWebSocketError, error == .invalidFrameLength {
+            close(.tooLarge, context)
+        } else if error is NIOWebSocketError || error is NIOWebSocketFrameAggregatorFailure {
+            close(.tooLarge, context)
+        } else {
+            context.close(promise: nil)
+        }
+    }
+
+    private func read(_ bytes: [UInt8], _ context: ChannelHandlerContext) {
+        guard let session else { return }
+        let message: AgentFrame
+        do {
+            message = try AgentFrame.decode(bytes)
+        } catch {
+            close(.malformed("\(error)"), context)
+            return
+        }
+        switch message {
+        case .hello(let hello):
+            guard !saidHello else {
+                close(.malformed("a session has one hello"), context)
+                return
+            }
+            saidHello = true
+            timer?.cancel()
+            listen(context)
+            actions.hello(hello, session, peer)
+        case .ping(let sequence):
+            guard saidHello else { return close(.malformed("the first message must be a hello"), context) }
+            session.send([.pong(sequence)])
+        default:
+            guard saidHello else { return close(.malformed("the first message must be a hello"), context) }
+            actions.message(message, session)
+        }
+    }
+
+    /// A peer that says nothing for three ping periods is gone.
+    private func listen(_ context: ChannelHandlerContext) {
+        let bound = NIOLoopBound((self, context), eventLoop: context.eventLoop)
+        timer = context.eventLoop.scheduleTask(in: .seconds(Int64(pingSeconds))) {
+            let (handler, context) = bound.value
+            handler.silentPeriods = handler.heard ? 0 : handler.silentPeriods + 1
+            handler.heard = false
+            if handler.silentPeriods >= 3 {
+                handler.close(.silent, context)
+            } else {
+                handler.listen(context)
+            }
+        }
+    }
+
+    private func close(_ reason: CloseReason, _ context: ChannelHandlerContext) {
+        actions.violation(reason)
+        session?.close(reason)
+    }
+}
+
+/// Who a peer is by its certificate, which TLS has verified up to the device authority.
+struct PeerIdentity: Sendable {
+    let deployment: DeploymentID
+    let organization: OrganizationID
+    let device: DeviceID
+    let serial: String
+    let keyHash: [UInt8]
+    let certificateEnd: Instant
+
+    /// The identity of a device's certificate; `nil` for a certificate that names none.
+    init?(_ certificate: Certificate) {
+        guard certificate.uriNames.count == 1 else { return nil }
+        let parts = certificate.uriNames[0].split(separator: "/", omittingEmptySubsequences: false)
+        guard parts.count == 6, parts[0] == "cloudrmm:", parts[1].isEmpty, parts[3] == "device",
+            let deployment = DeploymentID(parts[2]), let organization = OrganizationID(parts[4]),
+            let device = DeviceID(parts[5])
+        else { return nil }
+        self.deployment = deployment
+        self.organization = organization
+        self.device = device
+        serial = certificate.serial
+        keyHash = certificate.publicKeyHash
+        certificateEnd = Instant(seconds: certificate.notAfter)
+    }
+}
+
+/// Catches what the handshake found, so that the upgrade can be judged by it.
+final class PeerCapture: ChannelInboundHandler {
+    typealias InboundIn = ByteBuffer
+
+    private(set) var certificate: Certificate?
+
+    func userInboundEventTriggered(context: ChannelHandlerContext, event: Any) {
+        if let handshake = event as? TLSHandshakeCompleted { certificate = handshake.peerCertificate }
+        context.fireUserInboundEventTriggered(event)
+    }
+}

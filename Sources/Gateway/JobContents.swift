@@ -1,0 +1,64 @@
+import Domain
+import Ledger
+import Synchronization
+import Trust
+import Wire
+
+/// Statements and proofs of jobs, read once a job and kept for a while: a job for many devices is read once, not once a
+/// device. Bounded by bytes; the oldest leave first.
+final class JobContents: Sendable {
+    /// What a dispatch needs of its job.
+    struct Content: Sendable {
+        let statement: [UInt8]
+        let tree: MerkleTree?
+
+        var bytes: Int { statement.count + (tree?.size ?? 0) * 64 }
+    }
+
+    private struct Kept {
+        var contents: [JobID: Content] = [:]
+        var order: [JobID] = []
+        var bytes = 0
+    }
+
+    private let ledger: Ledger
+    private let kept = Mutex(Kept())
+
+    init(ledger: Ledger) { self.ledger = ledger }
+
+    /// The contents of jobs; those of unknown jobs are absent.
+    func contents(of jobs: [(OrganizationID, JobID)]) async throws -> [JobID: Content] {
+        var found = kept.withLock { kept in
+            jobs.reduce(into: [JobID: Content]()) { $0[$1.1] = kept.contents[$1.1] }
+        }
+        let missing = jobs.filter { found[$0.1] == nil }
+        guard !missing.isEmpty else { return found }
+        let organizations = Dictionary(missing.map { ($0.1, $0.0) }) { first, _ in first }
+        for (job, content) in try await ledger.contents(of: organizations.map { ($0.value, $0.key) }) {
+            let tree = content.devices.map { devices in
+                MerkleTree(
+                    leaves: devices.map { SignedTarget.leaf(organization: organizations[job]!, device: $0) })
+            }
+            let content = Content(statement: content.statement, tree: tree)
+            found[job] = content
+            keep(job, content)
+        }
+        return found
+    }
+
+    private func keep(_ job: JobID, _ content: Content) {
+        kept.withLock { kept in
+            guard kept.contents.updateValue(content, forKey: job) == nil else { return }
+            kept.order.append(job)
+            kept.bytes += content.bytes
+            var leaving = 0
+            while kept.bytes > Self.bytesMax, leaving < kept.order.count - 1 {
+                kept.bytes -= kept.contents.removeValue(forKey: kept.order[leaving])?.bytes ?? 0
+                leaving += 1
+            }
+            kept.order.removeFirst(leaving)
+        }
+    }
+
+    private static let bytesMax = 32 << 20
+}

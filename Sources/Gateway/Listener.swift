@@ -1,0 +1,104 @@
+import Domain
+import Logging
+import NIOCore
+import NIOHTTP1
+import NIOPosix
+import NIOWebSocket
+import Trust
+import Wire
+
+/// The gateway's port: TLS 1.3 with a device's certificate, one HTTP request that upgrades, then an agent's session.
+struct Listener {
+    let group: MultiThreadedEventLoopGroup
+    let tls: TLSContext
+    let pingSeconds: Int
+    let actions: AgentHandler.Actions
+
+    static let path = "/agent/connect"
+    static let subprotocol = "cloudrmm.agent.v1"
+
+    /// Opens the port; 0 takes any free one.
+    func bind(host: String, port: Int) async throws -> any Channel {
+        do {
+            return try await ServerBootstrap(group: group)
+                .serverChannelOption(.backlog, value: 1_024)
+                .serverChannelOption(.socketOption(.so_reuseaddr), value: 1)
+                .childChannelOption(.socketOption(.tcp_nodelay), value: 1)
+                .childChannelInitializer { channel in
+                    channel.eventLoop.makeCompletedFuture { try self.initialize(channel) }
+                }
+                .bind(host: host, port: port).get()
+        } catch {
+            throw GatewayError(.bind, "the gateway cannot listen on \(host) port \(port): \(error)")
+        }
+    }
+
+    private func initialize(_ channel: any Channel) throws {
+        let pipeline = channel.pipeline.syncOperations
+        let capture = PeerCapture()
+        try pipeline.addHandler(TLSHandler(context: tls))
+        try pipeline.addHandler(capture)
+        let bound = NIOLoopBound(capture, eventLoop: channel.eventLoop)
+        let upgrader = NIOWebSocketServerUpgrader(
+            maxFrameSize: Limits.frameBytesMax, automaticErrorHandling: false,
+            shouldUpgrade: { channel, head in
+                channel.eventLoop.makeCompletedFuture { Self.answer(head) }
+            },
+            upgradePipelineHandler: { channel, _ in
+                channel.eventLoop.makeCompletedFuture { try self.upgrade(channel, bound.value.certificate) }
+            })
+        let plain = PlainRequestHandler()
+        let boundPlain = NIOLoopBound(plain, eventLoop: channel.eventLoop)
+        try pipeline.configureHTTPServerPipeline(
+            withServerUpgrade: (
+                upgraders: [upgrader],
+                completionHandler: { context in
+                    context.pipeline.syncOperations.removeHandler(boundPlain.value, promise: nil)
+                }
+            ))
+        try pipeline.addHandler(plain)
+    }
+
+    /// The headers of an upgrade's answer, or `nil` where there is none.
+    private static func answer(_ head: HTTPRequestHead) -> HTTPHeaders? {
+        guard head.uri == path else { return nil }
+        let offered = head.headers[canonicalForm: "Sec-WebSocket-Protocol"]
+        guard offered.contains(where: { $0 == subprotocol }) else { return nil }
+        return ["Sec-WebSocket-Protocol": subprotocol]
+    }
+
+    private func upgrade(_ channel: any Channel, _ certificate: Certificate?) throws {
+        guard let certificate, let peer = PeerIdentity(certificate) else {
+            actions.violation(.refused("the certificate names no device"))
+            channel.close(promise: nil)
+            return
+        }
+        let pipeline = channel.pipeline.syncOperations
+        try pipeline.addHandler(
+            NIOWebSocketFrameAggregator(
+                minNonFinalFragmentSize: 1, maxAccumulatedFrameCount: 1_024,
+                maxAccumulatedFrameSize: Limits.frameBytesMax))
+        try pipeline.addHandler(AgentHandler(peer: peer, pingSeconds: pingSeconds, actions: actions))
+    }
+}
+
+/// Answers what is not an upgrade: this port serves agents only.
+private final class PlainRequestHandler: ChannelInboundHandler, RemovableChannelHandler {
+    typealias InboundIn = HTTPServerRequestPart
+    typealias OutboundOut = HTTPServerResponsePart
+
+    func channelRead(context: ChannelHandlerContext, data: NIOAny) {
+        guard case .end = unwrapInboundIn(data) else { return }
+        let text = "This is an agent gateway: connect to \(Listener.path) by WebSocket, subprotocol \(Listener.subprotocol).\n"
+        let headers: HTTPHeaders = [
+            "Content-Type": "text/plain", "Content-Length": String(text.utf8.count), "Connection": "close",
+        ]
+        let head = HTTPResponseHead(version: .http1_1, status: .upgradeRequired, headers: headers)
+        context.write(wrapOutboundOut(.head(head)), promise: nil)
+        context.write(wrapOutboundOut(.body(.byteBuffer(ByteBuffer(string: text)))), promise: nil)
+        let bound = NIOLoopBound(context, eventLoop: context.eventLoop)
+        context.writeAndFlush(wrapOutboundOut(.end(nil))).whenComplete { _ in bound.value.close(promise: nil) }
+    }
+
+    func errorCaught(context: ChannelHandlerContext, error: any Error) { context.close(promise: nil) }
+}

@@ -1,0 +1,134 @@
+import Domain
+import Ledger
+import Logging
+import Postgres
+import Synchronization
+import Wire
+
+/// Commits results in batches and acknowledges each only after its commit.
+///
+/// No linger: while one batch commits, the next gathers. A batch that fails for a passing reason is tried again whole; one
+/// that fails for another is bisected, so that one bad result costs nobody else's.
+final class Settler: Sendable {
+    /// A result with the session that waits for its acknowledgement.
+    struct Item: Sendable {
+        let result: AttemptResult
+        let session: Session
+        let name: AttemptName
+    }
+
+    private let settle: @Sendable ([Item]) async throws -> [Settlement]
+    private let settled: @Sendable ([SettledRun]) async -> Void
+    private let logger: Logger
+    private let pending = Mutex<[Item]>([])
+    private let wake: AsyncStream<Void>
+    private let ring: AsyncStream<Void>.Continuation
+    let counters: GatewayCounters
+
+    init(
+        ledger: Ledger, counters: GatewayCounters, logger: Logger, settled: @escaping @Sendable ([SettledRun]) async -> Void
+    ) {
+        settle = { try await ledger.settle($0.map(\.result)) }
+        self.settled = settled
+        self.counters = counters
+        self.logger = logger
+        (wake, ring) = AsyncStream.makeStream(bufferingPolicy: .bufferingNewest(1))
+    }
+
+    /// Takes a result in.
+    func submit(_ item: Item) {
+        item.session.holdResult()
+        pending.withLock { $0.append(item) }
+        ring.yield()
+    }
+
+    /// Commits until the task is cancelled, then what is there still.
+    func run() async {
+        for await _ in wake {
+            await drain()
+            if Task.isCancelled { break }
+        }
+        await drain()
+    }
+
+    private func drain() async {
+        while true {
+            let batch = pending.withLock { pending in
+                let batch = Array(pending.prefix(count(of: pending)))
+                pending.removeFirst(batch.count)
+                return batch
+            }
+            if batch.isEmpty { return }
+            // A run may be named twice in a batch (a resent result): the copies settle one after the other.
+            for part in distinct(batch) { await commit(part) }
+        }
+    }
+
+    private func count(of pending: [Item]) -> Int {
+        var bytes = 0
+        for (index, item) in pending.prefix(Self.batchMax).enumerated() {
+            bytes += item.result.output.keptBytes
+            if bytes > Self.batchBytesMax { return max(1, index) }
+        }
+        return min(pending.count, Self.batchMax)
+    }
+
+    private func distinct(_ batch: [Item]) -> [[Item]] {
+        var seen: Set<RunID> = []
+        var first: [Item] = []
+        var again: [Item] = []
+        for item in batch {
+            if seen.insert(item.result.run).inserted { first.append(item) } else { again.append(item) }
+        }
+        return again.isEmpty ? [first] : [first] + distinct(again)
+    }
+
+    private func commit(_ items: [Item]) async {
+        var wait = Duration.milliseconds(50)
+        while true {
+            do {
+                let settlements = try await settle(items)
+                acknowledge(items)
+                counters.count(settlements)
+                await settled(
+                    settlements.compactMap { settlement in
+                        if case .settled(let run) = settlement { run } else { nil }
+                    })
+                return
+            } catch let error as PostgresError where !error.isTransient {
+                guard items.count > 1 else {
+                    logger.error(
+                        "a result was refused by the database",
+                        metadata: [
+                            "run.id": "\(items[0].result.run)", "device.id": "\(items[0].result.device)",
+                            "error": "\(error)",
+                        ])
+                    items[0].session.close(.malformed("a result could not be recorded"))
+                    return
+                }
+                await commit(Array(items[..<(items.count / 2)]))
+                await commit(Array(items[(items.count / 2)...]))
+                return
+            } catch {
+                // Agents keep what is not acknowledged: giving up at shutdown loses nothing.
+                if Task.isCancelled { return }
+                logger.warning("settlement is tried again", metadata: ["results": "\(items.count)", "error": "\(error)"])
+                try? await Task.sleep(for: wait)
+                wait = min(wait * 2, .seconds(2))
+            }
+        }
+    }
+
+    private func acknowledge(_ items: [Item]) {
+        for (_, items) in Dictionary(grouping: items, by: { ObjectIdentifier($0.session) }) {
+            items[0].session.acknowledge(items.map(\.name))
+        }
+    }
+
+    private static let batchMax = 256
+    private static let batchBytesMax = 8 << 20
+}
+
+extension OutputRow {
+    fileprivate var keptBytes: Int { stdoutHead.count + stdoutTail.count + stderrHead.count + stderrTail.count }
+}

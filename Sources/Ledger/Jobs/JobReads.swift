@@ -1,0 +1,146 @@
+package import Domain
+package import Postgres
+
+/// A job as it is shown; counts are exact at the time of the statement.
+package struct JobRow: Sendable {
+    /// Who it is and what it does.
+    package let id: JobID
+    package let organization: OrganizationID
+    package let kind: JobKind
+    package let state: JobState
+    /// Its runs by state; states without runs are absent.
+    package let counts: [RunState: Int]
+    /// How many runs it has; `nil` until it is expanded.
+    package let total: Int?
+    /// Limits and times.
+    package let timeoutSeconds: Int
+    package let createdAt: Instant
+    package let expiresAt: Instant
+    package let finishedAt: Instant?
+    package let cancelRequestedAt: Instant?
+}
+
+/// A run as it is shown.
+package struct RunRow: Sendable {
+    /// Who it is.
+    package let id: RunID
+    package let job: JobID
+    package let device: DeviceID
+    package let organization: OrganizationID
+    /// Where it is and how it went.
+    package let state: RunState
+    package let attempt: Int
+    package let exitCode: Int?
+    package let reason: String?
+    package let startedAt: Instant?
+    package let finishedAt: Instant?
+}
+
+/// What is kept of a run's outputs.
+package struct OutputRow: Sendable {
+    /// The first and last bytes of each output and how many it had.
+    package let stdoutHead: [UInt8]
+    package let stdoutTail: [UInt8]
+    package let stdoutBytes: Int
+    package let stderrHead: [UInt8]
+    package let stderrTail: [UInt8]
+    package let stderrBytes: Int
+}
+
+extension Ledger {
+    /// One job, if the scope sees it.
+    package func job(_ id: JobID, scope: Scope) async throws -> JobRow? {
+        try await pool.query(
+            "\(fragment: Self.jobColumns) WHERE j.id = \(id)", scope: scope, decode: Self.job
+        ).first
+    }
+
+    /// The jobs that the scope sees, newest first, optionally of one organization.
+    package func jobs(
+        organization: OrganizationID?, before: JobID?, limit: Int, scope: Scope
+    ) async throws -> [JobRow] {
+        try await pool.query(
+            """
+            \(fragment: Self.jobColumns)
+            WHERE (\(organization)::uuid IS NULL OR j.organization_id = \(organization))
+              AND (\(before)::uuid IS NULL OR j.id < \(before))
+            ORDER BY j.id DESC LIMIT \(limit)
+            """, scope: scope, decode: Self.job)
+    }
+
+    /// The runs of a job, by id.
+    package func runs(of job: JobID, after: RunID?, limit: Int, scope: Scope) async throws -> [RunRow] {
+        try await pool.query(
+            """
+            \(fragment: Self.runColumns)
+            WHERE organization_id = (SELECT organization_id FROM jobs WHERE id = \(job)) AND job_id = \(job)
+              AND (\(after)::uuid IS NULL OR id > \(after))
+            ORDER BY id LIMIT \(limit)
+            """, scope: scope, decode: Self.run)
+    }
+
+    /// One run, if the scope sees it.
+    package func run(_ id: RunID, scope: Scope) async throws -> RunRow? {
+        try await pool.query("\(fragment: Self.runColumns) WHERE id = \(id)", scope: scope, decode: Self.run).first
+    }
+
+    /// The output of a run, if there is one yet.
+    package func output(of run: RunID, scope: Scope) async throws -> OutputRow? {
+        try await pool.query(
+            """
+            SELECT stdout_head, stdout_tail, stdout_bytes, stderr_head, stderr_tail, stderr_bytes FROM run_output
+            WHERE run_id = \(run)
+            """, scope: scope
+        ) { row in
+            let (outHead, outTail, outBytes, errorHead, errorTail, errorBytes) = try row.decode(
+                (PostgresData, PostgresData, Int, PostgresData, PostgresData, Int).self)
+            return OutputRow(
+                stdoutHead: outHead.bytes, stdoutTail: outTail.bytes, stdoutBytes: outBytes, stderrHead: errorHead.bytes,
+                stderrTail: errorTail.bytes, stderrBytes: errorBytes)
+        }.first
+    }
+
+    // Open runs are counted where they stand, ended ones are row and deltas: together exact at any moment.
+    private static let jobColumns: SQL = """
+        SELECT j.id, j.organization_id, j.kind, j.state, j.total, j.timeout_seconds, j.created_at, j.expires_at,
+               j.finished_at, j.cancel_requested_at, j.ended,
+               ARRAY(SELECT coalesce(sum(d.n), 0)::integer FROM generate_series(10, 15) o(outcome)
+                     LEFT JOIN job_deltas d ON d.organization_id = j.organization_id AND d.job_id = j.id
+                          AND d.outcome = o.outcome
+                     GROUP BY o.outcome ORDER BY o.outcome),
+               ARRAY(SELECT count(r.id)::integer FROM generate_series(0, 4) s(state)
+                     LEFT JOIN runs r ON r.organization_id = j.organization_id AND r.job_id = j.id AND r.state = s.state
+                     GROUP BY s.state ORDER BY s.state)
+        FROM jobs j
+        """
+
+    private static let runColumns: SQL = """
+        SELECT id, job_id, device_id, organization_id, state, attempt, exit_code, reason, started_at, finished_at
+        FROM run_states
+        """
+
+    @Sendable private static func job(_ row: PostgresRow) throws -> JobRow {
+        let (
+            id, organization, kind, state, total, timeout, createdAt, expiresAt, finishedAt, cancelledAt, ended, deltas, open
+        ) = try row.decode(
+                (JobID, OrganizationID, String, JobState, Int32?, Int32, Instant, Instant, Instant?, Instant?, [Int32], [Int32], [Int32]).self)
+        guard let kind = JobKind(rawValue: kind) else { throw LedgerError(.conflict, "a job's kind is not known here") }
+        var counts: [RunState: Int] = [:]
+        for (index, state) in RunState.allCases.enumerated() {
+            let count = index < 5 ? open[index] : ended[index - 5] + deltas[index - 5]
+            if count != 0 { counts[state] = Int(count) }
+        }
+        return JobRow(
+            id: id, organization: organization, kind: kind, state: state, counts: counts, total: total.map(Int.init),
+            timeoutSeconds: Int(timeout), createdAt: createdAt, expiresAt: expiresAt, finishedAt: finishedAt,
+            cancelRequestedAt: cancelledAt)
+    }
+
+    @Sendable private static func run(_ row: PostgresRow) throws -> RunRow {
+        let (id, job, device, organization, state, attempt, exitCode, reason, startedAt, finishedAt) = try row.decode(
+                (RunID, JobID, DeviceID, OrganizationID, RunState, Int32, Int32?, String?, Instant?, Instant?).self)
+        return RunRow(
+            id: id, job: job, device: device, organization: organization, state: state, attempt: Int(attempt),
+            exitCode: exitCode.map(Int.init), reason: reason, startedAt: startedAt, finishedAt: finishedAt)
+    }
+}

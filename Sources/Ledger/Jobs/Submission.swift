@@ -1,0 +1,231 @@
+package import Domain
+package import Postgres
+
+/// A job with its signature, ready to be committed.
+package struct SubmittedJob: Sendable {
+    /// Its id and its tenant; the site, if every device of it belongs to one.
+    package var id: JobID
+    package var organization: OrganizationID
+    package var site: SiteID?
+    /// What is done, how soon, and the whole signed statement.
+    package var kind: JobKind
+    package var priority: Priority
+    package var statement: [UInt8]
+    /// The devices of a list, in the order of the Merkle tree; `nil` for a site or an organization.
+    package var devices: [DeviceID]?
+    /// The site of a site's target.
+    package var targetSite: SiteID?
+    /// Limits.
+    package var timeoutSeconds: Int
+    package var maximumAttempts: Int
+    package var idempotent: Bool
+    package var expiresAt: Instant
+    /// Who submitted it, with which idempotency key, and the hash of what was asked.
+    package var principal: APIKeyID
+    package var idempotencyKey: String?
+    package var requestHash: [UInt8]
+
+    /// A job to be committed.
+    package init(
+        id: JobID, organization: OrganizationID, site: SiteID?, kind: JobKind, priority: Priority, statement: [UInt8],
+        devices: [DeviceID]?, targetSite: SiteID?, timeoutSeconds: Int, maximumAttempts: Int, idempotent: Bool,
+        expiresAt: Instant, principal: APIKeyID, idempotencyKey: String?, requestHash: [UInt8]
+    ) {
+        self.id = id
+        self.organization = organization
+        self.site = site
+        self.kind = kind
+        self.priority = priority
+        self.statement = statement
+        self.devices = devices
+        self.targetSite = targetSite
+        self.timeoutSeconds = timeoutSeconds
+        self.maximumAttempts = maximumAttempts
+        self.idempotent = idempotent
+        self.expiresAt = expiresAt
+        self.principal = principal
+        self.idempotencyKey = idempotencyKey
+        self.requestHash = requestHash
+    }
+}
+
+/// What became of one job of a batch.
+package enum Submission: Sendable, Equatable {
+    /// It is committed.
+    case accepted(JobState)
+    /// The same key and body were there before: this is that job.
+    case repeated(JobID, JobState)
+    /// The same key was there with another body.
+    case idempotencyConflict
+}
+
+/// A run that was queued by a commit and may go to the queue directly.
+package struct QueuedRun: Sendable, Hashable {
+    /// Which run, of which tenant and device, in which lane.
+    package let organization: OrganizationID
+    package let run: RunID
+    package let device: DeviceID
+    package let generation: Int
+    package let lane: Lane
+
+    /// A queued run.
+    package init(organization: OrganizationID, run: RunID, device: DeviceID, generation: Int, lane: Lane) {
+        self.organization = organization
+        self.run = run
+        self.device = device
+        self.generation = generation
+        self.lane = lane
+    }
+}
+
+/// Where a device belongs, as a submission needs it.
+package struct DevicePlace: Sendable {
+    /// The device's tenant.
+    package let organization: OrganizationID
+    /// The device's site.
+    package let site: SiteID
+}
+
+extension Ledger {
+    /// The places of those of the devices that the scope sees.
+    package func places(of devices: [DeviceID], scope: Scope) async throws -> [DeviceID: DevicePlace] {
+        let rows = try await pool.query(
+            "SELECT id, organization_id, site_id FROM devices WHERE id = ANY(\(devices))", scope: scope
+        ) { row in try row.decode((DeviceID, OrganizationID, SiteID).self) }
+        return Dictionary(uniqueKeysWithValues: rows.map { ($0.0, DevicePlace(organization: $0.1, site: $0.2)) })
+    }
+
+    /// How many devices a site or an organization has, counted up to `atMost`.
+    package func deviceCount(
+        organization: OrganizationID, site: SiteID?, atMost: Int, scope: Scope
+    ) async throws -> Int {
+        try await pool.query(
+            """
+            SELECT count(*) FROM (
+                SELECT 1 FROM devices WHERE organization_id = \(organization)
+                  AND (\(site)::uuid IS NULL OR site_id = \(site)) LIMIT \(atMost)
+            ) counted
+            """, scope: scope
+        ) { row in try row.decode(Int.self) }.first ?? 0
+    }
+
+    /// Commits jobs and the runs of those whose target is a list, in one transaction.
+    ///
+    /// Devices are joined under the scope, so a device that the scope does not see gets no run; the caller has judged the
+    /// list before and signs only what it saw. Targets that are a site or an organization are expanded by `expand`.
+    /// - Returns: one outcome a job, in order, and the runs that were queued.
+    package func submit(_ jobs: [SubmittedJob], scope: Scope) async throws -> ([Submission], [QueuedRun]) {
+        var listed: (jobs: [JobID], organizations: [OrganizationID], devices: [DeviceID], leaves: [Int32]) = ([], [], [], [])
+        for job in jobs {
+            for (leaf, device) in (job.devices ?? []).enumerated() {
+                listed.jobs.append(job.id)
+                listed.organizations.append(job.organization)
+                listed.devices.append(device)
+                listed.leaves.append(Int32(leaf))
+            }
+        }
+        let insert: SQL = """
+            INSERT INTO jobs (organization_id, id, site_id, kind, state, priority, statement, timeout_seconds,
+                              maximum_attempts, idempotent, expires_at, created_by, idempotency_key, request_hash)
+            SELECT * FROM unnest(
+                \(jobs.map(\.organization)), \(jobs.map(\.id)), \(jobs.map { $0.targetSite ?? $0.site }),
+                \(jobs.map(\.kind.rawValue)), \(jobs.map { $0.devices == nil ? JobState.accepted : .active }),
+                \(jobs.map(\.priority)), \(jobs.map { PostgresData($0.statement) }), \(jobs.map { Int32($0.timeoutSeconds) }),
+                \(jobs.map { Int32($0.maximumAttempts) }), \(jobs.map(\.idempotent)), \(jobs.map(\.expiresAt)),
+                \(jobs.map(\.principal)), \(jobs.map(\.idempotencyKey)), \(jobs.map { PostgresData($0.requestHash) }))
+            ON CONFLICT (organization_id, created_by, idempotency_key) WHERE idempotency_key IS NOT NULL DO NOTHING
+            RETURNING id
+            """
+        // The lists of devices come in an order that is the tree's; jobs that lost a conflict have no row and get no run.
+        let expand: SQL = """
+            WITH listed AS (
+                SELECT * FROM unnest(\(listed.organizations), \(listed.jobs), \(listed.devices), \(listed.leaves))
+                    AS l(organization_id, job_id, device_id, leaf)
+            ), made AS (
+                INSERT INTO runs (organization_id, id, job_id, device_id, site_id, state, priority, lane, leaf, generation,
+                                  expires_at, deadline)
+                SELECT j.organization_id, crmm_uuid7(), j.id, d.id, d.site_id, 1, j.priority,
+                       CASE j.kind WHEN 'script' THEN 1 ELSE 0 END, l.leaf, 1, j.expires_at, j.expires_at
+                FROM listed l
+                JOIN jobs j ON j.organization_id = l.organization_id AND j.id = l.job_id
+                JOIN devices d ON d.organization_id = l.organization_id AND d.id = l.device_id
+                RETURNING organization_id, id, job_id, device_id, lane
+            ), counted AS (
+                SELECT organization_id, job_id, count(*)::integer AS total FROM made GROUP BY 1, 2
+            ), listing AS (
+                SELECT organization_id, job_id, array_agg(device_id ORDER BY leaf) AS devices FROM listed GROUP BY 1, 2
+            ), noted AS (
+                UPDATE jobs j SET total = c.total, target_devices = l.devices
+                FROM counted c JOIN listing l USING (organization_id, job_id)
+                WHERE j.organization_id = c.organization_id AND j.id = c.job_id
+            )
+            SELECT organization_id, id, device_id, lane FROM made
+            """
+        let results = try await pool.pipeline(scope: scope, listed.jobs.isEmpty ? [insert] : [insert, expand])
+        let inserted = Set(try results[0].rows.map { try $0.decode(JobID.self) })
+        var runs: [QueuedRun] = []
+        if results.count > 1 {
+            runs = try results[1].rows.map { row in
+                let (organization, run, device, lane) = try row.decode(
+                (OrganizationID, RunID, DeviceID, Lane).self)
+                return QueuedRun(organization: organization, run: run, device: device, generation: 1, lane: lane)
+            }
+        }
+        var outcomes: [Submission] = []
+        for job in jobs {
+            if inserted.contains(job.id) {
+                outcomes.append(.accepted(job.devices == nil ? .accepted : .active))
+            } else {
+                outcomes.append(try await earlier(job, scope: scope))
+            }
+        }
+        return (outcomes, runs)
+    }
+
+    /// What an idempotency key stands for already, if it does.
+    package func earlier(_ job: SubmittedJob, scope: Scope) async throws -> Submission {
+        let rows = try await pool.query(
+            """
+            SELECT id, state, request_hash FROM jobs
+            WHERE organization_id = \(job.organization) AND created_by = \(job.principal)
+              AND idempotency_key = \(job.idempotencyKey)
+            """, scope: scope
+        ) { row in try row.decode((JobID, JobState, PostgresData).self) }
+        guard let (id, state, hash) = rows.first else {
+            throw LedgerError(.conflict, "a job with this id is there already")
+        }
+        return hash.bytes == job.requestHash ? .repeated(id, state) : .idempotencyConflict
+    }
+
+    /// Expands the oldest accepted job of each organization into runs; a worker repeats it until nothing is left.
+    /// - Returns: the organizations that have new work, one entry a job.
+    package func expand(limit: Int) async throws -> [OrganizationID] {
+        try await pool.query(
+            """
+            WITH picked AS (
+                -- One worker a job; the others go on with the next.
+                SELECT organization_id, id FROM jobs WHERE state = 0 ORDER BY organization_id, id LIMIT \(limit)
+                FOR UPDATE SKIP LOCKED
+            ), made AS (
+                INSERT INTO runs (organization_id, id, job_id, device_id, site_id, state, priority, lane, generation,
+                                  expires_at, deadline)
+                SELECT j.organization_id, crmm_uuid7(), j.id, d.id, d.site_id, 1, j.priority,
+                       CASE j.kind WHEN 'script' THEN 1 ELSE 0 END, 1, j.expires_at, j.expires_at
+                FROM picked p
+                JOIN jobs j ON j.organization_id = p.organization_id AND j.id = p.id
+                JOIN devices d ON d.organization_id = j.organization_id AND (j.site_id IS NULL OR d.site_id = j.site_id)
+                WHERE j.cancel_requested_at IS NULL
+                RETURNING organization_id, job_id
+            ), counted AS (
+                SELECT organization_id, job_id, count(*)::integer AS total FROM made GROUP BY 1, 2
+            )
+            UPDATE jobs j SET total = coalesce(c.total, 0),
+                   state = CASE WHEN j.cancel_requested_at IS NOT NULL THEN 11 WHEN c.total IS NULL THEN 10 ELSE 1 END,
+                   finished_at = CASE WHEN c.total IS NULL THEN now() END
+            FROM picked p LEFT JOIN counted c ON c.organization_id = p.organization_id AND c.job_id = p.id
+            WHERE j.organization_id = p.organization_id AND j.id = p.id
+            RETURNING j.organization_id
+            """, scope: .platform
+        ) { row in try row.decode(OrganizationID.self) }
+    }
+}

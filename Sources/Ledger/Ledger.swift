@@ -1,0 +1,143 @@
+package import Domain
+package import Postgres
+
+/// The system of record: what is committed here happened, everything else is a copy.
+///
+/// One value over one login's pool; each file beside this one holds the statements of one concept and the function that
+/// decodes their rows. Every call names the scope whose rows it may see.
+package struct Ledger: Sendable {
+    let pool: PostgresPool
+
+    /// The ledger behind one login.
+    package init(pool: PostgresPool) { self.pool = pool }
+
+    /// The migrations of this release, oldest first.
+    package static let migrations: [Migration] = [
+        Migration(version: 1, name: "tenancy", sql: String(decoding: PackageResources.V0001_tenancy_sql, as: UTF8.self)),
+        Migration(version: 2, name: "jobs", sql: String(decoding: PackageResources.V0002_jobs_sql, as: UTF8.self)),
+    ]
+
+    /// Succeeds when the database answers.
+    package func ping() async throws { _ = try await pool.execute("SELECT 1", scope: .none) }
+
+    /// The installation's id: made at first use, the same ever after.
+    package func deployment(orCreate proposed: DeploymentID) async throws -> DeploymentID {
+        try await pool.execute(
+            "INSERT INTO deployment (id) VALUES (\(proposed)) ON CONFLICT DO NOTHING", scope: .platform)
+        return try await deployment()
+    }
+
+    /// The installation's id; it was made by the first API.
+    package func deployment() async throws -> DeploymentID {
+        let ids = try await pool.query("SELECT id FROM deployment", scope: .platform) { row in
+            try row.decode(DeploymentID.self)
+        }
+        guard let id = ids.first else { throw LedgerError(.notFound, "the installation has no id yet: start the API role first") }
+        return id
+    }
+}
+
+/// Why the ledger refused.
+package struct LedgerError: Error, CustomStringConvertible {
+    /// What kind of refusal this is.
+    package enum Code: String, Sendable {
+        /// No such row in this scope.
+        case notFound
+        /// The row is there, but not in a state that allows this.
+        case conflict
+        /// The same idempotency key came with another body.
+        case idempotencyConflict
+    }
+
+    /// What kind of refusal this is.
+    package let code: Code
+    /// One sentence.
+    package let message: String
+
+    /// A refusal.
+    package init(_ code: Code, _ message: String) {
+        self.code = code
+        self.message = message
+    }
+
+    /// The sentence.
+    package var description: String { message }
+}
+
+extension Scope {
+    /// Sees the rows of these organizations.
+    package static func organizations(_ ids: some Sequence<OrganizationID>) -> Scope {
+        Scope(setting: "organizations:{" + Set(ids).map(\.description).sorted().joined(separator: ",") + "}")
+    }
+
+    /// Sees the rows of one organization.
+    package static func organization(_ id: OrganizationID) -> Scope { organizations(CollectionOfOne(id)) }
+
+    /// Sees the rows of a partner's organizations.
+    package static func partner(_ id: PartnerID) -> Scope { Scope(setting: "partner:\(id)") }
+
+    /// Sees the rows of one site.
+    package static func site(_ id: SiteID) -> Scope { Scope(setting: "site:\(id)") }
+}
+
+extension ID: PostgresEncodable, PostgresDecodable {
+    /// A uuid.
+    package static var postgresType: PostgresType { .uuid }
+    /// An array of uuid.
+    package static var postgresArrayType: PostgresType { .uuidArray }
+
+    /// Appends the 16 bytes.
+    package func encode(into bytes: inout PostgresBytes) { bytes.append(self.bytes) }
+
+    /// The id of a uuid cell.
+    package init(postgres cell: PostgresCell) throws {
+        guard cell.type == .uuid else { throw cell.mismatch(Self.self) }
+        guard let value = UniqueID(bytes: try cell.bytes(for: Self.self)) else {
+            throw cell.malformed(Self.self, "a uuid has 16 bytes")
+        }
+        self.init(value)
+    }
+}
+
+extension Instant: PostgresEncodable, PostgresDecodable {
+    /// A timestamptz.
+    package static var postgresType: PostgresType { .timestamptz }
+    /// An array of timestamptz.
+    package static var postgresArrayType: PostgresType { .timestamptzArray }
+
+    /// Appends the microseconds.
+    package func encode(into bytes: inout PostgresBytes) {
+        PostgresTimestamp(microsecondsSince1970: microseconds).encode(into: &bytes)
+    }
+
+    /// The instant of a timestamptz cell.
+    package init(postgres cell: PostgresCell) throws {
+        self.init(microseconds: try PostgresTimestamp(postgres: cell).microsecondsSince1970)
+    }
+}
+
+/// A closed set that stands as smallint in its columns.
+package protocol SmallintCoded: PostgresEncodable, PostgresDecodable, RawRepresentable where RawValue == Int16 {}
+
+extension SmallintCoded {
+    /// A smallint.
+    package static var postgresType: PostgresType { .int2 }
+    /// An array of smallint.
+    package static var postgresArrayType: PostgresType { .int2Array }
+    /// Appends the raw value.
+    package func encode(into bytes: inout PostgresBytes) { rawValue.encode(into: &bytes) }
+
+    /// The value of a smallint cell.
+    package init(postgres cell: PostgresCell) throws {
+        guard let value = Self(rawValue: try Int16(postgres: cell)) else {
+            throw cell.malformed(Self.self, "is not one of its values")
+        }
+        self = value
+    }
+}
+
+extension RunState: SmallintCoded {}
+extension Outcome: SmallintCoded {}
+extension JobState: SmallintCoded {}
+extension Priority: SmallintCoded {}
+extension Lane: SmallintCoded {}

@@ -1,0 +1,250 @@
+-- Jobs, runs, history, attempts, output, deltas, gateways, partitions of the queue.
+--
+-- Hot tables carry no foreign-key triggers: the statement that writes a run joins devices under the caller's scope, so a
+-- foreign device cannot get in, and a test scans for orphans. States are smallint (Domain.RunState, Domain.JobState).
+
+CREATE TABLE queue_partitions (
+    partition smallint PRIMARY KEY,
+    -- The identity of the data set in Redis: the mark refuses claims of another one.
+    epoch text NOT NULL,
+    started_at timestamptz NOT NULL DEFAULT now()
+);
+
+CREATE TABLE gateways (
+    id uuid PRIMARY KEY,
+    started_at timestamptz NOT NULL DEFAULT now(),
+    ended_at timestamptz
+);
+
+CREATE TABLE jobs (
+    organization_id uuid NOT NULL,
+    id uuid NOT NULL,
+    site_id uuid,
+    kind text NOT NULL,
+    state smallint NOT NULL,
+    priority smallint NOT NULL,
+    -- The signed statement, whole: what agents believe.
+    statement bytea NOT NULL,
+    -- The list of a target of ids, in the order of the Merkle tree's leaves; NULL for a site or an organization.
+    target_devices uuid[],
+    timeout_seconds integer NOT NULL,
+    maximum_attempts integer NOT NULL,
+    idempotent boolean NOT NULL,
+    released_wave integer NOT NULL DEFAULT 0,
+    -- Runs that the target was expanded into, and how many of them ended how: succeeded … unknown by raw value - 9.
+    total integer,
+    ended integer[] NOT NULL DEFAULT '{0,0,0,0,0,0}',
+    created_by uuid NOT NULL,
+    idempotency_key text CHECK (octet_length(idempotency_key) <= 220),
+    request_hash bytea,
+    created_at timestamptz NOT NULL DEFAULT now(),
+    expires_at timestamptz NOT NULL,
+    cancel_requested_at timestamptz,
+    finished_at timestamptz,
+    PRIMARY KEY (organization_id, id)
+);
+CREATE UNIQUE INDEX jobs_by_idempotency_key ON jobs (organization_id, created_by, idempotency_key)
+    WHERE idempotency_key IS NOT NULL;
+-- Jobs that a worker still has to expand or to cancel.
+CREATE INDEX jobs_accepted ON jobs (organization_id, id) WHERE state = 0;
+CREATE INDEX jobs_cancelling ON jobs (organization_id, id) WHERE cancel_requested_at IS NOT NULL AND state < 10;
+
+CREATE TABLE runs (
+    organization_id uuid NOT NULL,
+    id uuid NOT NULL,
+    job_id uuid NOT NULL,
+    device_id uuid NOT NULL,
+    site_id uuid NOT NULL,
+    state smallint NOT NULL,
+    priority smallint NOT NULL,
+    lane smallint NOT NULL,
+    wave integer NOT NULL DEFAULT 0,
+    leaf integer,
+    generation integer NOT NULL,
+    attempt integer NOT NULL DEFAULT 0,
+    token uuid,
+    gateway_id uuid,
+    queued_at timestamptz NOT NULL DEFAULT now(),
+    accept_by timestamptz,
+    sent_at timestamptz,
+    started_at timestamptz,
+    cancel_requested_at timestamptz,
+    expires_at timestamptz NOT NULL,
+    -- When the reconciler takes the run out of its present state.
+    deadline timestamptz NOT NULL,
+    created_at timestamptz NOT NULL DEFAULT now(),
+    PRIMARY KEY (organization_id, id)
+) WITH (fillfactor = 70, autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_threshold = 5000);
+CREATE INDEX runs_queued ON runs (organization_id, priority, id) WHERE state = 1;
+CREATE INDEX runs_stragglers ON runs (queued_at, organization_id) WHERE state = 1;
+CREATE INDEX runs_undelivered ON runs (accept_by) WHERE state = 3 AND sent_at IS NULL;
+CREATE INDEX runs_by_device ON runs (organization_id, device_id);
+CREATE INDEX runs_by_job ON runs (organization_id, job_id, id);
+CREATE INDEX runs_by_deadline ON runs (deadline);
+
+CREATE TABLE run_history (
+    organization_id uuid NOT NULL,
+    id uuid NOT NULL,
+    job_id uuid NOT NULL,
+    device_id uuid NOT NULL,
+    site_id uuid NOT NULL,
+    state smallint NOT NULL,
+    attempt integer NOT NULL,
+    token uuid,
+    exit_code integer,
+    reason text,
+    started_at timestamptz,
+    finished_at timestamptz,
+    -- Whether the outcome was declared without the agent's word, so that its word replaces it, once.
+    amendable boolean NOT NULL DEFAULT false,
+    created_at timestamptz NOT NULL,
+    settled_at timestamptz NOT NULL DEFAULT now(),
+    PRIMARY KEY (organization_id, id)
+) PARTITION BY RANGE (id);
+CREATE INDEX run_history_by_job ON run_history (organization_id, job_id, id);
+
+CREATE TABLE run_output (
+    organization_id uuid NOT NULL,
+    run_id uuid NOT NULL,
+    site_id uuid NOT NULL,
+    attempt integer NOT NULL,
+    stdout_head bytea NOT NULL,
+    stdout_tail bytea NOT NULL,
+    stdout_bytes bigint NOT NULL,
+    stderr_head bytea NOT NULL,
+    stderr_tail bytea NOT NULL,
+    stderr_bytes bigint NOT NULL,
+    PRIMARY KEY (organization_id, run_id)
+) PARTITION BY RANGE (run_id);
+
+-- Evidence of attempts whose result was not applied: late ones, and those replaced by an amendment.
+CREATE TABLE attempts (
+    organization_id uuid NOT NULL,
+    run_id uuid NOT NULL,
+    attempt integer NOT NULL,
+    token uuid NOT NULL,
+    outcome smallint NOT NULL,
+    exit_code integer,
+    reason text,
+    -- late, amended
+    kind text NOT NULL,
+    recorded_at timestamptz NOT NULL DEFAULT now(),
+    PRIMARY KEY (organization_id, run_id, attempt, token, kind)
+);
+
+CREATE TABLE job_deltas (
+    id bigint GENERATED ALWAYS AS IDENTITY,
+    organization_id uuid NOT NULL,
+    job_id uuid NOT NULL,
+    outcome smallint NOT NULL,
+    n integer NOT NULL,
+    PRIMARY KEY (organization_id, job_id, id)
+) WITH (autovacuum_vacuum_scale_factor = 0.05, autovacuum_vacuum_threshold = 5000);
+
+-- Version 7 UUIDs made by the database, for expansion in one statement.
+CREATE FUNCTION crmm_uuid7() RETURNS uuid LANGUAGE sql VOLATILE PARALLEL SAFE AS $$
+    SELECT encode(
+        set_byte(
+            overlay(uuid_send(gen_random_uuid())
+                    PLACING substring(int8send((extract(epoch FROM clock_timestamp()) * 1000)::bigint) FROM 3)
+                    FROM 1 FOR 6),
+            6, (get_byte(uuid_send(gen_random_uuid()), 0) & 15) | 112),
+        'hex')::uuid
+$$;
+
+-- The least version 7 UUID of a time: bounds of partitions.
+CREATE FUNCTION crmm_uuid7_floor(moment timestamptz) RETURNS uuid LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
+    SELECT (lpad(to_hex((extract(epoch FROM moment) * 1000)::bigint), 12, '0') || repeat('0', 20))::uuid
+$$;
+
+-- Makes the monthly partitions of history and output from this month on, with the parent's policy and no grants.
+CREATE FUNCTION crmm_extend_partitions(months integer) RETURNS integer LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = public AS $$
+DECLARE
+    parent text;
+    child text;
+    month timestamptz;
+    made integer := 0;
+BEGIN
+    IF months NOT BETWEEN 1 AND 120 THEN
+        RAISE EXCEPTION 'months is %, allowed are 1 to 120', months;
+    END IF;
+    PERFORM pg_advisory_xact_lock(hashtext('crmm partitions'));
+    FOREACH parent IN ARRAY ARRAY['run_history', 'run_output'] LOOP
+        FOR step IN 0..months - 1 LOOP
+            month := date_trunc('month', now() AT TIME ZONE 'UTC') AT TIME ZONE 'UTC' + make_interval(months => step);
+            child := format('%s_%s', parent, to_char(month AT TIME ZONE 'UTC', 'YYYY_MM'));
+            IF to_regclass(child) IS NULL THEN
+                EXECUTE format('CREATE TABLE %I PARTITION OF %I FOR VALUES FROM (%L) TO (%L)', child, parent,
+                               crmm_uuid7_floor(month), crmm_uuid7_floor(month + interval '1 month'));
+                EXECUTE format('ALTER TABLE %I ENABLE ROW LEVEL SECURITY', child);
+                EXECUTE format('ALTER TABLE %I FORCE ROW LEVEL SECURITY', child);
+                made := made + 1;
+            END IF;
+        END LOOP;
+    END LOOP;
+    RETURN made;
+END $$;
+REVOKE ALL ON FUNCTION crmm_extend_partitions(integer) FROM PUBLIC;
+
+-- Ids of any time have a place even if nobody extended the partitions.
+CREATE TABLE run_history_default PARTITION OF run_history DEFAULT;
+CREATE TABLE run_output_default PARTITION OF run_output DEFAULT;
+
+SELECT crmm_extend_partitions(4);
+
+DO $$
+DECLARE
+    name text;
+BEGIN
+    FOREACH name IN ARRAY ARRAY['queue_partitions', 'gateways', 'jobs', 'runs', 'run_history', 'run_output', 'attempts',
+                                'job_deltas', 'run_history_default', 'run_output_default'] LOOP
+        EXECUTE format('ALTER TABLE %I ENABLE ROW LEVEL SECURITY', name);
+        EXECUTE format('ALTER TABLE %I FORCE ROW LEVEL SECURITY', name);
+    END LOOP;
+    FOREACH name IN ARRAY ARRAY['jobs', 'runs', 'run_history', 'run_output'] LOOP
+        EXECUTE format(
+            'CREATE POLICY tenant ON %I USING (organization_id = ANY ((SELECT crmm_organizations())::uuid[]) '
+            'OR (SELECT crmm_is_platform()) OR site_id = (SELECT crmm_site()))', name);
+    END LOOP;
+    FOREACH name IN ARRAY ARRAY['attempts', 'job_deltas'] LOOP
+        EXECUTE format(
+            'CREATE POLICY tenant ON %I USING (organization_id = ANY ((SELECT crmm_organizations())::uuid[]) '
+            'OR (SELECT crmm_is_platform()))', name);
+    END LOOP;
+END $$;
+
+CREATE POLICY everyone ON queue_partitions USING (true);
+CREATE POLICY everyone ON gateways USING (true);
+
+-- What the API shows: open runs and history as one.
+CREATE VIEW run_states WITH (security_invoker = true) AS
+    SELECT organization_id, id, job_id, device_id, site_id, state, attempt, NULL::integer AS exit_code,
+           NULL::text AS reason, started_at, NULL::timestamptz AS finished_at, created_at
+    FROM runs
+    UNION ALL
+    SELECT organization_id, id, job_id, device_id, site_id, state, attempt, exit_code, reason, started_at, finished_at,
+           created_at
+    FROM run_history;
+
+GRANT SELECT ON organizations TO crmm_gateway;
+GRANT SELECT ON queue_partitions, gateways TO crmm_api, crmm_worker, crmm_gateway;
+GRANT INSERT, UPDATE ON queue_partitions TO crmm_worker;
+GRANT INSERT, UPDATE (ended_at) ON gateways TO crmm_gateway;
+GRANT UPDATE (ended_at) ON gateways TO crmm_worker;
+GRANT SELECT, INSERT, UPDATE ON jobs TO crmm_api;
+GRANT SELECT, INSERT, UPDATE, DELETE ON runs TO crmm_api;
+GRANT SELECT, INSERT ON run_history TO crmm_api;
+GRANT SELECT ON run_output, attempts, run_states TO crmm_api;
+GRANT SELECT, INSERT ON job_deltas TO crmm_api;
+GRANT SELECT ON jobs, run_history TO crmm_worker, crmm_gateway;
+GRANT UPDATE (state, total, ended, finished_at) ON jobs TO crmm_worker, crmm_gateway;
+GRANT SELECT, INSERT, UPDATE, DELETE ON runs TO crmm_worker;
+GRANT SELECT, UPDATE, DELETE ON runs TO crmm_gateway;
+GRANT INSERT ON run_history TO crmm_worker, crmm_gateway;
+GRANT UPDATE (state, exit_code, reason, started_at, finished_at, amendable) ON run_history TO crmm_gateway;
+GRANT INSERT ON run_output TO crmm_gateway;
+GRANT SELECT, INSERT ON attempts TO crmm_gateway;
+GRANT SELECT, INSERT, DELETE ON job_deltas TO crmm_worker;
+GRANT INSERT, SELECT ON job_deltas TO crmm_gateway;
+GRANT EXECUTE ON FUNCTION crmm_extend_partitions(integer) TO crmm_worker;

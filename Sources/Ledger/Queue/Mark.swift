@@ -1,0 +1,232 @@
+package import Domain
+import Postgres
+
+/// A claimed run that has a gateway to go to.
+package struct MarkRequest: Sendable {
+    /// Which run, in the generation that the queue knows.
+    package var organization: OrganizationID
+    package var run: RunID
+    package var generation: Int
+    /// The gateway incarnation that holds its device's session.
+    package var gateway: GatewayID
+    /// The token of a new attempt; an attempt that never ended keeps its own.
+    package var token: AttemptToken
+
+    /// A request to mark one run.
+    package init(organization: OrganizationID, run: RunID, generation: Int, gateway: GatewayID, token: AttemptToken) {
+        self.organization = organization
+        self.run = run
+        self.generation = generation
+        self.gateway = gateway
+        self.token = token
+    }
+}
+
+/// A run that passed the gate: it may leave for its device.
+package struct MarkedRun: Sendable {
+    /// Which attempt of which run.
+    package let organization: OrganizationID
+    package let run: RunID
+    package let device: DeviceID
+    package let generation: Int
+    package let attempt: Int
+    package let token: AttemptToken
+    package let gateway: GatewayID
+    /// When the queue forgets that it runs.
+    package let deadline: Instant
+}
+
+/// What a gateway sends to an agent.
+package struct Delivery: Sendable, Equatable {
+    /// Which attempt of which run.
+    package let organization: OrganizationID
+    package let run: RunID
+    package let device: DeviceID
+    package let job: JobID
+    package let attempt: Int
+    package let token: AttemptToken
+    /// The device's place in the job's list.
+    package let leaf: Int?
+    /// Whether somebody asked to cancel it.
+    package let cancelRequested: Bool
+}
+
+/// The signed statement of a job, and the list that its proofs are made from.
+package struct JobContent: Sendable {
+    /// The encoded statement.
+    package let statement: [UInt8]
+    /// The devices of a list in the order of its tree.
+    package let devices: [DeviceID]?
+}
+
+extension Ledger {
+    /// The identity of the data set in Redis that PostgreSQL accepts claims of.
+    package func epoch(partition: Int) async throws -> String? {
+        try await pool.query(
+            "SELECT epoch FROM queue_partitions WHERE partition = \(Int16(partition))", scope: .none
+        ) { row in try row.decode(String.self) }.first
+    }
+
+    /// The gate: moves queued runs to dispatched, with attempt, token, gateway and deadlines, and commits.
+    ///
+    /// Only rows that are returned may leave. A run is refused by its generation, state, cancel, pause, wave or expiry, and
+    /// all are refused under another epoch than the one kept here.
+    package func mark(_ requests: [MarkRequest], epoch: String, partition: Int) async throws -> [MarkedRun] {
+        guard !requests.isEmpty else { return [] }
+        return try await pool.query(
+            """
+            WITH accepted AS (
+                -- A rebuild holds this lock alone while it changes the epoch.
+                SELECT pg_advisory_xact_lock_shared(\(Self.rebuildLock), \(Int32(partition))),
+                       EXISTS (SELECT FROM queue_partitions WHERE partition = \(Int16(partition)) AND epoch = \(epoch)) AS ok
+            ), input AS (
+                SELECT * FROM unnest(\(requests.map(\.organization)), \(requests.map(\.run)),
+                                     \(requests.map { Int32($0.generation) }), \(requests.map(\.gateway)),
+                                     \(requests.map(\.token)))
+                    AS i(organization_id, id, generation, gateway_id, token)
+            ), locked AS (
+                SELECT r.organization_id, r.id, j.timeout_seconds FROM input i
+                JOIN runs r USING (organization_id, id)
+                JOIN jobs j ON j.organization_id = r.organization_id AND j.id = r.job_id
+                JOIN organizations o ON o.id = r.organization_id
+                WHERE (SELECT ok FROM accepted) AND r.state = 1 AND r.generation = i.generation
+                  AND r.cancel_requested_at IS NULL AND j.cancel_requested_at IS NULL AND j.state = 1 AND NOT o.paused
+                  AND r.wave <= j.released_wave AND r.expires_at > now()
+                ORDER BY r.organization_id, r.id
+                FOR UPDATE OF r
+            )
+            UPDATE runs r SET state = 3, gateway_id = i.gateway_id, token = coalesce(r.token, i.token),
+                   attempt = CASE WHEN r.token IS NULL THEN r.attempt + 1 ELSE r.attempt END,
+                   accept_by = now() + interval '10 seconds',
+                   deadline = r.expires_at + make_interval(secs => l.timeout_seconds + 60)
+            FROM locked l JOIN input i USING (organization_id, id)
+            WHERE r.organization_id = l.organization_id AND r.id = l.id
+            RETURNING r.organization_id, r.id, r.device_id, r.generation, r.attempt, r.token, r.gateway_id, r.deadline
+            """, scope: .organizations(requests.map(\.organization))
+        ) { row in
+            let (organization, run, device, generation, attempt, token, gateway, deadline) = try row.decode(
+                (OrganizationID, RunID, DeviceID, Int32, Int32, AttemptToken, GatewayID, Instant).self)
+            return MarkedRun(
+                organization: organization, run: run, device: device, generation: Int(generation), attempt: Int(attempt),
+                token: token, gateway: gateway, deadline: deadline)
+        }
+    }
+
+    /// Takes runs that a gateway is about to send: notes that they were sent, and returns those that still may be.
+    package func take(_ runs: [(OrganizationID, RunID, AttemptToken)]) async throws -> [Delivery] {
+        guard !runs.isEmpty else { return [] }
+        return try await pool.query(
+            """
+            WITH locked AS (
+                SELECT r.organization_id, r.id FROM runs r
+                JOIN unnest(\(runs.map(\.0)), \(runs.map(\.1)), \(runs.map(\.2))) AS i(organization_id, id, token)
+                     USING (organization_id, id)
+                WHERE r.state IN (3, 4) AND r.token = i.token
+                ORDER BY r.organization_id, r.id
+                FOR UPDATE OF r
+            )
+            UPDATE runs r SET sent_at = coalesce(r.sent_at, now()) FROM locked l
+            WHERE r.organization_id = l.organization_id AND r.id = l.id
+            RETURNING r.organization_id, r.id, r.device_id, r.job_id, r.attempt, r.token, r.leaf,
+                      r.cancel_requested_at IS NOT NULL
+            """, scope: .organizations(runs.map(\.0)), decode: Self.delivery)
+    }
+
+    /// The statements of jobs; unknown ones are absent.
+    package func contents(of jobs: [(OrganizationID, JobID)]) async throws -> [JobID: JobContent] {
+        guard !jobs.isEmpty else { return [:] }
+        let rows = try await pool.query(
+            """
+            SELECT j.id, j.statement, j.target_devices FROM jobs j
+            JOIN unnest(\(jobs.map(\.0)), \(jobs.map(\.1))) AS i(organization_id, id) USING (organization_id, id)
+            """, scope: .organizations(jobs.map(\.0))
+        ) { row in try row.decode((JobID, PostgresData, [DeviceID]?).self) }
+        return Dictionary(rows.map { ($0.0, JobContent(statement: $0.1.bytes, devices: $0.2)) }) { first, _ in first }
+    }
+
+    /// The attempts that the server believes a device to have: to be compared with what its hello says.
+    package func openAttempts(of device: DeviceID, organization: OrganizationID) async throws -> [Delivery] {
+        try await pool.grouped(
+            """
+            SELECT organization_id, id, device_id, job_id, attempt, token, leaf, cancel_requested_at IS NOT NULL FROM runs
+            WHERE organization_id = \(organization) AND device_id = \(device) AND state IN (3, 4) AND token IS NOT NULL
+            ORDER BY id LIMIT 1000
+            """, scope: .organization(organization), decode: Self.delivery)
+    }
+
+    /// Notes that attempts run: those that outlive a second.
+    package func start(_ started: [(OrganizationID, DeviceID, RunID, AttemptToken, Instant)]) async throws {
+        guard !started.isEmpty else { return }
+        try await pool.execute(
+            """
+            WITH locked AS (
+                SELECT r.organization_id, r.id, i.started_at FROM runs r
+                JOIN unnest(\(started.map(\.0)), \(started.map(\.1)), \(started.map(\.2)), \(started.map(\.3)),
+                            \(started.map(\.4))) AS i(organization_id, device_id, id, token, started_at)
+                     USING (organization_id, id)
+                WHERE r.state = 3 AND r.token = i.token AND r.device_id = i.device_id
+                ORDER BY r.organization_id, r.id
+                FOR UPDATE OF r
+            )
+            UPDATE runs r SET state = 4, started_at = l.started_at, sent_at = coalesce(r.sent_at, now()) FROM locked l
+            WHERE r.organization_id = l.organization_id AND r.id = l.id
+            """, scope: .organizations(started.map(\.0)))
+    }
+
+    /// Moves queued runs whose device is offline to waiting.
+    package func wait(_ runs: [QueuedRun]) async throws -> Set<RunID> {
+        guard !runs.isEmpty else { return [] }
+        let waiting = try await pool.query(
+            """
+            WITH locked AS (
+                SELECT r.organization_id, r.id FROM runs r
+                JOIN unnest(\(runs.map(\.organization)), \(runs.map(\.run)), \(runs.map { Int32($0.generation) }))
+                     AS i(organization_id, id, generation) USING (organization_id, id)
+                WHERE r.state = 1 AND r.generation = i.generation
+                ORDER BY r.organization_id, r.id
+                FOR UPDATE OF r
+            )
+            UPDATE runs r SET state = 2 FROM locked l WHERE r.organization_id = l.organization_id AND r.id = l.id
+            RETURNING r.id
+            """, scope: .organizations(runs.map(\.organization))
+        ) { row in try row.decode(RunID.self) }
+        return Set(waiting)
+    }
+
+    /// Moves the waiting runs of devices that are back to queued.
+    /// - Returns: the runs that may be queued now, oldest first.
+    package func reconnect(_ devices: [(OrganizationID, DeviceID)]) async throws -> [QueuedRun] {
+        guard !devices.isEmpty else { return [] }
+        return try await pool.query(
+            """
+            WITH locked AS (
+                SELECT r.organization_id, r.id FROM runs r
+                JOIN unnest(\(devices.map(\.0)), \(devices.map(\.1))) AS i(organization_id, device_id)
+                     USING (organization_id, device_id)
+                WHERE r.state = 2
+                ORDER BY r.organization_id, r.id
+                FOR UPDATE OF r
+            )
+            UPDATE runs r SET state = 1, generation = r.generation + 1, queued_at = now() FROM locked l
+            WHERE r.organization_id = l.organization_id AND r.id = l.id
+            RETURNING r.organization_id, r.id, r.device_id, r.generation, r.lane
+            """, scope: .organizations(devices.map(\.0)), decode: Self.queuedRun
+        ).sorted { $0.run < $1.run }
+    }
+
+    static let rebuildLock: Int32 = 0x6372_6d6d
+
+    @Sendable static func queuedRun(_ row: PostgresRow) throws -> QueuedRun {
+        let (organization, run, device, generation, lane) = try row.decode(
+                (OrganizationID, RunID, DeviceID, Int32, Lane).self)
+        return QueuedRun(organization: organization, run: run, device: device, generation: Int(generation), lane: lane)
+    }
+
+    @Sendable private static func delivery(_ row: PostgresRow) throws -> Delivery {
+        let (organization, run, device, job, attempt, token, leaf, cancelled) = try row.decode(
+                (OrganizationID, RunID, DeviceID, JobID, Int32, AttemptToken, Int32?, Bool).self)
+        return Delivery(
+            organization: organization, run: run, device: device, job: job, attempt: Int(attempt), token: token,
+            leaf: leaf.map(Int.init), cancelRequested: cancelled)
+    }
+}

@@ -1,0 +1,233 @@
+package import Domain
+package import Postgres
+
+/// What the queue must know of an organization beside its runs.
+package struct OrganizationLimits: Sendable {
+    /// Which one.
+    package let organization: OrganizationID
+    /// Its weight, the most runs it may have on devices, and whether it is paused.
+    package let weight: Double
+    package let cap: Int?
+    package let isPaused: Bool
+}
+
+/// A run on a device, as the queue's membership should have it.
+package struct RunningRun: Sendable {
+    /// Which run, in which generation and lane.
+    package let run: QueuedRun
+    /// When its deadline is.
+    package let deadline: Instant
+}
+
+/// How much an organization has queued, as PostgreSQL counts it.
+package struct QueueDepth: Sendable {
+    /// Whose queue, and which.
+    package let organization: OrganizationID
+    package let priority: Priority
+    /// Runs queued, waiting for their device, and on devices.
+    package let queued: Int
+    package let waiting: Int
+    package let running: Int
+    /// The age of the oldest queued run.
+    package let oldestAgeSeconds: Double?
+}
+
+extension Ledger {
+    /// Runs that were marked and never taken by their gateway within its time go back to queued, in the next generation.
+    package func undeliver(limit: Int) async throws -> [QueuedRun] {
+        try await pool.query(
+            """
+            WITH locked AS (
+                SELECT organization_id, id FROM runs
+                WHERE state = 3 AND sent_at IS NULL AND accept_by < now()
+                ORDER BY accept_by LIMIT \(limit)
+                FOR UPDATE SKIP LOCKED
+            ), \(fragment: Self.requeueLocked)
+            """, scope: .platform, decode: Self.queuedRun)
+    }
+
+    /// The same for the runs that a dead or full gateway left in its inbox.
+    package func undeliver(_ runs: [(OrganizationID, RunID, AttemptToken)]) async throws -> [QueuedRun] {
+        guard !runs.isEmpty else { return [] }
+        return try await pool.query(
+            """
+            WITH locked AS (
+                SELECT r.organization_id, r.id FROM runs r
+                JOIN unnest(\(runs.map(\.0)), \(runs.map(\.1)), \(runs.map(\.2))) AS i(organization_id, id, token)
+                     USING (organization_id, id)
+                WHERE r.state = 3 AND r.sent_at IS NULL AND r.token = i.token
+                ORDER BY r.organization_id, r.id
+                FOR UPDATE OF r
+            ), \(fragment: Self.requeueLocked)
+            """, scope: .organizations(runs.map(\.0)), decode: Self.queuedRun)
+    }
+
+    private static let requeueLocked: SQL = """
+        requeued AS (
+            UPDATE runs r SET state = 1, generation = r.generation + 1, queued_at = now(), gateway_id = NULL,
+                   accept_by = NULL, deadline = r.expires_at
+            FROM locked l WHERE r.organization_id = l.organization_id AND r.id = l.id
+            RETURNING r.organization_id, r.id, r.device_id, r.generation, r.lane
+        )
+        SELECT organization_id, id, device_id, generation, lane FROM requeued
+        """
+
+    /// Ends runs whose deadline has passed: never sent, `expired`; sent, `unknown` or, if somebody asked, `cancelled`.
+    package func expire(limit: Int) async throws -> [SettledRun] {
+        try await pool.query(
+            """
+            WITH ended AS (
+                SELECT organization_id, id,
+                       (CASE WHEN sent_at IS NULL THEN 14 WHEN cancel_requested_at IS NOT NULL THEN 13 ELSE 15 END)::smallint
+                           AS outcome,
+                       CASE WHEN sent_at IS NULL THEN 'notSentInTime' ELSE 'noWord' END AS reason
+                FROM runs WHERE deadline < now()
+                ORDER BY deadline LIMIT \(limit)
+                FOR UPDATE SKIP LOCKED
+            ), \(fragment: Self.endWithoutWord)
+            """, scope: .platform, decode: Self.settledRun)
+    }
+
+    /// Sums the deltas of jobs into their rows and completes the jobs whose runs have all ended.
+    ///
+    /// One folder at a time: the lock is tried, not waited for. Reads add row and deltas, so they are exact meanwhile.
+    /// - Returns: how many deltas were folded.
+    package func foldDeltas(limit: Int) async throws -> Int {
+        try await pool.query(
+            """
+            WITH mine AS (
+                SELECT pg_try_advisory_xact_lock(\(Self.folderLock)) AS ok
+            ), gone AS (
+                DELETE FROM job_deltas d USING (
+                    SELECT organization_id, job_id, id FROM job_deltas WHERE (SELECT ok FROM mine) LIMIT \(limit)
+                ) p
+                WHERE d.organization_id = p.organization_id AND d.job_id = p.job_id AND d.id = p.id
+                RETURNING d.organization_id, d.job_id, d.outcome, d.n
+            ), summed AS (
+                SELECT organization_id, job_id, array_agg(n ORDER BY outcome) AS n, sum(folded) AS folded FROM (
+                    SELECT g.organization_id, g.job_id, o.outcome,
+                           coalesce(sum(g.n) FILTER (WHERE g.outcome = o.outcome), 0)::integer AS n,
+                           count(*) FILTER (WHERE g.outcome = o.outcome) AS folded
+                    FROM gone g CROSS JOIN generate_series(10, 15) o(outcome) GROUP BY 1, 2, 3
+                ) each GROUP BY 1, 2
+            ), totals AS (
+                SELECT j.organization_id, j.id, s.folded,
+                       ARRAY(SELECT a + b FROM unnest(j.ended, s.n) WITH ORDINALITY AS u(a, b, place) ORDER BY place) AS ended
+                FROM summed s JOIN jobs j ON j.organization_id = s.organization_id AND j.id = s.job_id
+                FOR NO KEY UPDATE OF j
+            ), noted AS (
+                UPDATE jobs j SET ended = t.ended,
+                       state = CASE WHEN j.total = (SELECT sum(x) FROM unnest(t.ended) x)
+                                    THEN CASE WHEN j.cancel_requested_at IS NULL THEN 10 ELSE 11 END ELSE j.state END,
+                       finished_at = CASE WHEN j.total = (SELECT sum(x) FROM unnest(t.ended) x)
+                                          THEN coalesce(j.finished_at, now()) ELSE j.finished_at END
+                FROM totals t WHERE j.organization_id = t.organization_id AND j.id = t.id
+            )
+            SELECT coalesce(sum(folded), 0)::bigint FROM totals
+            """, scope: .platform
+        ) { row in try row.decode(Int.self) }.first ?? 0
+    }
+
+    private static let folderLock = 0x6372_6d6d_666f_6c64
+
+    /// Declares a new data set in Redis under the partition's exclusive lock: no mark of the old one is under way after it.
+    package func beginEpoch(_ epoch: String, replacing old: String?, partition: Int) async throws -> Bool {
+        try await pool.transaction(scope: .platform) { transaction in
+            try await transaction.execute(
+                "SELECT pg_advisory_xact_lock(\(Self.rebuildLock), \(Int32(partition)))")
+            return try await transaction.execute(
+                """
+                INSERT INTO queue_partitions (partition, epoch) VALUES (\(Int16(partition)), \(epoch))
+                ON CONFLICT (partition) DO UPDATE SET epoch = excluded.epoch, started_at = now()
+                WHERE queue_partitions.epoch IS NOT DISTINCT FROM \(old)
+                """) > 0
+        }
+    }
+
+    /// Weights, caps and pauses that differ from the default.
+    package func limits() async throws -> [OrganizationLimits] {
+        try await pool.query(
+            """
+            SELECT id, weight, running_cap, paused FROM organizations
+            WHERE weight <> 1 OR running_cap IS NOT NULL OR paused
+            """, scope: .platform
+        ) { row in
+            let (id, weight, cap, paused) = try row.decode((OrganizationID, Double, Int32?, Bool).self)
+            return OrganizationLimits(organization: id, weight: weight, cap: cap.map(Int.init), isPaused: paused)
+        }
+    }
+
+    /// The runs that are on devices, page by page in id order: what the queue's membership should hold.
+    package func running(after: RunID?, limit: Int) async throws -> [RunningRun] {
+        try await pool.query(
+            """
+            SELECT organization_id, id, device_id, generation, lane, deadline FROM runs
+            WHERE state IN (3, 4) AND (\(after)::uuid IS NULL OR id > \(after))
+            ORDER BY id LIMIT \(limit)
+            """, scope: .platform
+        ) { row in
+            let (organization, run, device, generation, lane, deadline) = try row.decode(
+                (OrganizationID, RunID, DeviceID, Int32, Lane, Instant).self)
+            return RunningRun(
+                run: QueuedRun(
+                    organization: organization, run: run, device: device, generation: Int(generation), lane: lane),
+                deadline: deadline)
+        }
+    }
+
+    /// Which of these runs are on devices.
+    package func areRunning(_ runs: [(OrganizationID, RunID)]) async throws -> Set<RunID> {
+        Set(
+            try await pool.query(
+                """
+                SELECT id FROM runs JOIN unnest(\(runs.map(\.0)), \(runs.map(\.1))) AS i(organization_id, id)
+                     USING (organization_id, id)
+                WHERE state IN (3, 4)
+                """, scope: .platform
+            ) { row in try row.decode(RunID.self) })
+    }
+
+    /// A gateway incarnation begins.
+    package func beginGateway(_ id: GatewayID) async throws {
+        try await pool.execute("INSERT INTO gateways (id) VALUES (\(id))", scope: .none)
+    }
+
+    /// A gateway incarnation ended, by its own word or because its heartbeat has lapsed.
+    package func endGateway(_ id: GatewayID) async throws {
+        try await pool.execute("UPDATE gateways SET ended_at = now() WHERE id = \(id) AND ended_at IS NULL", scope: .none)
+    }
+
+    /// Incarnations that have not ended as far as is known here.
+    package func openGateways() async throws -> [GatewayID] {
+        try await pool.query("SELECT id FROM gateways WHERE ended_at IS NULL", scope: .none) { row in
+            try row.decode(GatewayID.self)
+        }
+    }
+
+    /// Makes the partitions of history and output for the next months.
+    package func extendPartitions() async throws {
+        _ = try await pool.execute("SELECT crmm_extend_partitions(4)", scope: .none)
+    }
+
+    /// The queues of the organizations that the scope sees.
+    package func queueDepths(after: OrganizationID?, limit: Int, scope: Scope) async throws -> [QueueDepth] {
+        try await pool.query(
+            """
+            SELECT o.id, q.queued, q.waiting, q.running, q.oldest FROM (
+                SELECT id FROM organizations WHERE (\(after)::uuid IS NULL OR id > \(after)) ORDER BY id LIMIT \(limit)
+            ) o CROSS JOIN LATERAL (
+                SELECT count(*) FILTER (WHERE state = 1) AS queued, count(*) FILTER (WHERE state = 2) AS waiting,
+                       count(*) FILTER (WHERE state IN (3, 4)) AS running,
+                       extract(epoch FROM now() - min(queued_at) FILTER (WHERE state = 1))::double precision AS oldest
+                FROM runs r WHERE r.organization_id = o.id
+            ) q ORDER BY o.id
+            """, scope: scope
+        ) { row in
+            let (organization, queued, waiting, running, oldest) = try row.decode(
+                (OrganizationID, Int, Int, Int, Double?).self)
+            return QueueDepth(
+                organization: organization, priority: .standard, queued: queued, waiting: waiting, running: running,
+                oldestAgeSeconds: oldest)
+        }
+    }
+}

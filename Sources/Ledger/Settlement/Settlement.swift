@@ -1,0 +1,255 @@
+package import Domain
+import Postgres
+
+/// How an attempt ended, as a gateway hands it to the ledger.
+package struct AttemptResult: Sendable {
+    /// The device's tenant and id come from its certificate, never from a frame.
+    package var organization: OrganizationID
+    package var device: DeviceID
+    /// Which attempt.
+    package var run: RunID
+    package var attempt: Int
+    package var token: AttemptToken
+    /// How it ended.
+    package var outcome: Outcome
+    package var exitCode: Int?
+    package var reason: String?
+    package var startedAt: Instant?
+    package var finishedAt: Instant
+    package var output: OutputRow
+
+    /// A result.
+    package init(
+        organization: OrganizationID, device: DeviceID, run: RunID, attempt: Int, token: AttemptToken, outcome: Outcome,
+        exitCode: Int?, reason: String?, startedAt: Instant?, finishedAt: Instant, output: OutputRow
+    ) {
+        self.organization = organization
+        self.device = device
+        self.run = run
+        self.attempt = attempt
+        self.token = token
+        self.outcome = outcome
+        self.exitCode = exitCode
+        self.reason = reason
+        self.startedAt = startedAt
+        self.finishedAt = finishedAt
+        self.output = output
+    }
+}
+
+/// A run that a commit ended.
+package struct SettledRun: Sendable, Hashable {
+    /// Which run, and where the queue knows it.
+    package let organization: OrganizationID
+    package let run: RunID
+    package let device: DeviceID
+    package let generation: Int
+    package let lane: Lane
+    /// The job that it belongs to.
+    package let job: JobID
+}
+
+/// What became of one result.
+package enum Settlement: Sendable, Equatable {
+    /// It ended the run.
+    case settled(SettledRun)
+    /// It replaced an outcome that was declared without the agent's word.
+    case amended(JobID)
+    /// It was settled before: nothing to do.
+    case duplicate
+    /// It belongs to an attempt that is not the current one: kept as evidence.
+    case late
+    /// No such run on this device.
+    case foreign
+}
+
+extension Ledger {
+    /// Settles a batch of results in one transaction: each row leaves `runs` for `run_history` with its output and its
+    /// job's count. Results of several organizations share it; each is bound to its own by (organization, id).
+    /// - Returns: one settlement a result, in order.
+    package func settle(_ results: [AttemptResult]) async throws -> [Settlement] {
+        guard !results.isEmpty else { return [] }
+        let scope = Scope.organizations(results.map(\.organization))
+        let settled = try await pool.query(
+            """
+            WITH input AS (\(fragment: Self.input(results))
+            ), locked AS (
+                -- Every writer of several runs locks them in this order.
+                SELECT r.organization_id, r.id FROM runs r JOIN input i USING (organization_id, id)
+                WHERE r.token = i.token AND r.device_id = i.device_id AND r.attempt = i.attempt AND r.state IN (3, 4)
+                ORDER BY r.organization_id, r.id
+                FOR UPDATE OF r
+            ), gone AS (
+                DELETE FROM runs r USING locked l WHERE r.organization_id = l.organization_id AND r.id = l.id
+                RETURNING r.*
+            ), history AS (
+                INSERT INTO run_history (organization_id, id, job_id, device_id, site_id, state, attempt, token, exit_code,
+                                         reason, started_at, finished_at, amendable, created_at)
+                SELECT g.organization_id, g.id, g.job_id, g.device_id, g.site_id, i.outcome, g.attempt, g.token, i.exit_code,
+                       i.reason, coalesce(i.started_at, g.started_at), i.finished_at, i.outcome = 15, g.created_at
+                FROM gone g JOIN input i USING (organization_id, id)
+            ), output AS (
+                INSERT INTO run_output (organization_id, run_id, site_id, attempt, stdout_head, stdout_tail, stdout_bytes,
+                                        stderr_head, stderr_tail, stderr_bytes)
+                SELECT g.organization_id, g.id, g.site_id, g.attempt, i.stdout_head, i.stdout_tail, i.stdout_bytes,
+                       i.stderr_head, i.stderr_tail, i.stderr_bytes
+                FROM gone g JOIN input i USING (organization_id, id)
+            ), single AS (
+                -- A job with one run settles here; nobody else updates its counters at this moment.
+                UPDATE jobs j SET ended[i.outcome - 9] = j.ended[i.outcome - 9] + 1, finished_at = now(),
+                       state = CASE WHEN j.cancel_requested_at IS NULL THEN 10 ELSE 11 END
+                FROM gone g JOIN input i USING (organization_id, id)
+                WHERE j.organization_id = g.organization_id AND j.id = g.job_id AND j.total = 1
+                RETURNING j.organization_id, j.id
+            ), deltas AS (
+                INSERT INTO job_deltas (organization_id, job_id, outcome, n)
+                SELECT g.organization_id, g.job_id, i.outcome, count(*)
+                FROM gone g JOIN input i USING (organization_id, id)
+                WHERE NOT EXISTS (SELECT FROM single s WHERE s.organization_id = g.organization_id AND s.id = g.job_id)
+                GROUP BY 1, 2, 3
+            )
+            SELECT organization_id, id, device_id, generation, lane, job_id FROM gone
+            """, scope: scope, decode: Self.settledRun)
+        let byRun = Dictionary(settled.map { ($0.run, $0) }) { first, _ in first }
+        var remaining: [AttemptResult] = []
+        var settlements = results.map { result -> Settlement? in
+            guard let run = byRun[result.run] else {
+                remaining.append(result)
+                return nil
+            }
+            return .settled(run)
+        }
+        let rest = try await readBack(remaining)
+        var next = 0
+        for index in settlements.indices where settlements[index] == nil {
+            settlements[index] = rest[next]
+            next += 1
+        }
+        return settlements.compactMap { $0 }
+    }
+
+    /// Results that settled nothing: amends what may be amended, tells duplicates from late ones, keeps evidence.
+    private func readBack(_ results: [AttemptResult]) async throws -> [Settlement] {
+        guard !results.isEmpty else { return [] }
+        let scope = Scope.organizations(results.map(\.organization))
+        let amended = try await pool.query(
+            """
+            WITH input AS (\(fragment: Self.input(results))
+            ), before AS (
+                SELECT h.organization_id, h.id, h.job_id, h.site_id, h.state, h.attempt, h.token, h.exit_code, h.reason
+                FROM run_history h JOIN input i USING (organization_id, id)
+                WHERE h.amendable AND h.token = i.token AND h.attempt = i.attempt AND h.device_id = i.device_id
+                  AND i.outcome <> 15
+                ORDER BY h.organization_id, h.id
+                FOR UPDATE OF h
+            ), after AS (
+                UPDATE run_history h SET state = i.outcome, exit_code = i.exit_code, reason = i.reason, amendable = false,
+                       started_at = coalesce(i.started_at, h.started_at), finished_at = i.finished_at
+                FROM before b JOIN input i USING (organization_id, id)
+                WHERE h.organization_id = b.organization_id AND h.id = b.id
+            ), output AS (
+                INSERT INTO run_output (organization_id, run_id, site_id, attempt, stdout_head, stdout_tail, stdout_bytes,
+                                        stderr_head, stderr_tail, stderr_bytes)
+                SELECT b.organization_id, b.id, b.site_id, b.attempt, i.stdout_head, i.stdout_tail, i.stdout_bytes,
+                       i.stderr_head, i.stderr_tail, i.stderr_bytes
+                FROM before b JOIN input i USING (organization_id, id)
+                ON CONFLICT DO NOTHING
+            ), evidence AS (
+                INSERT INTO attempts (organization_id, run_id, attempt, token, outcome, exit_code, reason, kind)
+                SELECT organization_id, id, attempt, token, state, exit_code, reason, 'amended' FROM before
+                ON CONFLICT DO NOTHING
+            ), deltas AS (
+                INSERT INTO job_deltas (organization_id, job_id, outcome, n)
+                SELECT b.organization_id, b.job_id, o.outcome, sum(o.n) FROM before b JOIN input i USING (organization_id, id)
+                CROSS JOIN LATERAL (VALUES (b.state, -1), (i.outcome, 1)) AS o(outcome, n)
+                GROUP BY 1, 2, 3
+            )
+            SELECT id, job_id FROM before
+            """, scope: scope
+        ) { row in try row.decode((RunID, JobID).self) }
+        let amendedJobs = Dictionary(amended) { first, _ in first }
+        let known = try await pool.query(
+            """
+            WITH input AS (\(fragment: Self.input(results))
+            ), known AS (
+                SELECT i.organization_id, i.id, i.attempt, i.token, i.outcome, i.exit_code, i.reason,
+                       h.token = i.token AND h.attempt = i.attempt AS same
+                FROM input i JOIN run_history h USING (organization_id, id) WHERE h.device_id = i.device_id
+                UNION ALL
+                SELECT i.organization_id, i.id, i.attempt, i.token, i.outcome, i.exit_code, i.reason, false
+                FROM input i JOIN runs r USING (organization_id, id) WHERE r.device_id = i.device_id
+            ), evidence AS (
+                INSERT INTO attempts (organization_id, run_id, attempt, token, outcome, exit_code, reason, kind)
+                SELECT organization_id, id, attempt, token, outcome, exit_code, reason, 'late' FROM known
+                WHERE same IS NOT TRUE
+                ON CONFLICT DO NOTHING
+            )
+            SELECT id, coalesce(same, false) FROM known
+            """, scope: scope
+        ) { row in try row.decode((RunID, Bool).self) }
+        let knownRuns = Dictionary(known) { first, second in first || second }
+        return results.map { result in
+            if let job = amendedJobs[result.run] { return .amended(job) }
+            guard let isSame = knownRuns[result.run] else { return .foreign }
+            return isSame ? .duplicate : .late
+        }
+    }
+
+    /// Ends runs that were never sent: cancelled or expired. Rows that moved on meanwhile are left alone.
+    func endUnsent(
+        _ runs: [(OrganizationID, RunID)], outcome: Outcome, reason: String, scope: Scope
+    ) async throws -> [SettledRun] {
+        guard !runs.isEmpty else { return [] }
+        return try await pool.query(
+            """
+            WITH locked AS (
+                SELECT r.organization_id, r.id FROM runs r
+                JOIN unnest(\(runs.map(\.0)), \(runs.map(\.1))) AS i(organization_id, id) USING (organization_id, id)
+                WHERE r.sent_at IS NULL
+                ORDER BY r.organization_id, r.id
+                FOR UPDATE OF r
+            ), ended AS (SELECT organization_id, id, \(outcome)::smallint AS outcome, \(reason)::text AS reason FROM locked
+            ), \(fragment: Self.endWithoutWord)
+            """, scope: scope, decode: Self.settledRun)
+    }
+
+    // Ends the rows that a table `ended` (organization_id, id, outcome, reason) names: history, counts, and the rows.
+    static let endWithoutWord: SQL = """
+        gone AS (
+            DELETE FROM runs r USING ended e WHERE r.organization_id = e.organization_id AND r.id = e.id
+            RETURNING r.*, e.outcome, e.reason
+        ), history AS (
+            INSERT INTO run_history (organization_id, id, job_id, device_id, site_id, state, attempt, token, reason,
+                                     started_at, finished_at, amendable, created_at)
+            SELECT organization_id, id, job_id, device_id, site_id, outcome, attempt, token, reason, started_at, now(),
+                   sent_at IS NOT NULL, created_at
+            FROM gone
+        ), deltas AS (
+            INSERT INTO job_deltas (organization_id, job_id, outcome, n)
+            SELECT organization_id, job_id, outcome, count(*) FROM gone GROUP BY 1, 2, 3
+        )
+        SELECT organization_id, id, device_id, generation, lane, job_id FROM gone
+        """
+
+    private static func input(_ results: [AttemptResult]) -> SQL {
+        """
+        SELECT * FROM unnest(
+            \(results.map(\.organization)), \(results.map(\.run)), \(results.map(\.device)),
+            \(results.map { Int32($0.attempt) }), \(results.map(\.token)), \(results.map(\.outcome)),
+            \(results.map { $0.exitCode.map(Int32.init) }), \(results.map(\.reason)), \(results.map(\.startedAt)),
+            \(results.map(\.finishedAt)), \(results.map { PostgresData($0.output.stdoutHead) }),
+            \(results.map { PostgresData($0.output.stdoutTail) }), \(results.map(\.output.stdoutBytes)),
+            \(results.map { PostgresData($0.output.stderrHead) }), \(results.map { PostgresData($0.output.stderrTail) }),
+            \(results.map(\.output.stderrBytes))
+        ) AS i(organization_id, id, device_id, attempt, token, outcome, exit_code, reason, started_at, finished_at,
+               stdout_head, stdout_tail, stdout_bytes, stderr_head, stderr_tail, stderr_bytes)
+        """
+    }
+
+    @Sendable static func settledRun(_ row: PostgresRow) throws -> SettledRun {
+        let (organization, run, device, generation, lane, job) = try row.decode(
+                (OrganizationID, RunID, DeviceID, Int32, Lane, JobID).self)
+        return SettledRun(
+            organization: organization, run: run, device: device, generation: Int(generation), lane: lane, job: job)
+    }
+}

@@ -1,0 +1,166 @@
+import CProcess
+import Glibc
+import Synchronization
+
+/// How long a run may take and how much of its output is kept.
+package struct RunLimits: Sendable {
+    /// The time after which the tree is sent TERM.
+    package var timeoutSeconds: Double
+    /// The time between TERM and KILL of the whole tree.
+    package var killGraceSeconds: Double
+    /// How long processes that outlive the leader may hold its output open before they are killed.
+    package var drainSeconds: Double
+    /// How many bytes of each stream's beginning are kept.
+    package var headBytes: Int
+    /// How many bytes of each stream's end are kept.
+    package var tailBytes: Int
+
+    /// Limits of one run.
+    package init(
+        timeoutSeconds: Double, killGraceSeconds: Double = 3, drainSeconds: Double = 1, headBytes: Int,
+        tailBytes: Int
+    ) {
+        self.timeoutSeconds = timeoutSeconds
+        self.killGraceSeconds = killGraceSeconds
+        self.drainSeconds = drainSeconds
+        self.headBytes = headBytes
+        self.tailBytes = tailBytes
+    }
+}
+
+/// Which of a run's two outputs.
+package enum OutputStream: Sendable, Hashable, CaseIterable {
+    /// Standard output.
+    case stdout
+    /// Standard error.
+    case stderr
+}
+
+/// How a run ended and what it said.
+package struct RunReport: Sendable {
+    /// How the leader, the process that was started, ended.
+    package let exit: ChildExit
+    /// The time was up before the leader ended.
+    package let timedOut: Bool
+    /// `cancel` came before the leader ended.
+    package let cancelled: Bool
+    /// Standard output.
+    package let stdout: CapturedOutput
+    /// Standard error.
+    package let stderr: CapturedOutput
+}
+
+/// One run of a program from start to end, with its whole process tree.
+///
+/// The run has a thread of its own that feeds the input, reads both outputs as they come and keeps the time,
+/// so that nothing waits for anything else. Its processes carry the marker in their environment
+/// (`ProcessTree.markerName`). A process that leaves the tree's output alone (a daemon that was started on
+/// purpose) outlives a run that ends by itself; one that holds it open is killed after the drain time;
+/// time-out and cancel kill all.
+package final class ScriptRun: Sendable {
+    private let marker: String
+    private let cancelRequested = Mutex(false)
+    private let wake: Wake
+
+    /// A run that is not started yet.
+    package init(marker: String) throws(ProcessError) {
+        self.marker = marker
+        wake = try Wake()
+    }
+
+    /// Asks the run to end: TERM to the tree, KILL after the grace. Also right before the start and after the
+    /// end.
+    package func cancel() {
+        cancelRequested.withLock { $0 = true }
+        wake.notify()
+    }
+
+    /// Starts the program and returns when all is over; once only. Throws only if it could not be started.
+    ///
+    /// `onOutput` is called on the run's thread with each piece and its offset in its stream, in order; while
+    /// it works, the program's pipe fills and the program waits. Cancelling the task cancels the run and
+    /// still waits for its end.
+    package func runToEnd(
+        _ options: ChildOptions, stdin: [UInt8] = [], limits: RunLimits,
+        onOutput: @escaping @Sendable (OutputStream, Int, ArraySlice<UInt8>) -> Void = { _, _, _ in }
+    ) async throws(ProcessError) -> RunReport {
+        var options = options
+        options.environment.removeAll { $0.0 == ProcessTree.markerName }
+        options.environment.append((ProcessTree.markerName, marker))
+        options.stdin = stdin.isEmpty ? .null : .pipe
+        options.stdout = .pipe
+        options.stderr = .pipe
+        if case .shared = options.isolation { options.isolation = .processGroup }
+        let complete = options
+
+        // A task-cancellation handler cannot throw a type, so the outcome passes through it as a value.
+        let result: Result<RunReport, ProcessError> = await withTaskCancellationHandler {
+            do throws(ProcessError) {
+                return .success(
+                    try await onOwnThread("crmm-run") { () throws(ProcessError) in
+                        crmm_block_sigpipe()
+                        return try self.run(complete, stdin: stdin, limits: limits, onOutput: onOutput)
+                    })
+            } catch {
+                return .failure(error)
+            }
+        } onCancel: {
+            cancel()
+        }
+        return try result.get()
+    }
+
+    /// Blocks the run's thread until the end.
+    private func run(
+        _ options: ChildOptions, stdin: [UInt8], limits: RunLimits,
+        onOutput: (OutputStream, Int, ArraySlice<UInt8>) -> Void
+    ) throws(ProcessError) -> RunReport {
+        let census = RunCensus()
+        let child = try Child.spawn(options)
+        var tree = ProcessTree(root: child.pid, marker: marker)
+        var lifecycle = RunLifecycle(startedAt: monotonicNanoseconds(), limits: limits)
+        var streams = RunStreams(child: child, stdin: stdin, limits: limits)
+        while true {
+            let seen = RunLifecycle.Observation(
+                now: monotonicNanoseconds(), leaderEnded: child.process.collect(),
+                streamsEnded: streams.haveEnded,
+                cancelRequested: cancelRequested.withLock { $0 })
+            tree.claimsStrays = census.wasAlone
+            switch lifecycle.next(seen, treeIsGone: { tree.members().isEmpty }) {
+            case .wait(let until):
+                streams.pump(
+                    wake: wake, leader: seen.leaderEnded ? nil : child.process,
+                    waitNanoseconds: until - min(until, seen.now), onOutput: onOutput)
+            case .terminateTree:
+                tree.signal(SIGTERM)
+            case .killTree:
+                tree.kill()
+            case .finish:
+                guard let exit = child.exit else { continue }
+                return RunReport(
+                    exit: exit, timedOut: lifecycle.cause == .timeout, cancelled: lifecycle.cause == .cancel,
+                    stdout: streams.stdout, stderr: streams.stderr)
+            }
+        }
+    }
+}
+
+/// Counts the runs of this process: a run that was alone from start to end may claim what cannot be told
+/// apart.
+private final class RunCensus: Sendable {
+    private static let live = Mutex<[ObjectIdentifier: Bool]>([:])
+
+    init() {
+        RunCensus.live.withLock { live in
+            for run in live.keys { live[run] = false }
+            live[ObjectIdentifier(self)] = live.isEmpty
+        }
+    }
+
+    deinit {
+        let id = ObjectIdentifier(self)
+        RunCensus.live.withLock { $0[id] = nil }
+    }
+
+    var wasAlone: Bool { RunCensus.live.withLock { $0[ObjectIdentifier(self)] ?? false } }
+}

@@ -1,0 +1,209 @@
+import CHiredis
+import Glibc
+import Logging
+import Synchronization
+
+/// A connection as its callers see it: the mailbox in front of the thread that owns the socket.
+///
+/// Callers post exchanges; the thread takes all that is posted at once, writes it in one go and reads the
+/// answers while further ones are posted. Nothing waits for more to come: at one caller a command leaves at
+/// once, at a thousand the batches grow by themselves.
+final class Pipeline: Sendable {
+    /// What becomes of the connection when a caller stops waiting for a command that was written.
+    enum Abandonment {
+        /// The reply is read and thrown away: others share the connection.
+        case discardsReply
+        /// The connection is closed, which ends the command on the server too: its only caller has gone.
+        case dropsConnection
+    }
+
+    /// What the thread finds when it looks into the mailbox.
+    struct Mail {
+        var exchanges: [Exchange] = []
+        var dropsConnection = false
+        var isClosing = false
+    }
+
+    private enum Life { case created, running, ended }
+
+    private struct Mailbox {
+        var life = Life.created
+        var mail = Mail()
+        var isAsleep = false
+        var closers: [CheckedContinuation<Void, Never>] = []
+
+        /// Whether the thread has to be woken, which then nobody else has to do.
+        mutating func wakes() -> Bool {
+            defer { isAsleep = false }
+            return isAsleep
+        }
+    }
+
+    let configuration: RedisConfiguration
+    let logger: Logger
+    let abandonment: Abandonment
+    let wakeup = Wakeup()
+    /// How often the connection was established.
+    let generation = Atomic(0)
+    /// How often bytes were handed to the kernel: with pipelining far less than once a command.
+    let writes = Atomic(0)
+    private let pending = Atomic(0)
+    private let mailbox = Mutex(Mailbox())
+
+    init(configuration: RedisConfiguration, logger: Logger, abandonment: Abandonment) {
+        self.configuration = configuration
+        self.logger = logger
+        self.abandonment = abandonment
+    }
+
+    // MARK: Callers
+
+    /// Starts the thread, once.
+    func start() {
+        let isFirst = mailbox.withLock { mailbox in
+            guard mailbox.life == .created, !mailbox.mail.isClosing else { return false }
+            mailbox.life = .running
+            return true
+        }
+        guard isFirst else { return }
+        let code = wakeup.descriptor < 0 ? EMFILE : spawn()
+        guard code != 0 else { return }
+        logger.error("redis connection cannot start", metadata: ["error": "\(reason(code))"])
+        end()
+    }
+
+    /// Sends the commands as one piece and waits for their answers.
+    func send(_ commands: [RedisCommand], timeout: Duration?) async throws -> Exchange.Replies {
+        if commands.isEmpty { return [] }
+        start()
+        let exchange = Exchange(commands, timeout: timeout ?? configuration.commandTimeout)
+        return try await withTaskCancellationHandler {
+            try await withCheckedThrowingContinuation { post(exchange, waiter: $0) }
+        } onCancel: {
+            cancel(exchange)
+        }
+    }
+
+    /// Asks the thread to finish; further commands are refused.
+    func beginClosing() {
+        let wakes = mailbox.withLock { mailbox in
+            mailbox.mail.isClosing = true
+            return mailbox.wakes()
+        }
+        if wakes { wakeup.ring() }
+    }
+
+    /// Asks the thread to finish and waits until it has.
+    func close() async {
+        beginClosing()
+        await withCheckedContinuation { continuation in
+            let isOver = mailbox.withLock { mailbox in
+                guard mailbox.life == .running else { return true }
+                mailbox.closers.append(continuation)
+                return false
+            }
+            if isOver { continuation.resume() }
+        }
+    }
+
+    private func post(_ exchange: Exchange, waiter: Exchange.Waiter) {
+        let count = exchange.commands.count
+        guard exchange.begin(waiter) else {
+            waiter.resume(
+                throwing: RedisError(.cancelled, "the task was cancelled before the command was sent"))
+            return
+        }
+        guard pending.add(count, ordering: .relaxed).newValue <= configuration.pendingMax else {
+            release(count)
+            exchange.fail(.overloaded, "\(configuration.pendingMax) commands wait already")?.resume()
+            return
+        }
+        let (isOpen, wakes) = mailbox.withLock { mailbox in
+            guard mailbox.life == .running, !mailbox.mail.isClosing else { return (false, false) }
+            mailbox.mail.exchanges.append(exchange)
+            return (true, mailbox.wakes())
+        }
+        if wakes { wakeup.ring() }
+        if !isOpen {
+            release(count)
+            exchange.fail(.closed, "the connection is closed")?.resume()
+        }
+    }
+
+    private func cancel(_ exchange: Exchange) {
+        guard let settlement = exchange.cancel() else { return }
+        if settlement.isOnTheWire, abandonment == .dropsConnection {
+            // Before the caller goes on, so that the order stands in front of its next command.
+            let wakes = mailbox.withLock { mailbox in
+                mailbox.mail.dropsConnection = true
+                return mailbox.wakes()
+            }
+            if wakes { wakeup.ring() }
+        }
+        settlement.resume()
+    }
+
+    // MARK: The thread
+
+    /// Everything posted since the last time.
+    func collect() -> Mail {
+        mailbox.withLock { mailbox in
+            mailbox.isAsleep = false
+            defer {
+                mailbox.mail.exchanges = []
+                mailbox.mail.dropsConnection = false
+            }
+            return mailbox.mail
+        }
+    }
+
+    /// Announces that the thread waits, so that the next post rings; false when there is mail already.
+    func fallAsleep(seenClosing: Bool) -> Bool {
+        mailbox.withLock { mailbox in
+            let mail = mailbox.mail
+            let isEmpty = mail.exchanges.isEmpty && !mail.dropsConnection && mail.isClosing == seenClosing
+            mailbox.isAsleep = isEmpty
+            return isEmpty
+        }
+    }
+
+    /// Commands have left, with or without an answer: others may come in their place.
+    func release(_ count: Int) {
+        pending.subtract(count, ordering: .relaxed)
+    }
+
+    private func spawn() -> Int32 {
+        var thread = pthread_t()
+        let retained = unsafe Unmanaged.passRetained(self)
+        let code = unsafe pthread_create(
+            &thread, nil,
+            { raw in
+                let pipeline = unsafe Unmanaged<Pipeline>.fromOpaque(raw!).takeRetainedValue()
+                unsafe name_thread("redis")
+                PipelineThread(pipeline).run()
+                pipeline.end()
+                return nil
+            }, retained.toOpaque())
+        if code == 0 {
+            pthread_detach(thread)
+        } else {
+            unsafe retained.release()
+        }
+        return code
+    }
+
+    /// The thread's last act: nobody waits for it from here on.
+    private func end() {
+        let (left, closers) = mailbox.withLock { mailbox in
+            mailbox.life = .ended
+            mailbox.mail.isClosing = true
+            defer { (mailbox.mail.exchanges, mailbox.closers) = ([], []) }
+            return (mailbox.mail.exchanges, mailbox.closers)
+        }
+        for exchange in left {
+            release(exchange.commands.count)
+            exchange.fail(.closed, "the connection is closed")?.resume()
+        }
+        for closer in closers { closer.resume() }
+    }
+}

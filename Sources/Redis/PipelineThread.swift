@@ -1,0 +1,343 @@
+import DequeModule
+import Glibc
+import Logging
+import Synchronization
+
+/// What the thread of a connection does: take the mail, keep the connection alive, write, read, and hand out
+/// answers.
+///
+/// Everything here belongs to that one thread. It blocks in `poll` alone, and there until the next thing that
+/// is due (and in the resolver, when the address is a host name).
+final class PipelineThread {
+    private typealias Instant = ContinuousClock.Instant
+
+    /// Where the connection stands.
+    private enum Link {
+        /// No socket. Left when the time to try again has come.
+        case down(until: Instant)
+        /// The kernel connects. Left for `greeting` or `ready`, or for the next address, or `down`.
+        case connecting(Socket, others: ArraySlice<SocketAddress>, until: Instant)
+        /// AUTH and SELECT are under way, so many replies are missing. Left for `ready` or `down`.
+        case greeting(Session, missing: Int, until: Instant)
+        /// Commands flow. Left for `down` when the connection is lost.
+        case ready(Session)
+    }
+
+    private let pipeline: Pipeline
+    private let configuration: RedisConfiguration
+    private var logger: Logger
+    private var link = Link.down(until: .now)
+    /// Accepted and not written.
+    private var waiting: Deque<Exchange> = []
+    /// No deadline of an exchange is earlier; it is looked up again when it has passed.
+    private var nextDeadline: Instant?
+    /// Set when the owner closes: the end of the grace for what is under way.
+    private var closesAt: Instant?
+    private var backoff = Backoff()
+    private var random = SystemRandomNumberGenerator()
+    /// Why there is no connection; nil while there is one.
+    private var outage: RedisError?
+    private var settlements: [Exchange.Settlement] = []
+    private var released = 0
+    private var buffer = [UInt8](repeating: 0, count: 64 << 10)
+
+    init(_ pipeline: Pipeline) {
+        self.pipeline = pipeline
+        configuration = pipeline.configuration
+        logger = pipeline.logger
+        logger[metadataKey: "redis.address"] = "\(configuration.address)"
+    }
+
+    /// Runs until the owner has closed the connection and what was under way is finished or its grace is
+    /// over.
+    func run() {
+        while true {
+            let now = Instant.now
+            accept(pipeline.collect(), now: now)
+            expire(now: now)
+            if let closesAt, isIdle || now >= closesAt { break }
+            advance(now: now)
+            settle()
+            let mayBlock = pipeline.fallAsleep(seenClosing: closesAt != nil)
+            waitForEvents(until: mayBlock ? nextEvent : now)
+        }
+        let error = RedisError(.closed, "the connection was closed before the answer came")
+        lose(error, retryAt: .now)
+        refuseWaiting(error)
+        settle()
+    }
+
+    /// Nothing is left that closing should wait for.
+    private var isIdle: Bool {
+        guard case .ready(let session) = link, pipeline.abandonment == .discardsReply else { return true }
+        return waiting.isEmpty && !session.slots.contains { $0.exchange != nil }
+    }
+
+    private var nextEvent: Instant? {
+        let ofLink: Instant? =
+            switch link {
+            case .down(let until), .connecting(_, _, let until), .greeting(_, _, let until): until
+            case .ready(let session): session.silenceEnds(atLeast: configuration.commandTimeout)
+            }
+        return earliest(earliest(ofLink, nextDeadline), closesAt)
+    }
+
+    // MARK: Mail and time limits
+
+    private func accept(_ mail: Pipeline.Mail, now: Instant) {
+        // First: the commands of the same mail were posted after the caller had gone.
+        if mail.dropsConnection, case .ready = link {
+            lose(RedisError(.cancelled, "the caller has gone"), retryAt: now)
+        }
+        for exchange in mail.exchanges {
+            waiting.append(exchange)
+            nextDeadline = earliest(nextDeadline, exchange.deadline)
+        }
+        if mail.isClosing, closesAt == nil { closesAt = now + configuration.commandTimeout }
+    }
+
+    private func expire(now: Instant) {
+        guard let due = nextDeadline, due <= now else { return }
+        nextDeadline = nil
+        var kept: Deque<Exchange> = []
+        for exchange in waiting {
+            if exchange.deadline <= now {
+                let (code, why) = whyNotWritten
+                released += exchange.commands.count
+                keep(
+                    exchange.fail(code, "\(label(exchange)) was not sent within \(exchange.timeout): \(why)"))
+            } else {
+                nextDeadline = earliest(nextDeadline, exchange.deadline)
+                kept.append(exchange)
+            }
+        }
+        waiting = kept
+        guard case .ready(let session) = link else { return }
+        var isAbandoned = false
+        let next = session.expire(now: now) { exchange in
+            guard
+                let late = exchange.fail(
+                    .timeout, "\(label(exchange)) had no answer within \(exchange.timeout)")
+            else { return }
+            isAbandoned = true
+            settlements.append(late)
+        }
+        nextDeadline = earliest(nextDeadline, next)
+        if isAbandoned, pipeline.abandonment == .dropsConnection {
+            lose(RedisError(.timeout, "the caller has gone"), retryAt: now)
+        }
+    }
+
+    private var whyNotWritten: (RedisError.Code, String) {
+        if case .ready = link { return (.timeout, "the server takes no more") }
+        return (.connection, outage?.message ?? "still connecting")
+    }
+
+    private func label(_ exchange: Exchange) -> String {
+        exchange.commands.count == 1
+            ? exchange.commands[0].name : "a pipeline of \(exchange.commands.count) commands"
+    }
+
+    // MARK: The connection
+
+    private func advance(now: Instant) {
+        switch link {
+        case .down(let until):
+            if until <= now { connect(now: now) }
+        case .connecting(_, let others, let until):
+            if until <= now {
+                tryNext(others, after: RedisError(.connection, "cannot connect: no answer"), now: now)
+            }
+        case .greeting(_, _, let until):
+            if until <= now { lose(RedisError(.timeout, "no answer to the login"), now: now) }
+        case .ready(let session):
+            if let end = session.silenceEnds(atLeast: configuration.commandTimeout), end <= now {
+                lose(RedisError(.timeout, "the server has been silent for too long"), now: now)
+            } else {
+                fill(session, now: now)
+                flush(session, now: now)
+            }
+        }
+    }
+
+    private func connect(now: Instant) {
+        do throws(RedisError) {
+            tryNext(
+                try SocketAddress.resolve(configuration.address)[...],
+                after: RedisError(.connection, "\(configuration.address) has no address"), now: now)
+        } catch {
+            lose(error, now: now)
+        }
+    }
+
+    private func tryNext(_ addresses: ArraySlice<SocketAddress>, after failure: RedisError, now: Instant) {
+        var failure = failure
+        var rest = addresses
+        while let address = rest.popFirst() {
+            do throws(RedisError) {
+                let socket = try Socket(connectingTo: address)
+                link = .connecting(socket, others: rest, until: .now + configuration.connectTimeout)
+                return
+            } catch {
+                failure = error
+            }
+        }
+        lose(failure, now: now)
+    }
+
+    private func greet(on socket: Socket, now: Instant) {
+        let session = Session(socket: socket, replyBytesMax: configuration.replyBytesMax, now: now)
+        var greeting: [RedisCommand] = []
+        if configuration.username != nil || configuration.password != nil {
+            var login = RedisCommand("AUTH")
+            if let username = configuration.username { login.append(.string(username)) }
+            login.append(.string(configuration.password ?? ""))
+            greeting.append(login)
+        }
+        if configuration.database != 0 {
+            greeting.append(RedisCommand("SELECT", .int(configuration.database)))
+        }
+        for command in greeting {
+            session.enqueue(command, for: nil, patience: configuration.connectTimeout, now: now)
+        }
+        if greeting.isEmpty {
+            becomeReady(session)
+        } else {
+            link = .greeting(session, missing: greeting.count, until: now + configuration.connectTimeout)
+            flush(session, now: now)
+        }
+    }
+
+    private func becomeReady(_ session: Session) {
+        link = .ready(session)
+        outage = nil
+        let generation = pipeline.generation.add(1, ordering: .releasing).newValue
+        logger.info("redis connected", metadata: ["redis.generation": "\(generation)"])
+    }
+
+    private func fill(_ session: Session, now: Instant) {
+        while session.hasRoom, let exchange = waiting.popFirst() {
+            guard exchange.write() else {
+                released += exchange.commands.count
+                continue
+            }
+            for command in exchange.commands {
+                session.enqueue(command, for: exchange, patience: exchange.timeout, now: now)
+            }
+        }
+    }
+
+    private func flush(_ session: Session, now: Instant) {
+        do throws(RedisError) {
+            try session.flush { pipeline.writes.add(1, ordering: .relaxed) }
+        } catch {
+            lose(error, now: now)
+        }
+    }
+
+    private func receive(_ session: Session, now: Instant) {
+        do throws(RedisError) {
+            try session.receive(into: &buffer, now: now) { (exchange, value) throws(RedisError) in
+                backoff.reset()
+                if case .greeting(_, let missing, let until) = link {
+                    if case .error(let text) = value { throw RedisError(reply: text) }
+                    link = .greeting(session, missing: missing - 1, until: until)
+                    if missing == 1 { becomeReady(session) }
+                } else {
+                    released += 1
+                    keep(exchange?.answer(value.result))
+                }
+            }
+        } catch {
+            lose(error, now: now)
+        }
+    }
+
+    private func lose(_ error: RedisError, now: Instant) {
+        lose(error, retryAt: now + backoff.next(using: &random))
+    }
+
+    /// Gives the socket up; each command on it gets an error that says whether it may have run.
+    private func lose(_ error: RedisError, retryAt: Instant) {
+        if case .ready(let session) = link {
+            released += session.slots.count
+            for slot in session.slots {
+                let mayHaveRun = slot.end <= session.sent
+                keep(
+                    slot.exchange?.answer(
+                        .failure(RedisError(error.code, error.message, mayHaveRun: mayHaveRun))))
+            }
+        }
+        // One warning an outage; going away on the owner's or the caller's wish is none.
+        let isNews = outage == nil && error.code != .closed && error.code != .cancelled
+        logger.log(
+            level: isNews ? .warning : .debug, "redis not connected", metadata: ["error": "\(error.message)"])
+        outage = error
+        link = .down(until: retryAt)
+        if error.refusesLogin { refuseWaiting(error) }
+    }
+
+    private func refuseWaiting(_ error: RedisError) {
+        for exchange in waiting {
+            released += exchange.commands.count
+            keep(exchange.fail(error.code, error.message))
+        }
+        waiting = []
+    }
+
+    // MARK: Answers and events
+
+    private func keep(_ settlement: Exchange.Settlement?) {
+        if let settlement { settlements.append(settlement) }
+    }
+
+    /// Makes room for new commands, then resumes the callers that are done.
+    private func settle() {
+        pipeline.release(released)
+        released = 0
+        for settlement in settlements { settlement.resume() }
+        settlements.removeAll(keepingCapacity: true)
+    }
+
+    private func waitForEvents(until end: Instant?) {
+        var polled = [pollfd(fd: pipeline.wakeup.descriptor, events: Int16(POLLIN), revents: 0)]
+        switch link {
+        case .down: break
+        case .connecting(let socket, _, _):
+            polled.append(pollfd(fd: socket.descriptor, events: Int16(POLLOUT), revents: 0))
+        case .greeting(let session, _, _), .ready(let session):
+            let events = Int16(session.hasUnsent ? POLLIN | POLLOUT : POLLIN)
+            polled.append(pollfd(fd: session.socket.descriptor, events: events, revents: 0))
+        }
+        guard unsafe poll(&polled, nfds_t(polled.count), milliseconds(until: end)) > 0 else { return }
+        if polled[0].revents != 0 { pipeline.wakeup.silence() }
+        if polled.count > 1, polled[1].revents != 0 {
+            react(isReadable: polled[1].revents != Int16(POLLOUT), now: .now)
+        }
+    }
+
+    private func react(isReadable: Bool, now: Instant) {
+        switch link {
+        case .down: break
+        case .connecting(let socket, let others, _):
+            do throws(RedisError) {
+                try socket.finishConnecting()
+                greet(on: socket, now: now)
+            } catch {
+                tryNext(others, after: error, now: now)
+            }
+        case .greeting(let session, _, _), .ready(let session):
+            // Reading comes first, since it may find the connection lost.
+            if isReadable { receive(session, now: now) } else { flush(session, now: now) }
+        }
+    }
+
+    private func milliseconds(until end: Instant?) -> Int32 {
+        guard let end else { return -1 }
+        let left = (end - .now).components
+        if left.seconds > 3_600 { return 3_600_000 }
+        // Rounded up: waking a moment too early would only spin.
+        return Int32(
+            max(0, left.seconds * 1_000 + (left.attoseconds + 999_999_999_999_999) / 1_000_000_000_000_000))
+    }
+}

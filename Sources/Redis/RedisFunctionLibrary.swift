@@ -1,0 +1,44 @@
+/// A library of functions that run inside the server.
+package struct RedisFunctionLibrary: Sendable, Equatable {
+    package let name: String
+    /// Lua, with the first line `#!lua name=<name>`.
+    package let source: String
+
+    package init(name: String, source: String) {
+        self.name = name
+        self.source = source
+    }
+}
+
+extension RedisConnection {
+    /// Makes the server have exactly this library: loads it, in place of another version of the same name,
+    /// unless it is there already (so it may be called at each start).
+    ///
+    /// Throws `.configuration` when the first line of the source does not name the library.
+    package func load(_ library: RedisFunctionLibrary) async throws {
+        guard library.source.prefix(while: { !$0.isNewline }) == "#!lua name=\(library.name)" else {
+            throw RedisError(
+                .configuration,
+                "the function library \(library.name) does not begin with “#!lua name=\(library.name)”")
+        }
+        let list = RedisCommand("FUNCTION", "LIST", "LIBRARYNAME", .string(library.name), "WITHCODE")
+        let present = try await send(list).array?.first?.array ?? []
+        // One library is a flat array of field, value, field, value.
+        if let field = present.firstIndex(where: { $0.text == "library_code" }),
+            present.indices.contains(field + 1), present[field + 1].text == library.source
+        {
+            return
+        }
+        _ = try await send(RedisCommand("FUNCTION", "LOAD", "REPLACE", .string(library.source)))
+    }
+
+    /// Calls a function of a loaded library (`FCALL`).
+    package func call(
+        _ function: String, keys: [String], arguments: [RedisArgument], timeout: Duration? = nil
+    ) async throws -> RedisValue {
+        var command = RedisCommand("FCALL", .string(function), .int(keys.count))
+        command.append(contentsOf: keys.lazy.map { .string($0) })
+        command.append(contentsOf: arguments)
+        return try await send(command, timeout: timeout)
+    }
+}

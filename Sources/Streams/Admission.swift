@@ -1,0 +1,125 @@
+package import Domain
+import Redis
+
+/// A run as it stands in a stream: ids and generation, never its content.
+package struct Entry: Sendable, Hashable {
+    /// The run.
+    package let run: RunID
+    /// Which entry into `queued` this is; a higher one replaces a lower one.
+    package let generation: Int
+    /// The device it is for.
+    package let device: DeviceID
+
+    /// The entry of a run.
+    package init(run: RunID, generation: Int, device: DeviceID) {
+        self.run = run
+        self.generation = generation
+        self.device = device
+    }
+}
+
+/// What became of an attempt to enqueue.
+package enum Enqueued: Sendable, Hashable {
+    /// All entries are in Redis; so many of them are new.
+    case admitted(Int)
+    /// The organization is marked, because it was already or because its window is full: refill brings the rest.
+    case marked
+}
+
+/// An organization that has work in PostgreSQL.
+package struct Marked: Sendable, Hashable {
+    /// The organization.
+    package let organization: OrganizationID
+    /// Rises with each mark; `refill` names it.
+    package let version: Int
+    /// How many entries its window takes.
+    package let room: Int
+}
+
+/// What a refill did.
+package struct Refilled: Sendable, Hashable {
+    /// How many entries were new.
+    package let admitted: Int
+    /// Whether the organization is not marked any more.
+    package let cleared: Bool
+}
+
+extension Queue {
+    /// Puts entries into their organization's queue: the fast path after a commit.
+    ///
+    /// Entries whose run is known with the same or a higher generation are left out. Throws `.full` at the memory limit.
+    package func enqueue(
+        _ entries: [Entry], organization: OrganizationID, priority: Priority, epoch: Epoch
+    ) async throws -> Enqueued {
+        var admitted = 0
+        let replies = try await call("enqueue", epoch: epoch, slicing: entries) { slice in
+            [.id(organization), .priority(priority)] + slice.flatMap(\.arguments)
+        }
+        var marked = false
+        for reply in replies {
+            let numbers = try reply.numbers(2)
+            marked = marked || numbers[0] == 1
+            admitted += numbers[1]
+        }
+        return marked ? .marked : .admitted(admitted)
+    }
+
+    /// Says that these organizations have work in PostgreSQL that refill is to bring.
+    package func mark(_ organizations: [OrganizationID], epoch: Epoch) async throws {
+        _ = try await call("mark", epoch: epoch, slicing: organizations) { $0.map { .id($0) } }
+    }
+
+    /// Organizations that wait for refill and have room, those refilled longest ago first, at most 128.
+    ///
+    /// Each is left to this caller for `hintMilliseconds`: a hint that keeps two workers from the same work, no lock.
+    package func marked(limit: Int, hintMilliseconds: Int = 1_000, epoch: Epoch) async throws -> [Marked] {
+        let reply = try await call("marked", epoch: epoch, [.int(limit), .int(hintMilliseconds)]).elements()
+        return try stride(from: 0, to: reply.count - reply.count % 3, by: 3).map { at in
+            Marked(
+                organization: try reply[at].id(), version: try reply[at + 1].number(), room: try reply[at + 2].number())
+        }
+    }
+
+    /// Puts rows that were read from PostgreSQL into their organization's queue, as far as its window reaches.
+    ///
+    /// The mark goes only if its version is still `version`, nothing `more` was there, and every entry is in Redis.
+    package func refill(
+        organization: OrganizationID, priority: Priority, version: Int, entries: [Entry], more: Bool, epoch: Epoch
+    ) async throws -> Refilled {
+        var admitted = 0
+        var cleared = false
+        for start in stride(from: 0, to: max(entries.count, 1), by: Self.runsPerCall) {
+            let slice = entries[start..<min(start + Self.runsPerCall, entries.count)]
+            let goesOn = more || slice.endIndex < entries.count
+            let head: [RedisArgument] = [
+                .id(organization), .priority(priority), .int(version), .int(goesOn ? 1 : 0),
+            ]
+            let numbers = try await call("refill", epoch: epoch, head + slice.flatMap(\.arguments)).numbers(3)
+            admitted += numbers[0]
+            cleared = numbers[1] == 1
+            // Later rows must not overtake those that found no room.
+            if numbers[2] == 0 { break }
+        }
+        return Refilled(admitted: admitted, cleared: cleared)
+    }
+
+    /// Takes runs that were not dispatched out of the queue; returns how many were there. A leased one is dropped when its
+    /// lease ends; one that runs stays.
+    @discardableResult
+    package func cancel(_ runs: [(OrganizationID, RunID)], epoch: Epoch) async throws -> Int {
+        try await call("cancel", epoch: epoch, slicing: runs) { $0.flatMap { [.id($0.0), .id($0.1)] } }
+            .reduce(0) { try $0 + $1.number() }
+    }
+}
+
+extension Entry {
+    var arguments: [RedisArgument] { [.id(run), .int(generation), .id(device)] }
+}
+
+extension RedisValue {
+    /// The id that stands here.
+    func id<Subject>() throws -> ID<Subject> {
+        guard let id = text.flatMap({ ID<Subject>($0) }) else { throw QueueError.refused("a function answered no id") }
+        return id
+    }
+}

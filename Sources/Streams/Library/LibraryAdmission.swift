@@ -1,0 +1,120 @@
+extension Library {
+    /// What brings runs into Redis and takes them out before they were claimed: enqueue, marks, refill, cancel.
+    static let admission = #"""
+        -- Puts entries {run, generation, device}… into the organization's queue, as far as `space` reaches.
+        -- Returns how many were new and whether all are in Redis now (those that were there already included).
+        local function admit(call, k, organization, priority, entries, space)
+            local runs, key = {}, queueKey(call, organization, priority)
+            for i = 1, #entries, 3 do runs[#runs + 1] = entries[i] end
+            local lives = lookUp(k, runs)
+            if redis.call('EXISTS', key) == 0 then redis.call('XGROUP', 'CREATE', key, GROUP, '0', 'MKSTREAM') end
+            local values, admitted, complete, seen = {}, 0, true, {}
+            for i, run in ipairs(runs) do
+                local generation, device = entries[3 * i - 1], entries[3 * i]
+                local live = seen[run] or lives[i]
+                if live.generation < tonumber(generation) then
+                    if admitted >= space then
+                        complete = false
+                        break
+                    end
+                    if live.id then withdraw(call, k, organization, live.priority, live.id) end
+                    local id = redis.call('XADD', key, '*', 'r', run, 'g', generation, 'd', device)
+                    seen[run] = {generation = tonumber(generation), priority = priority, id = id}
+                    values[#values + 1] = run
+                    values[#values + 1] = generation .. ' ' .. priority .. ' ' .. id .. ' 0'
+                    admitted = admitted + 1
+                end
+            end
+            if #values > 0 then redis.call('HSET', k.live, unpack(values)) end
+            shift(call, organization, priority, admitted)
+            return admitted, complete
+        end
+
+        -- Says that PostgreSQL has work for this organization. Each call is another version.
+        local function mark(k, organization)
+            redis.call('HSET', k.versions, organization, tick(k))
+            redis.call('ZADD', k.marks, 'NX', decimal(now()), organization)
+        end
+
+        local ADMISSION = {'live', 'depth', 'returned', 'slots', 'due', 'held', 'marks', 'versions', 'sequence', 'ready', 'bell'}
+
+        -- organization, priority, then {run, generation, device}… → marked?, admitted
+        define('enqueue', STRICT, ADMISSION, function(call, k, args)
+            local organization = args[2]
+            local marked, admitted, complete = redis.call('ZSCORE', k.marks, organization), 0, false
+            if not marked then
+                local space = room(call, k, organization)
+                if space > 0 then
+                    admitted, complete = admit(call, k, organization, args[3], {unpack(args, 4)}, space)
+                end
+            end
+            if not complete then mark(k, organization) end
+            conclude(call, k)
+            return {complete and 0 or 1, admitted}
+        end)
+
+        -- organization, priority, version, more (0 or 1), then {run, generation, device}… → admitted, cleared?, all?
+        define('refill', STRICT, ADMISSION, function(call, k, args)
+            local organization, version = args[2], args[4]
+            local entries = {unpack(args, 6)}
+            local admitted, complete = 0, true
+            if #entries > 0 then
+                local space = math.max(0, room(call, k, organization))
+                admitted, complete = admit(call, k, organization, args[3], entries, space)
+            end
+            local cleared = 0
+            if complete and args[5] == '0' and redis.call('HGET', k.versions, organization) == version then
+                redis.call('ZREM', k.marks, organization)
+                redis.call('HDEL', k.versions, organization)
+                cleared = 1
+            else
+                -- Behind the others: marks sit in the order of their last refill.
+                redis.call('ZADD', k.marks, 'XX', hasRoom(call, k, organization) and decimal(now()) or PARKED, organization)
+            end
+            conclude(call, k)
+            return {admitted, cleared, complete and 1 or 0}
+        end)
+
+        -- organization…
+        define('mark', FREE, {'marks', 'versions', 'sequence'}, function(call, k, args)
+            for i = 2, #args do mark(k, args[i]) end
+            return #args - 1
+        end)
+
+        -- limit, hint milliseconds → {organization, version, room}…, those refilled longest ago first. Each is left to the
+        -- caller for the time of the hint.
+        define('marked', FREE, {'marks', 'versions', 'depth', 'slots'}, function(call, k, args)
+            local limit, time, reply = tonumber(args[2]), now(), {}
+            for _, organization in ipairs(redis.call('ZRANGEBYSCORE', k.marks, '-inf', decimal(time), 'LIMIT', 0, RUNS_A_CALL)) do
+                if #reply >= 3 * limit then break end
+                if hasRoom(call, k, organization) then
+                    redis.call('ZADD', k.marks, 'XX', decimal(time + tonumber(args[3])), organization)
+                    reply[#reply + 1] = organization
+                    reply[#reply + 1] = redis.call('HGET', k.versions, organization) or '0'
+                    reply[#reply + 1] = room(call, k, organization)
+                else
+                    redis.call('ZADD', k.marks, 'XX', PARKED, organization)
+                end
+            end
+            return reply
+        end)
+
+        -- Removes a run that waits or is leased from `live` and from where it waits; says whether it was there.
+        local function forget(call, k, organization, run, live)
+            if not live.id then return 0 end
+            withdraw(call, k, organization, live.priority, live.id)
+            return redis.call('HDEL', k.live, run)
+        end
+
+        -- {organization, run}… → how many will not be claimed any more
+        define('cancel', FREE, ADMISSION, function(call, k, args)
+            local runs, cancelled = {}, 0
+            for i = 3, #args, 2 do runs[#runs + 1] = args[i] end
+            for i, live in ipairs(lookUp(k, runs)) do
+                cancelled = cancelled + forget(call, k, args[2 * i], runs[i], live)
+            end
+            conclude(call, k)
+            return cancelled
+        end)
+        """#
+}

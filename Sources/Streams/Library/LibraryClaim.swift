@@ -1,0 +1,231 @@
+extension Library {
+    /// Fair claiming: start-time fair queueing over the organizations in service.
+    static let claim = #"""
+        -- Delayed entries whose time has come go back to the head of their queue; returns how many.
+        local function moveDue(call, k, limit)
+            local due = redis.call('ZRANGEBYSCORE', k.due, '-inf', decimal(now()), 'LIMIT', 0, limit)
+            for _, member in ipairs(due) do
+                local organization, priority, id = string.match(member, '^(%S+) (%S+) (%S+)$')
+                redis.call('ZREM', k.due, member)
+                giveBack(call, organization, priority, id)
+            end
+            if #due > 0 then conclude(call, k) end
+            return #due
+        end
+
+        -- The heap's order: by tag, then by place.
+        local function before(a, b)
+            return a.tag < b.tag or (a.tag == b.tag and a.place < b.place)
+        end
+
+        local function sink(heap, size)
+            local i, item = 1, heap[1]
+            while 2 * i <= size do
+                local child = 2 * i
+                if child < size and before(heap[child + 1], heap[child]) then child = child + 1 end
+                if not before(heap[child], item) then break end
+                heap[i] = heap[child]
+                i = child
+            end
+            heap[i] = item
+        end
+
+        -- Shares `wanted` runs out among candidates (sorted by tag), one at a time to the least start tag.
+        local function share(candidates, wanted)
+            local heap, size = {unpack(candidates)}, #candidates
+            while wanted > 0 and size > 0 do
+                local first = heap[1]
+                first.share = first.share + 1
+                first.tag = first.tag + 1 / first.weight
+                wanted = wanted - 1
+                if first.share == first.supply then
+                    heap[1] = heap[size]
+                    size = size - 1
+                end
+                if size > 0 then sink(heap, size) end
+            end
+        end
+
+        -- The organizations whose turn it is, with their supply and their share of `wanted` runs.
+        local function plan(call, k, wanted)
+            local rows = redis.call('ZRANGE', k.ready, 0, math.max(wanted, 16) - 1, 'WITHSCORES')
+            local depthFields, capFields, slotFields, candidates = {}, {}, {}, {}
+            for i = 1, #rows, 2 do
+                local organization = rows[i]
+                for _, priority in ipairs(PRIORITIES) do depthFields[#depthFields + 1] = organization .. ':' .. priority end
+                capFields[#capFields + 1] = organization .. ':cap'
+                capFields[#capFields + 1] = organization .. ':weight'
+                slotFields[#slotFields + 1] = 'o' .. organization
+            end
+            if #rows == 0 then return candidates end
+            local depths = redis.call('HMGET', k.depth, unpack(depthFields))
+            local caps = redis.call('HMGET', k.caps, unpack(capFields))
+            local slots = redis.call('HMGET', k.slots, unpack(slotFields))
+            for i = 1, #rows / 2 do
+                local candidate = {
+                    organization = rows[2 * i - 1], start = tonumber(rows[2 * i]), tag = tonumber(rows[2 * i]),
+                    weight = tonumber(caps[2 * i] or 1), depths = {}, depth = 0, share = 0, served = 0, place = i,
+                }
+                for j = 1, #PRIORITIES do
+                    candidate.depths[j] = tonumber(depths[#PRIORITIES * (i - 1) + j] or 0)
+                    candidate.depth = candidate.depth + candidate.depths[j]
+                end
+                local cap = tonumber(caps[2 * i - 1] or nil)
+                candidate.free = cap and cap - tonumber(slots[i] or 0) or math.huge
+                candidate.supply = math.min(candidate.depth, candidate.free)
+                if candidate.supply > 0 then
+                    candidates[#candidates + 1] = candidate
+                else
+                    leave(k, candidate.organization, candidate.start)
+                end
+            end
+            share(candidates, wanted)
+            return candidates
+        end
+
+        -- Up to `wanted` entries of one queue, now pending with `leased`: those that came back first.
+        local function read(call, k, organization, priority, wanted)
+            local key, field = queueKey(call, organization, priority), organization .. ':' .. priority
+            local entries = {}
+            local function take(consumer, limit, from)
+                local reply = redis.pcall('XREADGROUP', 'GROUP', GROUP, consumer, 'COUNT', limit, 'STREAMS', key, from)
+                return reply and not reply.err and reply[1] and reply[1][2] or {}
+            end
+            if redis.call('EXISTS', k.returned) == 1 and redis.call('HEXISTS', k.returned, field) == 1 then
+                for _, entry in ipairs(take('returned', wanted, '0')) do
+                    give(call, organization, priority, 'leased', entry[1])
+                    adjust(k.returned, field, -1)
+                    entries[#entries + 1] = entry
+                end
+            end
+            if #entries < wanted then
+                for _, entry in ipairs(take('leased', wanted - #entries, '>')) do entries[#entries + 1] = entry end
+            end
+            return entries
+        end
+
+        -- Unsettled runs of the devices that `entries` name, this call's included.
+        local function loadLanes(k, lanes, entries)
+            local fields, devices = {}, {}
+            for _, entry in ipairs(entries) do
+                local device = entry[2] and entry[2][6]
+                if device and not lanes[device] then
+                    lanes[device] = 0
+                    devices[#devices + 1] = device
+                    fields[#fields + 1] = 'd' .. device
+                end
+            end
+            if #fields == 0 then return end
+            for i, value in ipairs(redis.call('HMGET', k.slots, unpack(fields))) do
+                lanes[devices[i]] = tonumber(value or 0)
+            end
+        end
+
+        -- An entry whose device has no room in its lane waits aside; when there are too many, its organization waits.
+        local function setAside(call, k, organization, priority, id, device)
+            if tonumber(redis.call('HGET', k.slots, 'h' .. organization) or 0) >= ASIDE then
+                giveBack(call, organization, priority, id)
+                call.stopped[organization] = true
+                return
+            end
+            give(call, organization, priority, 'held', id)
+            redis.call('ZADD', k.held, 0, holding(organization, device, priority, id))
+            redis.call('HINCRBY', k.slots, 'h' .. organization, 1)
+        end
+
+        -- Leases up to the candidate's share and adds {lease, crashes, device} to `leases`.
+        local function serve(call, k, candidate, owner, lanes, leases)
+            local organization, wanted = candidate.organization, candidate.share
+            for i, priority in ipairs(PRIORITIES) do
+                local limit = math.min(wanted, candidate.depths[i])
+                if limit > 0 then
+                    local entries = read(call, k, organization, priority, limit)
+                    -- A queue that gave less than its depth says is empty, whatever the depth says.
+                    local taken = #entries < limit and candidate.depths[i] or #entries
+                    shift(call, organization, priority, -taken)
+                    candidate.depth = candidate.depth - taken
+                    wanted = wanted - #entries
+                    loadLanes(k, lanes, entries)
+                    local runs = {}
+                    for j, entry in ipairs(entries) do runs[j] = entry[2] and entry[2][2] or '' end
+                    for j, live in ipairs(lookUp(k, runs)) do
+                        local id, fields = entries[j][1], entries[j][2]
+                        if live.id ~= id or live.priority ~= priority then
+                            discard(call, organization, priority, id)
+                        elseif lanes[fields[6]] >= LANE then
+                            setAside(call, k, organization, priority, id, fields[6])
+                        else
+                            local place = ' ' .. priority .. ' ' .. id .. ' '
+                            leases[#leases + 1] = {
+                                lease = owner .. ' ' .. organization .. place .. runs[j] .. ' ' .. fields[4] .. ' ' .. fields[6],
+                                crashes = live.crashes, device = fields[6],
+                            }
+                            lanes[fields[6]] = lanes[fields[6]] + 1
+                            occupy(call, organization, fields[6], 1)
+                            candidate.served = candidate.served + 1
+                        end
+                    end
+                end
+            end
+        end
+
+        -- Charges a candidate for what it got. Returns the start tag of its last run.
+        local function charge(call, k, candidate)
+            local start = candidate.start + candidate.served / candidate.weight
+            local goesOn = candidate.depth > 0 and candidate.served < candidate.free
+            if goesOn and not call.stopped[candidate.organization] then
+                redis.call('ZADD', k.ready, decimal(start), candidate.organization)
+            else
+                leave(k, candidate.organization, start)
+            end
+            return candidate.served > 0 and start - 1 / candidate.weight or 0
+        end
+
+        local CLAIMING = {
+            'live', 'depth', 'returned', 'slots', 'caps', 'ready', 'finish', 'virtual', 'leases', 'due', 'held', 'presence',
+            'marks', 'bell', 'paused', 'sequence',
+        }
+
+        local ROUNDS = 8  -- more than one only where entries were stale or set aside
+
+        -- owner, limit, lease milliseconds → more?, then {lease, crashes, presence}…
+        define('claim', FREE, CLAIMING, function(call, k, args)
+            local owner, limit = args[2], math.min(tonumber(args[3]), RUNS_A_CALL)
+            local leases, lanes, round = {}, {}, 0
+            moveDue(call, k, RUNS_A_CALL)
+            repeat
+                local candidates, virtual = plan(call, k, limit - #leases), virtualTime(k)
+                local last = virtual
+                for _, candidate in ipairs(candidates) do
+                    if candidate.share > 0 then
+                        serve(call, k, candidate, owner, lanes, leases)
+                        last = math.max(last, charge(call, k, candidate))
+                    end
+                end
+                if last > virtual then
+                    redis.call('SET', k.virtual, decimal(last))
+                    redis.call('ZREMRANGEBYSCORE', k.finish, '-inf', decimal(last))
+                end
+                conclude(call, k)
+                round = round + 1
+            until #leases >= limit or redis.call('EXISTS', k.ready) == 0 or round == ROUNDS
+
+            local reply, scores, devices = {redis.call('EXISTS', k.ready)}, {}, {}
+            if #leases == 0 then return reply end
+            local deadline = decimal(now() + tonumber(args[4]))
+            local number = ' ' .. tick(k)  -- no two leases are the same, also of one owner and entry
+            for i, item in ipairs(leases) do
+                item.lease = item.lease .. number
+                scores[2 * i - 1], scores[2 * i], devices[i] = deadline, item.lease, item.device
+            end
+            redis.call('ZADD', k.leases, unpack(scores))
+            local presences = redis.call('HMGET', k.presence, unpack(devices))
+            for i, item in ipairs(leases) do
+                reply[#reply + 1] = item.lease
+                reply[#reply + 1] = item.crashes
+                reply[#reply + 1] = presences[i]
+            end
+            return reply
+        end)
+        """#
+}

@@ -1,0 +1,198 @@
+extension Library {
+    /// What operators and the reconciler do: pause, weights, caps, the sweep, membership, rebuild.
+    static let control = #"""
+        local SERVICE = {'ready', 'finish', 'paused', 'caps', 'slots', 'depth', 'marks', 'bell', 'virtual'}
+
+        -- organization, pause (1) or resume (0)
+        define('pause', FREE, SERVICE, function(call, k, args)
+            local organization = args[2]
+            if args[3] == '1' then
+                redis.call('SADD', k.paused, organization)
+                local tag = redis.call('ZSCORE', k.ready, organization)
+                if tag then leave(k, organization, tonumber(tag)) end
+            else
+                redis.call('SREM', k.paused, organization)
+                touch(call, organization)
+            end
+            conclude(call, k)
+            return 1
+        end)
+
+        -- organization, weight. What the organization was charged beyond virtual time is charged anew.
+        define('weigh', FREE, SERVICE, function(call, k, args)
+            local organization, weight, virtual = args[2], tonumber(args[3]), virtualTime(k)
+            local field = organization .. ':weight'
+            local old = tonumber(redis.call('HGET', k.caps, field) or 1)
+            for _, key in ipairs({k.ready, k.finish}) do
+                local tag = tonumber(redis.call('ZSCORE', key, organization) or nil)
+                if tag and tag > virtual then
+                    redis.call('ZADD', key, decimal(virtual + (tag - virtual) * old / weight), organization)
+                end
+            end
+            if weight == 1 then redis.call('HDEL', k.caps, field) else redis.call('HSET', k.caps, field, decimal(weight)) end
+            return 1
+        end)
+
+        -- organization, cap or an empty text for none
+        define('cap', FREE, SERVICE, function(call, k, args)
+            local organization, field = args[2], args[2] .. ':cap'
+            if args[3] == '' then redis.call('HDEL', k.caps, field) else redis.call('HSET', k.caps, field, args[3]) end
+            local tag = redis.call('ZSCORE', k.ready, organization)
+            if tag then leave(k, organization, tonumber(tag)) end
+            touch(call, organization)
+            conclude(call, k)
+            return 1
+        end)
+
+        -- What a queue's stream itself says about how many entries may be claimed; also how many of them came back.
+        -- Entries that are pending as leased for ten minutes belong to no lease any more and go back.
+        local function audit(call, k, organization, priority)
+            local key = queueKey(call, organization, priority)
+            local length = redis.call('XLEN', key)
+            if length == 0 then return 0, 0 end
+            local summary = redis.pcall('XPENDING', key, GROUP)
+            if summary.err then
+                redis.call('XGROUP', 'CREATE', key, GROUP, '0')
+                return length, 0
+            end
+            local pending = {}
+            for _, consumer in ipairs(summary[4] or {}) do pending[consumer[1]] = tonumber(consumer[2]) end
+            local returned = pending.returned or 0
+            if pending.leased then
+                for _, entry in ipairs(redis.call('XPENDING', key, GROUP, 'IDLE', 600000, '-', '+', 16, 'leased')) do
+                    give(call, organization, priority, 'returned', entry[1])
+                    returned = returned + 1
+                    pending.leased = pending.leased - 1
+                end
+            end
+            return length - summary[1] + returned, returned
+        end
+
+        -- limit → came into service, moved from due, corrected counters, marks with room again
+        define('sweep', FREE, ENDING, function(call, k, args)
+            local limit, corrected, unparked = tonumber(args[2]), 0, 0
+            local moved = moveDue(call, k, RUNS_A_CALL)
+            local page = redis.call('HSCAN', k.depth, redis.call('GET', k.cursor) or '0', 'COUNT', limit)
+            redis.call('SET', k.cursor, page[1])
+            for i = 1, #page[2], 2 do
+                local field, depth = page[2][i], tonumber(page[2][i + 1])
+                local organization, priority = string.match(field, '^(.*):(%d)$')
+                local actual, returned = audit(call, k, organization, priority)
+                if actual ~= depth then corrected = corrected + 1 end
+                shift(call, organization, priority, actual - depth)
+                if returned > 0 then
+                    redis.call('HSET', k.returned, field, returned)
+                elseif redis.call('HDEL', k.returned, field) == 1 then
+                    corrected = corrected + 1
+                end
+            end
+            for _, organization in ipairs(redis.call('ZRANGEBYSCORE', k.marks, PARKED, PARKED, 'LIMIT', 0, limit)) do
+                if unpark(call, k, organization) then unparked = unparked + 1 end
+            end
+            redis.call('ZREMRANGEBYSCORE', k.finish, '-inf', decimal(virtualTime(k)))
+            return {conclude(call, k), moved, corrected, unparked}
+        end)
+
+        -- cursor → cursor, then {member, deadline}…
+        define('membership', {'no-writes'}, {'running'}, function(call, k, args)
+            local page = redis.call('ZSCAN', k.running, args[2], 'COUNT', RUNS_A_CALL)
+            return {page[1], unpack(page[2])}
+        end)
+
+        -- Adds runs {organization, run, generation, device, deadline}… to `running` as PostgreSQL knows them.
+        local function load(call, k, rows, first)
+            local added, runs, lives = 0, {}, {}
+            for i = first, #rows, 5 do runs[#runs + 1] = rows[i + 1] end
+            for i, live in ipairs(lookUp(k, runs)) do
+                local at = first + 5 * (i - 1)
+                local run = {
+                    organization = rows[at], run = rows[at + 1], generation = tonumber(rows[at + 2]), device = rows[at + 3],
+                }
+                if live.generation <= run.generation then
+                    if live.id then withdraw(call, k, run.organization, live.priority, live.id) end
+                    lives[#lives + 1] = run.run
+                    lives[#lives + 1] = decimal(run.generation)
+                end
+                added = added + start(call, k, run, rows[at + 4])
+            end
+            if #lives > 0 then redis.call('HSET', k.live, unpack(lives)) end
+            return added
+        end
+
+        -- how many arguments belong to the missing {organization, run, generation, device, deadline}…, these, then the
+        -- extra {organization, run, generation, device}… → added, removed
+        define('correct', FREE, ENDING, function(call, k, args)
+            local border = 2 + tonumber(args[2])
+            local added = load(call, k, {unpack(args, 3, border)}, 1)
+            local removed = settle(call, k, args, border + 1)
+            conclude(call, k)
+            return {added, removed}
+        end)
+
+        -- Rebuild: while it goes on there is no epoch, so all other functions refuse. Each step names the epoch that is
+        -- to be, and a step of a rebuild that was overtaken by another is refused.
+        local function rebuilding(name, body)
+            redis.register_function{
+                function_name = LIBRARY .. '_' .. name,
+                flags = FREE,
+                callback = function(keys, args)
+                    local call = begin(keys[1])
+                    local k, epoch = call.names, redis.call('GET', call.names.rebuild)
+                    if epoch ~= args[1] then return stale(epoch) end
+                    redis.call('PEXPIRE', k.rebuild, 600000)
+                    return body(call, k, args)
+                end,
+            }
+        end
+
+        -- the epoch to be
+        redis.register_function{
+            function_name = LIBRARY .. '_rebuild',
+            flags = FREE,
+            callback = function(keys, args)
+                local k = begin(keys[1]).names
+                redis.call('DEL', k.epoch)
+                redis.call('SET', k.rebuild, args[1], 'PX', 600000)
+                return 1
+            end,
+        }
+
+        -- keys of the old data set (the further KEYS), found by a scan
+        redis.register_function{
+            function_name = LIBRARY .. '_clear',
+            flags = FREE,
+            callback = function(keys, args)
+                local k, removed = begin(keys[1]).names, 0
+                local epoch = redis.call('GET', k.rebuild)
+                if epoch ~= args[1] then return stale(epoch) end
+                for i = 2, #keys do
+                    if keys[i] ~= k.rebuild and keys[i] ~= k.sequence then removed = removed + redis.call('UNLINK', keys[i]) end
+                end
+                return removed
+            end,
+        }
+
+        -- {organization, weight or '', cap or '', paused 0 or 1}…
+        rebuilding('configure', function(call, k, args)
+            for i = 2, #args, 4 do
+                if args[i + 1] ~= '' then redis.call('HSET', k.caps, args[i] .. ':weight', args[i + 1]) end
+                if args[i + 2] ~= '' then redis.call('HSET', k.caps, args[i] .. ':cap', args[i + 2]) end
+                if args[i + 3] == '1' then redis.call('SADD', k.paused, args[i]) end
+            end
+            return 1
+        end)
+
+        -- {organization, run, generation, device, deadline}…
+        rebuilding('load', function(call, k, args)
+            local added = load(call, k, args, 2)
+            conclude(call, k)
+            return added
+        end)
+
+        rebuilding('open', function(call, k, args)
+            redis.call('DEL', k.rebuild)
+            redis.call('SET', k.epoch, args[1])
+            return 1
+        end)
+        """#
+}

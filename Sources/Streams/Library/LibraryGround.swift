@@ -1,0 +1,327 @@
+extension Library {
+    /// What every function stands on: names of keys, the epoch check, counters, and the end of a call.
+    ///
+    /// A function collects what it changed in its `call` (counters, queues, organizations) and ends with `conclude`,
+    /// which writes the counters, deletes drained streams, offers organizations for service and rings the bell.
+    static let ground = #"""
+        local GROUP = 'dispatch'
+        local PRIORITIES = {'0', '1', '2'}  -- interactive, standard, bulk: in the order of service
+        local RUNS_A_CALL = 128
+        local LANE = 4                      -- unsettled runs of one device
+        local ASIDE = 256                   -- entries of one organization that wait for a device's lane
+        local BUDGET = 100000               -- entries of one partition
+        local WINDOW_LEAST, WINDOW_MOST = 8, 256
+        local PARKED = '+inf'               -- a mark whose organization has no room in its window
+
+        local KINDS = {
+            epoch = 'string', rebuild = 'string', virtual = 'string', sequence = 'string', cursor = 'string',
+            live = 'hash', depth = 'hash', returned = 'hash', slots = 'hash', caps = 'hash', versions = 'hash',
+            presence = 'hash', ready = 'zset', finish = 'zset', leases = 'zset', running = 'zset', marks = 'zset',
+            due = 'zset', held = 'zset', paused = 'set', bell = 'list',
+        }
+
+        local partitions = {}  -- tag → the full names of its keys
+
+        -- A new call on the partition whose epoch key is given.
+        local function begin(epochKey)
+            local tag = string.sub(epochKey, 1, -6)
+            local names = partitions[tag]
+            if not names then
+                names = {}
+                for name in pairs(KINDS) do names[name] = tag .. name end
+                partitions[tag] = names
+            end
+            return {tag = tag, names = names, counts = {}, queues = {}, order = {}, organizations = {}, stopped = {}}
+        end
+
+        local function refusal(call, uses)
+            for _, use in ipairs(uses) do
+                local kind = redis.call('TYPE', call.names[use]).ok
+                if kind ~= 'none' and kind ~= KINDS[use] then
+                    return redis.error_reply('REFUSED the key ' .. use .. ' is a ' .. kind)
+                end
+            end
+        end
+
+        -- The refusal of a call that expects another epoch than there is; nothing follows the space if there is none.
+        local function stale(epoch) return redis.error_reply('STALEEPOCH ' .. (epoch or '')) end
+
+        -- Registers a function that names the epoch it expects as its first argument. `uses` are the keys whose types are
+        -- looked at before the body may change anything.
+        local function define(name, flags, uses, body)
+            redis.register_function{
+                function_name = LIBRARY .. '_' .. name,
+                flags = flags,
+                callback = function(keys, args)
+                    local call = begin(keys[1])
+                    local epoch = redis.call('GET', call.names.epoch)
+                    if epoch ~= args[1] then return stale(epoch) end
+                    return refusal(call, uses) or body(call, call.names, args)
+                end,
+            }
+        end
+
+        local FREE = {'allow-oom'}  -- all that makes room, or must go on when there is none
+        local STRICT = {}
+
+        local function decimal(x) return string.format('%.17g', x) end
+
+        local function now()
+            local time = redis.call('TIME')
+            return tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
+        end
+
+        -- A number that is larger than all before it, also of a data set that was lost (microseconds of the clock).
+        local function tick(k)
+            local time = redis.call('TIME')
+            local last = tonumber(redis.call('GET', k.sequence) or 0)
+            local number = decimal(math.max(last + 1, tonumber(time[1]) * 1000000 + tonumber(time[2])))
+            redis.call('SET', k.sequence, number)
+            return number
+        end
+
+        local function queueKey(call, organization, priority)
+            return call.tag .. 'queue:' .. organization .. ':' .. priority
+        end
+
+        -- Counters -------------------------------------------------------------------------------------------------
+
+        -- slots: o<organization> and d<device> count leased and running, r<organization> running, h<organization> set aside.
+        local function count(call, field, change)
+            call.counts[field] = (call.counts[field] or 0) + change
+        end
+
+        -- An organization that this call changed: `conclude` looks at whether it is to be served.
+        local function touch(call, organization)
+            if call.organizations[organization] == nil then
+                call.organizations[organization] = true
+                call.organizations[#call.organizations + 1] = organization
+            end
+        end
+
+        -- `change` entries more that a claim may take from this queue; 0 says that the stream itself changed.
+        local function shift(call, organization, priority, change)
+            local field = organization .. ':' .. priority
+            local queue = call.queues[field]
+            if not queue then
+                queue = {organization = organization, priority = priority, field = field, change = 0}
+                call.queues[field] = queue
+                call.order[#call.order + 1] = queue
+            end
+            queue.change = queue.change + change
+            touch(call, organization)
+        end
+
+        local function occupy(call, organization, device, change)
+            count(call, 'o' .. organization, change)
+            count(call, 'd' .. device, change)
+            if change < 0 then touch(call, organization) end
+        end
+
+        -- One more or one less of a counter that is written at once; absent is zero.
+        local function adjust(key, field, change)
+            if redis.call('HINCRBY', key, field, change) <= 0 then redis.call('HDEL', key, field) end
+        end
+
+        -- Entries --------------------------------------------------------------------------------------------------
+        -- Until it is acknowledged an entry stays in its stream, and the group says where it is: not yet read, or pending
+        -- with one of four constant consumers: leased, returned (to the head), delayed (in `due`), held (in `held`).
+
+        -- live: "generation priority entry crashes" of what is in a stream, "generation" of what runs.
+        local function parseLive(value)
+            if not value then return nil end
+            local generation, priority, id, crashes = string.match(value, '^(%d+) (%d) (%S+) (%d+)$')
+            if generation then
+                return {generation = tonumber(generation), priority = priority, id = id, crashes = tonumber(crashes)}
+            end
+            return {generation = tonumber(value)}
+        end
+
+        local function lookUp(k, runs)
+            local lives = {}
+            if #runs == 0 then return lives end
+            for i, value in ipairs(redis.call('HMGET', k.live, unpack(runs))) do
+                lives[i] = parseLive(value) or {generation = -1}
+            end
+            return lives
+        end
+
+        local function give(call, organization, priority, consumer, id)
+            redis.call('XCLAIM', queueKey(call, organization, priority), GROUP, consumer, 0, id, 'JUSTID')
+        end
+
+        local function giveBack(call, organization, priority, id)
+            give(call, organization, priority, 'returned', id)
+            redis.call('HINCRBY', call.names.returned, organization .. ':' .. priority, 1)
+            shift(call, organization, priority, 1)
+        end
+
+        local function discard(call, organization, priority, id)
+            local key = queueKey(call, organization, priority)
+            redis.call('XACK', key, GROUP, id)
+            redis.call('XDEL', key, id)
+            shift(call, organization, priority, 0)
+        end
+
+        local function holding(organization, device, priority, id)
+            return device .. ' ' .. organization .. ' ' .. priority .. ' ' .. id
+        end
+
+        -- Takes an entry out of its queue wherever it waits. A leased one stays until its lease ends, which finds that
+        -- `live` no longer names it.
+        local function withdraw(call, k, organization, priority, id)
+            local key = queueKey(call, organization, priority)
+            local entry = redis.call('XRANGE', key, id, id)[1]
+            if not entry then return end
+            local pending = redis.call('XPENDING', key, GROUP, id, id, 1)[1]
+            local consumer = pending and pending[2]
+            if consumer == 'leased' then return end
+            if consumer == 'delayed' then
+                redis.call('ZREM', k.due, organization .. ' ' .. priority .. ' ' .. id)
+            elseif consumer == 'held' then
+                redis.call('ZREM', k.held, holding(organization, entry[2][6], priority, id))
+                adjust(k.slots, 'h' .. organization, -1)
+            else
+                if consumer == 'returned' then adjust(k.returned, organization .. ':' .. priority, -1) end
+                shift(call, organization, priority, -1)
+            end
+            discard(call, organization, priority, id)
+        end
+
+        -- The next entries of a device whose lane has `room` go back to the head of their queue.
+        local function reopen(call, k, device, room)
+            local members = redis.call('ZRANGEBYLEX', k.held, '[' .. device .. ' ', '(' .. device .. '!', 'LIMIT', 0, room)
+            for _, member in ipairs(members) do
+                local organization, priority, id = string.match(member, '^%S+ (%S+) (%S+) (%S+)$')
+                redis.call('ZREM', k.held, member)
+                adjust(k.slots, 'h' .. organization, -1)
+                giveBack(call, organization, priority, id)
+            end
+        end
+
+        -- The window -----------------------------------------------------------------------------------------------
+
+        local function window(k)
+            local active = math.max(1, redis.call('HLEN', k.depth))
+            return math.max(WINDOW_LEAST, math.min(WINDOW_MOST, math.floor(BUDGET / active)))
+        end
+
+        local function queueFields(organization)
+            local fields = {}
+            for i, priority in ipairs(PRIORITIES) do fields[i] = organization .. ':' .. priority end
+            return fields
+        end
+
+        -- How many entries more the organization may have in Redis. What is set aside has a bound of its own.
+        local function room(call, k, organization)
+            local used = 0
+            for i, depth in ipairs(redis.call('HMGET', k.depth, unpack(queueFields(organization)))) do
+                if depth then used = used + redis.call('XLEN', queueKey(call, organization, PRIORITIES[i])) end
+            end
+            if used > 0 then used = used - tonumber(redis.call('HGET', k.slots, 'h' .. organization) or 0) end
+            return window(k) - used
+        end
+
+        -- Refill comes in strides, not for each entry that leaves.
+        local function hasRoom(call, k, organization)
+            return room(call, k, organization) >= math.floor(window(k) / 4)
+        end
+
+        -- Service --------------------------------------------------------------------------------------------------
+
+        local function virtualTime(k) return tonumber(redis.call('GET', k.virtual) or 0) end
+
+        -- Takes an organization out of service; its tag is remembered until virtual time has passed it.
+        local function leave(k, organization, tag)
+            redis.call('ZREM', k.ready, organization)
+            redis.call('ZADD', k.finish, decimal(tag), organization)
+        end
+
+        -- Puts an organization into service if it has entries, is not paused and not at its cap.
+        local function offer(call, k, organization)
+            local some = false
+            for _, depth in ipairs(redis.call('HMGET', k.depth, unpack(queueFields(organization)))) do
+                if depth and tonumber(depth) > 0 then some = true end
+            end
+            if not some or call.stopped[organization] then return false end
+            if redis.call('ZSCORE', k.ready, organization) then return false end
+            if redis.call('SISMEMBER', k.paused, organization) == 1 then return false end
+            local cap = redis.call('HGET', k.caps, organization .. ':cap')
+            if cap and tonumber(redis.call('HGET', k.slots, 'o' .. organization) or 0) >= tonumber(cap) then return false end
+            local start = math.max(virtualTime(k), tonumber(redis.call('ZSCORE', k.finish, organization) or 0))
+            redis.call('ZADD', k.ready, decimal(start), organization)
+            redis.call('ZREM', k.finish, organization)
+            return true
+        end
+
+        local function ring(k)
+            if redis.call('EXISTS', k.ready) == 1 and redis.call('EXISTS', k.bell) == 0 then
+                redis.call('LPUSH', k.bell, '1')
+            end
+        end
+
+        -- Writes the counters; returns the devices that have room in their lane again.
+        local function writeCounts(call, k)
+            local fields, set, gone, freed = {}, {}, {}, {}
+            for field, change in pairs(call.counts) do
+                if change ~= 0 then fields[#fields + 1] = field end
+            end
+            if #fields == 0 then return freed end
+            for i, value in ipairs(redis.call('HMGET', k.slots, unpack(fields))) do
+                local field = fields[i]
+                local total = tonumber(value or 0) + call.counts[field]
+                if total > 0 then
+                    set[#set + 1] = field
+                    set[#set + 1] = decimal(total)
+                else
+                    gone[#gone + 1] = field
+                end
+                if call.counts[field] < 0 and total < LANE and string.sub(field, 1, 1) == 'd' then
+                    freed[#freed + 1] = {device = string.sub(field, 2), room = LANE - total}
+                end
+            end
+            if #set > 0 then redis.call('HSET', k.slots, unpack(set)) end
+            if #gone > 0 then redis.call('HDEL', k.slots, unpack(gone)) end
+            call.counts = {}
+            return freed
+        end
+
+        local function writeQueues(call, k)
+            for _, queue in ipairs(call.order) do
+                if queue.change ~= 0 then redis.call('HINCRBY', k.depth, queue.field, queue.change) end
+                local key = queueKey(call, queue.organization, queue.priority)
+                if redis.call('XLEN', key) == 0 then
+                    redis.call('DEL', key)
+                    redis.call('HDEL', k.depth, queue.field)
+                    redis.call('HDEL', k.returned, queue.field)
+                end
+            end
+            call.queues, call.order = {}, {}
+        end
+
+        local function unpark(call, k, organization)
+            if redis.call('ZSCORE', k.marks, organization) == 'inf' and hasRoom(call, k, organization) then
+                redis.call('ZADD', k.marks, decimal(now()), organization)
+                return true
+            end
+            return false
+        end
+
+        -- The end of every function that changes something; returns how many organizations came into service.
+        local function conclude(call, k)
+            local freed = writeCounts(call, k)
+            if #freed > 0 and redis.call('EXISTS', k.held) == 1 then
+                for _, lane in ipairs(freed) do reopen(call, k, lane.device, lane.room) end
+            end
+            writeQueues(call, k)
+            local offered, marks = 0, redis.call('EXISTS', k.marks) == 1
+            for _, organization in ipairs(call.organizations) do
+                if offer(call, k, organization) then offered = offered + 1 end
+                if marks then unpark(call, k, organization) end
+            end
+            call.organizations = {}
+            ring(k)
+            return offered
+        end
+        """#
+}

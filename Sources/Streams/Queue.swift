@@ -1,0 +1,112 @@
+import Domain
+package import Logging
+package import Redis
+
+/// One partition of the queue: typed calls of the functions that run inside Redis.
+///
+/// Every call that touches the partition names the epoch it expects and throws `QueueError.staleEpoch` for another. A list
+/// of any length is cut into calls of at most 128 runs, which are sent in one pipeline; each call is atomic, the list is
+/// not. All calls may be made concurrently.
+package final class Queue: Sendable {
+    let connection: RedisConnection
+    let keys: Keyspace
+    let logger: Logger
+
+    /// The most runs that one function call takes, so that none blocks the server for long.
+    static let runsPerCall = 128
+    private static let triesMax = 4
+
+    /// The queue behind a connection, which its owner starts and closes.
+    package init(connection: RedisConnection, keys: Keyspace, logger: Logger) {
+        self.connection = connection
+        self.keys = keys
+        self.logger = logger
+    }
+
+    /// Loads the function library, as a user who may; does nothing where it is there already.
+    package func load(using loader: RedisConnection) async throws {
+        try await loader.load(Library.source(suffix: keys.librarySuffix))
+    }
+
+    /// The identity of the data set; `nil` says that it is lost or being rebuilt.
+    package func epoch() async throws -> Epoch? {
+        try await send(RedisCommand("GET", .string(keys.key("epoch")))).text.map(Epoch.init)
+    }
+
+    // MARK: Calls
+
+    /// A call of a function on the partition's keys.
+    func command(_ function: String, epoch: Epoch, _ arguments: [RedisArgument]) -> RedisCommand {
+        let head: [RedisArgument] = [
+            .string(keys.function(function)), 1, .string(keys.key("epoch")), .string(epoch.id),
+        ]
+        var command = RedisCommand("FCALL", arguments: head)
+        command.append(contentsOf: arguments)
+        return command
+    }
+
+    func call(_ function: String, epoch: Epoch, _ arguments: [RedisArgument]) async throws -> RedisValue {
+        try await send(command(function, epoch: epoch, arguments))
+    }
+
+    /// Calls a function for slices of `rows`, in one pipeline. `arguments` encodes a slice.
+    func call<Row>(
+        _ function: String, epoch: Epoch, slicing rows: [Row], _ arguments: (ArraySlice<Row>) -> [RedisArgument]
+    ) async throws -> [RedisValue] {
+        let slices = stride(from: 0, to: rows.count, by: Self.runsPerCall).map {
+            rows[$0..<min($0 + Self.runsPerCall, rows.count)]
+        }
+        guard slices.count != 1 else { return [try await call(function, epoch: epoch, arguments(slices[0]))] }
+        guard !slices.isEmpty else { return [] }
+        return try await connection.send(slices.map { command(function, epoch: epoch, arguments($0)) })
+            .map { result in
+                switch result {
+                case .success(let value): value
+                case .failure(let error): throw QueueError(error) ?? error as any Error
+                }
+            }
+    }
+
+    /// Sends a command; a cluster that moves the partition just now asks to try again.
+    func send(_ command: RedisCommand) async throws -> RedisValue {
+        for attempt in 1... {
+            do {
+                return try await connection.send(command)
+            } catch let error as RedisError {
+                guard error.serverCode == "TRYAGAIN", attempt < Self.triesMax else {
+                    throw QueueError(error) ?? error as any Error
+                }
+                logger.debug("partition is moving", metadata: ["attempt": "\(attempt)"])
+                try await Task.sleep(for: .milliseconds(10 << attempt))
+            }
+        }
+        fatalError("the loop has no end")
+    }
+}
+
+extension RedisArgument {
+    static func id<Subject>(_ id: ID<Subject>) -> RedisArgument { .string(id.description) }
+
+    static func priority(_ priority: Priority) -> RedisArgument { .int(Int(priority.rawValue)) }
+}
+
+extension RedisValue {
+    /// The elements of a flat reply.
+    func elements() throws -> [RedisValue] {
+        guard case .array(let elements) = self else { throw QueueError.refused("a function answered no list") }
+        return elements
+    }
+
+    /// The whole number that stands here.
+    func number() throws -> Int {
+        guard let int else { throw QueueError.refused("a function answered no number") }
+        return int
+    }
+
+    /// The whole numbers of a flat reply.
+    func numbers(_ count: Int) throws -> [Int] {
+        let numbers = try elements().map { try $0.number() }
+        guard numbers.count == count else { throw QueueError.refused("a function answered \(numbers.count) numbers") }
+        return numbers
+    }
+}

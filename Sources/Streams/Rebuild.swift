@@ -1,0 +1,65 @@
+package import Domain
+import Logging
+import Redis
+
+/// What an organization is entitled to, as PostgreSQL keeps it.
+package struct Entitlement: Sendable, Hashable {
+    /// The organization.
+    package let organization: OrganizationID
+    /// Its share against others.
+    package let weight: Double
+    /// The most runs that may be leased or running; `nil` for no limit.
+    package let cap: Int?
+    /// Whether it is paused.
+    package let paused: Bool
+
+    /// What differs from the defaults.
+    package init(organization: OrganizationID, weight: Double = 1, cap: Int? = nil, paused: Bool = false) {
+        self.organization = organization
+        self.weight = weight
+        self.cap = cap
+        self.paused = paused
+    }
+
+    func validate() throws {
+        guard weight >= 0.001, weight <= 1_000 else { throw QueueError.refused("a weight is from 0.001 to 1,000") }
+        guard cap ?? 0 >= 0 else { throw QueueError.refused("a cap is not negative") }
+    }
+
+    var arguments: [RedisArgument] {
+        [.id(organization), weight == 1 ? "" : .double(weight), cap.map { .int($0) } ?? "", paused ? 1 : 0]
+    }
+}
+
+extension Queue {
+    /// Begins a new data set: closes the gate, removes the partition's keys, loads entitlements and running runs, opens the
+    /// gate last. The caller keeps others from doing the same, and marks every organization with backlog after it.
+    ///
+    /// It may be repeated from the start at any time. One that was overtaken by another throws `.staleEpoch`; one that dies
+    /// leaves the gate closed, which `epoch()` tells.
+    package func rebuild(epoch new: Epoch, entitlements: [Entitlement], running: [Membership]) async throws {
+        for entitlement in entitlements { try entitlement.validate() }
+        _ = try await call("rebuild", epoch: new, [])
+        var removed = 0
+        var cursor = "0"
+        repeat {
+            let scan = RedisCommand("SCAN", .string(cursor), "MATCH", .string(keys.pattern), "COUNT", 1_000)
+            let reply = try await send(scan).elements()
+            cursor = reply.first?.text ?? "0"
+            removed += try await clear(reply.last?.array?.compactMap(\.text) ?? [], epoch: new)
+        } while cursor != "0"
+        _ = try await call("configure", epoch: new, slicing: entitlements) { $0.flatMap(\.arguments) }
+        _ = try await call("load", epoch: new, slicing: running) { $0.flatMap(\.arguments) }
+        _ = try await call("open", epoch: new, [])
+        logger.notice(
+            "queue rebuilt",
+            metadata: ["epoch": "\(new)", "keys.removed": "\(removed)", "runs.loaded": "\(running.count)"])
+    }
+
+    private func clear(_ names: [String], epoch: Epoch) async throws -> Int {
+        guard !names.isEmpty else { return 0 }
+        var command = RedisCommand("FCALL", .string(keys.function("clear")), .int(names.count + 1))
+        command.append(contentsOf: ([keys.key("epoch")] + names + [epoch.id]).lazy.map { .string($0) })
+        return try await send(command).number()
+    }
+}

@@ -1,0 +1,14 @@
+import COpenSSL
+
+/// `count` bytes of the library's cryptographic generator; a generator that fails ends the process, since
+/// nothing safe can follow.
+package func randomBytes(_ count: Int) -> [UInt8] {
+    var bytes = [UInt8](repeating: 0, count: count)
+    precondition(unsafe RAND_bytes(&bytes, Int32(count)) == 1, "the random generator failed")
+    return bytes
+}
+
+/// Whether both are equal, in a time that depends on their length alone.
+package func constantTimeEqual(_ left: [UInt8], _ right: [UInt8]) -> Bool {
+    unsafe left.count == right.count && CRYPTO_memcmp(left, right, left.count) == 0
+}

@@ -1,0 +1,213 @@
+import COpenSSL
+import Synchronization
+
+/// What one side of TLS brings to every connection: its certificate, whom it believes, versions and
+/// protocols.
+///
+/// Both sides ask of the other's certificate that it carries the extended key usage of its role and is not a
+/// CA's. A server issues one ticket a session, of at most an hour, and takes no early data. A client
+/// remembers the newest session of each server name in memory and offers it at the next connection. Built
+/// once, shared by all threads.
+package final class TLSContext: Sendable {
+    /// A lowest protocol version.
+    package enum Version: Sendable {
+        case v12, v13
+
+        fileprivate var number: Int32 { self == .v12 ? TLS1_2_VERSION : TLS1_3_VERSION }
+    }
+
+    enum Side: Equatable {
+        case server(asksCertificate: Bool)
+        case client
+    }
+
+    /// The length of the keys that seal tickets.
+    package static let ticketKeyByteCount = 80
+    /// How long a ticket resumes a session.
+    package static let ticketLifetimeSeconds = 3600
+
+    private static let rememberedMax = 64
+
+    let owned: Owned
+    let side: Side
+    let now: @Sendable () -> Int64
+    let sessions = Atomic<Int>(0)
+    private let protocols: [[UInt8]]
+    private let remembered = Mutex<[String: Owned]>([:])
+
+    /// How many TLS sessions of this context exist now.
+    package var sessionCount: Int { sessions.load(ordering: .relaxed) }
+
+    /// The side that accepts. With `clientCA` (one or more certificates, PEM) every client must show a
+    /// certificate from there; without, none is asked for. `alpn` lists protocols by preference: a client
+    /// that offers others alone is refused, one that offers nothing is accepted. `ticketKeys` (80 secret
+    /// bytes) let several processes resume each other's sessions; `now` is the clock that certificates are
+    /// judged by.
+    package static func server(
+        certificatePEM: String, keyPEM: String, clientCA: String?, minimum: Version = .v13,
+        alpn: [String] = [],
+        ticketKeys: [UInt8]? = nil, now: @escaping @Sendable () -> Int64 = systemSeconds
+    ) throws(TrustError) -> TLSContext {
+        let context = try TLSContext(.server(asksCertificate: clientCA != nil), minimum, alpn, now)
+        try context.use(certificatePEM: certificatePEM, keyPEM: keyPEM)
+        let pointer = unsafe context.owned.pointer
+        if let clientCA {
+            try context.trust(clientCA)
+            let mode = SSL_VERIFY_PEER | SSL_VERIFY_FAIL_IF_NO_PEER_CERT
+            unsafe SSL_CTX_set_verify(pointer, mode) { verdict, store in
+                unsafe TLSContext.judge(verdict, store, usage: UInt32(XKU_SSL_CLIENT))
+            }
+        }
+        // A ticket may only be used where the same CA was asked for: the id separates listeners that share
+        // ticket keys.
+        let id = SHA256.hash(Array((clientCA ?? "").utf8))
+        try check(
+            unsafe SSL_CTX_set_session_id_context(pointer, id, UInt32(id.count)), "set a session context")
+        unsafe SSL_CTX_set_num_tickets(pointer, 1)
+        unsafe SSL_CTX_set_timeout(pointer, ticketLifetimeSeconds)
+        try check(unsafe SSL_CTX_set_max_early_data(pointer, 0), "refuse early data")
+        if var keys = ticketKeys {
+            guard keys.count == ticketKeyByteCount else {
+                throw TrustError(
+                    .malformed, "ticket keys have \(ticketKeyByteCount) bytes, not \(keys.count)")
+            }
+            try check(
+                unsafe crmm_SSL_CTX_set_tlsext_ticket_keys(pointer, &keys, keys.count), "set the ticket keys")
+        }
+        if !context.protocols.isEmpty {
+            let this = unsafe Unmanaged.passUnretained(context).toOpaque()
+            unsafe SSL_CTX_set_alpn_select_cb(
+                pointer,
+                { _, chosen, chosenCount, offered, offeredCount, context in
+                    unsafe TLSContext.select(chosen, chosenCount, offered, offeredCount, context)
+                }, this)
+        }
+        return context
+    }
+
+    /// The side that connects: believes servers of `trustedCA` (one or more certificates, PEM) and nobody
+    /// else, and shows the given certificate when it is asked.
+    package static func client(
+        trustedCA: String, certificatePEM: String? = nil, keyPEM: String? = nil, minimum: Version = .v13,
+        alpn: [String] = [], now: @escaping @Sendable () -> Int64 = systemSeconds
+    ) throws(TrustError) -> TLSContext {
+        let context = try TLSContext(.client, minimum, alpn, now)
+        let pointer = unsafe context.owned.pointer
+        try context.trust(trustedCA)
+        unsafe SSL_CTX_set_verify(pointer, SSL_VERIFY_PEER) { verdict, store in
+            unsafe TLSContext.judge(verdict, store, usage: UInt32(XKU_SSL_SERVER))
+        }
+        if let certificatePEM, let keyPEM {
+            try context.use(certificatePEM: certificatePEM, keyPEM: keyPEM)
+        } else if certificatePEM != nil || keyPEM != nil {
+            throw TrustError(.malformed, "a client certificate needs its key, and a key its certificate")
+        }
+        let wire = context.protocols.flatMap { [UInt8($0.count)] + $0 }
+        // The manual: SSL_CTX_set_alpn_protos "returns 0 on success, and non-0 on failure".
+        if !wire.isEmpty, unsafe SSL_CTX_set_alpn_protos(pointer, wire, UInt32(wire.count)) != 0 {
+            throw TrustError.openSSL(.library, "cannot offer protocols")
+        }
+        return context
+    }
+
+    private init(
+        _ side: Side, _ minimum: Version, _ alpn: [String], _ now: @escaping @Sendable () -> Int64
+    ) throws(TrustError) {
+        let protocols = alpn.map { Array($0.utf8) }
+        guard protocols.allSatisfy({ (1...255).contains($0.count) }) else {
+            throw TrustError(.malformed, "a protocol's name has 1 to 255 bytes")
+        }
+        self.protocols = protocols
+        self.side = side
+        self.now = now
+        let method = unsafe side == .client ? TLS_client_method() : TLS_server_method()
+        owned = try unsafe Owned(SSL_CTX_new(method), SSL_CTX_free, "make a TLS context")
+        let pointer = unsafe owned.pointer
+        try check(
+            unsafe crmm_SSL_CTX_set_min_proto_version(pointer, minimum.number), "set the lowest TLS version")
+        try check(
+            unsafe SSL_CTX_set_cipher_list(pointer, "ECDHE+AESGCM:ECDHE+CHACHA20"),
+            "set the ciphers of TLS 1.2")
+        unsafe crmm_SSL_CTX_refuse_renegotiation(pointer)
+        unsafe crmm_SSL_CTX_set_mode(
+            pointer, Int(SSL_MODE_RELEASE_BUFFERS) | Int(SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER))
+        unsafe crmm_SSL_CTX_set_session_cache_mode(pointer, Int(SSL_SESS_CACHE_OFF))
+    }
+
+    private func use(certificatePEM: String, keyPEM: String) throws(TrustError) {
+        let chain = try Certificate.all(pem: certificatePEM)
+        let key = try P256Key.anyKind(pem: keyPEM)
+        let pointer = unsafe owned.pointer
+        try check(unsafe SSL_CTX_use_certificate(pointer, chain[0].x509.pointer), "use the certificate")
+        for issuer in chain.dropFirst() {
+            try check(
+                unsafe crmm_SSL_CTX_add1_chain_cert(pointer, issuer.x509.pointer), "use the certificate chain"
+            )
+        }
+        let fits = unsafe SSL_CTX_use_PrivateKey(pointer, key.pointer)
+        try check(fits, "use the key with this certificate", as: .wrongType)
+    }
+
+    private func trust(_ authorities: String) throws(TrustError) {
+        let store = unsafe SSL_CTX_get_cert_store(owned.pointer)
+        for authority in try Certificate.all(pem: authorities) {
+            try check(unsafe X509_STORE_add_cert(store, authority.x509.pointer), "trust a CA")
+            if side != .client {
+                try check(unsafe SSL_CTX_add_client_CA(owned.pointer, authority.x509.pointer), "name a CA")
+            }
+        }
+    }
+
+    /// Called by the library for each certificate of the other side's chain. Its own purpose check lets a
+    /// certificate without extended key usage pass for everything; here the leaf must name its role.
+    private static func judge(_ verdict: Int32, _ store: OpaquePointer?, usage: UInt32) -> Int32 {
+        guard verdict == 1, unsafe X509_STORE_CTX_get_error_depth(store) == 0,
+            let leaf = unsafe X509_STORE_CTX_get_current_cert(store)
+        else { return verdict }
+        let usages = unsafe X509_get_extended_key_usage(leaf)
+        let isCA = unsafe X509_get_extension_flags(leaf) & UInt32(EXFLAG_CA) != 0
+        if usages != UInt32.max, usages & usage != 0, !isCA { return 1 }
+        unsafe X509_STORE_CTX_set_error(store, X509_V_ERR_INVALID_PURPOSE)
+        return 0
+    }
+
+    /// Called by the library with the client's list of protocols; points into that list, as the manual
+    /// allows.
+    private static func select(
+        _ chosen: UnsafeMutablePointer<UnsafePointer<UInt8>?>?, _ chosenCount: UnsafeMutablePointer<UInt8>?,
+        _ offered: UnsafePointer<UInt8>?, _ offeredCount: UInt32, _ context: UnsafeMutableRawPointer?
+    ) -> Int32 {
+        guard let context = unsafe context, let offered = unsafe offered else {
+            return SSL_TLSEXT_ERR_ALERT_FATAL
+        }
+        let this = unsafe Unmanaged<TLSContext>.fromOpaque(context).takeUnretainedValue()
+        let list = unsafe Array(UnsafeBufferPointer(start: offered, count: Int(offeredCount)))
+        var places: [[UInt8]: Int] = [:]
+        var index = 0
+        while index < list.count, case let end = index + 1 + Int(list[index]), end <= list.count {
+            places[Array(list[(index + 1)..<end])] = index + 1
+            index = end
+        }
+        guard let choice = this.protocols.first(where: { places[$0] != nil }), let place = places[choice]
+        else {
+            return SSL_TLSEXT_ERR_ALERT_FATAL
+        }
+        unsafe chosen?.pointee = offered + place
+        unsafe chosenCount?.pointee = UInt8(choice.count)
+        return SSL_TLSEXT_ERR_OK
+    }
+
+    /// Takes the session to offer to `serverName`. Each is offered once: one that turns out bad must not
+    /// spoil every later handshake too.
+    func takeSession(for serverName: String) -> Owned? {
+        remembered.withLock { $0.removeValue(forKey: serverName) }
+    }
+
+    /// Keeps `session` for the next connection to `serverName`.
+    func remember(_ session: Owned, for serverName: String) {
+        remembered.withLock { sessions in
+            if sessions.count >= Self.rememberedMax { sessions.removeAll() }
+            sessions[serverName] = session
+        }
+    }
+}

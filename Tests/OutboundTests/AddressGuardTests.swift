@@ -1,0 +1,59 @@
+import Glibc
+import Outbound
+import Testing
+
+@Suite("The address guard")
+struct AddressGuardTests {
+    @Test(
+        "refuses what does not lead to the public internet",
+        arguments: [
+            ("0.0.0.0", "this network"), ("0.1.2.3", "this network"),
+            ("10.0.0.1", "private"), ("172.16.0.1", "private"), ("172.31.255.255", "private"),
+            ("192.168.1.1", "private"), ("100.64.0.1", "shared"), ("100.127.255.255", "shared"),
+            ("127.0.0.1", "loopback"), ("127.255.0.9", "loopback"),
+            ("169.254.169.254", "metadata"), ("168.63.129.16", "metadata"),
+            ("192.0.2.1", "documentation"), ("198.51.100.7", "documentation"),
+            ("203.0.113.9", "documentation"), ("198.19.0.1", "benchmarking"),
+            ("192.0.0.8", "assignments"), ("192.88.99.1", "6to4"),
+            ("224.0.0.1", "multicast"), ("239.1.1.1", "multicast"), ("240.0.0.1", "reserved"),
+            ("255.255.255.255", "broadcast"),
+            ("::", "unspecified"), ("::1", "loopback"), ("::127.0.0.1", "global unicast"),
+            ("::ffff:127.0.0.1", "loopback"), ("::ffff:10.1.2.3", "mapped"),
+            ("::ffff:169.254.169.254", "metadata"), ("::ffff:0:127.0.0.1", "global unicast"),
+            ("64:ff9b::10.0.0.1", "NAT64"), ("64:ff9b::7f00:1", "NAT64"), ("64:ff9b:1::8.8.8.8", "NAT64"),
+            ("2002:7f00:1::", "6to4"), ("2002:a00:1::1", "6to4"), ("2002:a9fe:a9fe::1", "6to4"),
+            ("2001::1", "Teredo"), ("2001:10::1", "assignments"), ("2001:db8::1", "documentation"),
+            ("3fff::1", "documentation"), ("fc00::1", "unique local"), ("fd00:ec2::254", "unique local"),
+            ("fe80::1", "link-local"), ("febf::1", "link-local"), ("fec0::1", "site-local"),
+            ("ff02::1", "multicast"), ("100::1", "global unicast"), ("4000::1", "global unicast"),
+        ])
+    func refuses(text: String, what: String) throws {
+        let reason = try #require(AddressGuard.refusal(for: try bytes(text)), "\(text) was let through")
+        #expect(reason.contains(what))
+    }
+
+    @Test(
+        "lets public addresses through, also right beside refused networks",
+        arguments: [
+            "1.1.1.1", "9.255.255.255", "11.0.0.0", "100.63.255.255", "100.128.0.0", "126.255.255.255",
+            "128.0.0.0", "168.63.129.17", "169.253.0.1", "172.15.255.255", "172.32.0.0", "192.167.255.255",
+            "192.169.0.0", "198.17.255.255", "198.20.0.0", "223.255.255.255",
+            "2606:4700::1111", "2001:200::1", "::ffff:1.1.1.1", "64:ff9b::1.1.1.1", "2002:101:101::1",
+        ])
+    func allows(text: String) throws {
+        #expect(AddressGuard.refusal(for: try bytes(text)) == nil)
+    }
+
+    @Test("refuses what is not an address", arguments: [0, 3, 5, 15, 17])
+    func refusesOtherLengths(count: Int) {
+        #expect(AddressGuard.refusal(for: [UInt8](repeating: 8, count: count)) == "not an IP address")
+    }
+
+    private func bytes(_ text: String) throws -> [UInt8] {
+        var result = [UInt8](repeating: 0, count: text.contains(":") ? 16 : 4)
+        let family = text.contains(":") ? AF_INET6 : AF_INET
+        let status = unsafe result.withUnsafeMutableBytes { unsafe inet_pton(family, text, $0.baseAddress) }
+        try #require(status == 1, "\(text) does not parse")
+        return result
+    }
+}

@@ -1,0 +1,93 @@
+import Testing
+
+@testable import Redis
+
+struct ConfigurationTests {
+    @Test("A full redis address is read part by part")
+    func full() throws {
+        let configuration = try RedisConfiguration(url: "redis://rmm:se%40cret@queue.example:6380/3")
+        #expect(configuration.address == .tcp(host: "queue.example", port: 6380))
+        #expect(configuration.username == "rmm")
+        #expect(configuration.password == "se@cret")
+        #expect(configuration.database == 3)
+    }
+
+    @Test("What an address leaves out has its default")
+    func defaults() throws {
+        let configuration = try RedisConfiguration(url: "redis://localhost/")
+        #expect(configuration.address == .tcp(host: "localhost", port: 6379))
+        #expect(configuration.username == nil)
+        #expect(configuration.password == nil)
+        #expect(configuration.database == 0)
+    }
+
+    @Test("A password without a user is the default user's")
+    func passwordOnly() throws {
+        let configuration = try RedisConfiguration(url: "redis://:a:b@[::1]:7000")
+        #expect(configuration.address == .tcp(host: "::1", port: 7000))
+        #expect(configuration.username == nil)
+        #expect(configuration.password == "a:b")
+    }
+
+    @Test("A unix address has a percent-decoded path and credentials")
+    func unix() throws {
+        let configuration = try RedisConfiguration(url: "unix://worker:pw@/run/my%20redis/r.sock")
+        #expect(configuration.address == .unix(path: "/run/my redis/r.sock"))
+        #expect(configuration.username == "worker")
+        #expect(configuration.password == "pw")
+    }
+
+    @Test(
+        "A wrong address is refused with the part that is wrong",
+        arguments: [
+            ("localhost:6379", "scheme"), ("rediss://host", "“rediss”"), ("http://host", "“http”"),
+            ("redis://", "no host"), ("redis://user@:1", "no host"), ("redis://host:0", "port"),
+            ("redis://host:65536", "port"), ("redis://host:", "port"), ("redis://host:+1", "port"),
+            ("redis://[::1", "“]”"), ("redis://[::1]x", "port"), ("redis://host/x", "database"),
+            ("redis://host/-1", "database"), ("redis://host/1/2", "database"), ("redis://host?db=1", "“?”"),
+            ("redis://host#1", "“#”"), ("redis://@host", "empty user"), ("redis://u%zz@host", "user"),
+            ("redis://u:%2@host", "password"), ("redis://u:%ff@host", "UTF-8"), ("redis://h%00st", "host"),
+            ("unix://host/path", "host"), ("unix://", "no path"), ("unix:///", "no path"),
+            ("unix:///" + String(repeating: "x", count: 107), "108 bytes"),
+        ])
+    func refusals(url: String, part: String) {
+        let error = #expect(throws: RedisError.self) { try RedisConfiguration(url: url) }
+        #expect(error?.code == .configuration)
+        #expect(error?.message.contains(part) == true, "\(error?.message ?? "")")
+        #expect(error?.isTransient == false)
+    }
+
+    @Test("A socket path of exactly 107 bytes is taken")
+    func longestPath() throws {
+        #expect(throws: Never.self) {
+            try RedisConfiguration(url: "unix:///" + String(repeating: "x", count: 106))
+        }
+    }
+
+    @Test("No description of a configuration and no refusal shows the password")
+    func noSecrets() throws {
+        let configuration = try RedisConfiguration(url: "redis://rmm:hunter2@host:1/2")
+        #expect(!"\(configuration) \(String(reflecting: configuration))".contains("hunter2"))
+        let error = #expect(throws: RedisError.self) {
+            try RedisConfiguration(url: "redis://rmm:hunter2@host:x")
+        }
+        #expect(error?.description.contains("hunter2") == false)
+    }
+}
+
+struct BackoffTests {
+    /// Always the largest number, so that the full jitter is its ceiling.
+    private struct Highest: RandomNumberGenerator {
+        func next() -> UInt64 { .max }
+    }
+
+    @Test("The ceiling doubles from 50 ms to 2 s, and a reset begins anew")
+    func doubling() {
+        var backoff = Backoff()
+        var highest = Highest()
+        let waits = (0..<8).map { _ in backoff.next(using: &highest) }
+        #expect(waits == [50, 100, 200, 400, 800, 1_600, 2_000, 2_000].map { .milliseconds($0) })
+        backoff.reset()
+        #expect(backoff.ceiling == .milliseconds(50))
+    }
+}

@@ -1,0 +1,157 @@
+import Domain
+import FoundationEssentials
+import Logging
+import Redis
+@testable import Streams
+import Synchronization
+import Testing
+
+/// A queue of its own in the real server: own prefix, own library, and calls with less to type.
+struct Bench: Sendable {
+    let connection: RedisConnection
+    let queue: Queue
+    let prefix: String
+    let epoch: Epoch
+
+    static let libraryOfTests = "_tests"
+    static let logger = Logger(label: "streams") { _ in SwiftLogNoOpLogHandler() }
+
+    static func configuration() throws -> RedisConfiguration {
+        guard let url = ProcessInfo.processInfo.environment["CLOUDRMM_TEST_REDIS_URL"] else {
+            throw QueueError.refused("CLOUDRMM_TEST_REDIS_URL does not name a Redis server for the tests")
+        }
+        return try RedisConfiguration(url: url)
+    }
+
+    /// Runs a test on an empty, open partition and removes its keys afterwards.
+    static func run(_ body: (Bench) async throws -> Void) async throws {
+        let connection = RedisConnection(configuration: try configuration(), logger: Self.logger)
+        connection.start()
+        let prefix = "crmm-test-\(UInt64.random(in: .min ... .max)):"
+        let keys = Keyspace(prefix: prefix, librarySuffix: libraryOfTests)
+        let queue = Queue(connection: connection, keys: keys, logger: Self.logger)
+        let bench = Bench(connection: connection, queue: queue, prefix: prefix, epoch: Epoch.fresh())
+        do {
+            try await queue.load(using: connection)
+            try await queue.rebuild(epoch: bench.epoch, entitlements: [], running: [])
+            try await body(bench)
+        } catch {
+            try await bench.clean()
+            throw error
+        }
+        try await bench.clean()
+    }
+
+    private func clean() async throws {
+        for key in try await keys() { _ = try await connection.send(RedisCommand("DEL", .string(key))) }
+        await connection.close()
+    }
+
+    /// All keys of this bench.
+    func keys() async throws -> Set<String> {
+        var cursor = "0"
+        var keys: Set<String> = []
+        repeat {
+            let scan = RedisCommand("SCAN", .string(cursor), "MATCH", .string(prefix + "*"), "COUNT", 1_000)
+            let reply = try await connection.send(scan).array ?? []
+            cursor = reply.first?.text ?? "0"
+            keys.formUnion(reply.last?.array?.compactMap(\.text) ?? [])
+        } while cursor != "0"
+        return keys
+    }
+
+    /// The partition's keys without what is common to their names.
+    func names() async throws -> Set<String> {
+        let head = prefix + "{0}:"
+        return Set(try await keys().filter { $0.hasPrefix(head) }.map { String($0.dropFirst(head.count)) })
+    }
+
+    // MARK: Raw looks
+
+    func raw(_ command: String, _ key: String, _ arguments: RedisArgument...) async throws -> RedisValue {
+        try await connection.send(RedisCommand(command, arguments: [.string("\(prefix){0}:\(key)")] + arguments))
+    }
+
+    /// A hash as it is.
+    func hash(_ key: String) async throws -> [String: String] {
+        let flat = try await raw("HGETALL", key).array?.compactMap(\.text) ?? []
+        return Dictionary(uniqueKeysWithValues: stride(from: 0, to: flat.count, by: 2).map { (flat[$0], flat[$0 + 1]) })
+    }
+
+    /// The members of a sorted set.
+    func members(_ key: String) async throws -> [String] {
+        try await raw("ZRANGE", key, 0, -1).array?.compactMap(\.text) ?? []
+    }
+
+    /// The whole content of the partition, byte for byte.
+    func dump() async throws -> [String: RedisValue] {
+        var content: [String: RedisValue] = [:]
+        for key in try await keys() { content[key] = try await connection.send(RedisCommand("DUMP", .string(key))) }
+        return content
+    }
+
+    func queueName(_ organization: OrganizationID, _ priority: Priority = .standard) -> String {
+        "queue:\(organization):\(priority.rawValue)"
+    }
+
+    // MARK: Short calls
+
+    @discardableResult
+    func enqueue(
+        _ entries: [Entry], _ organization: OrganizationID, _ priority: Priority = .standard
+    ) async throws -> Enqueued {
+        try await queue.enqueue(entries, organization: organization, priority: priority, epoch: epoch)
+    }
+
+    func claim(_ limit: Int = 128, owner: String = "a", lease: Int = 60_000) async throws -> [Claim] {
+        try await queue.claim(owner: owner, limit: limit, leaseMilliseconds: lease, epoch: epoch).items
+    }
+
+    func start(_ claims: [Claim]) async throws {
+        try await queue.acknowledge(dispatched: claims, dropped: [], deadlineMilliseconds: 1, epoch: epoch)
+    }
+
+    func drop(_ claims: [Claim]) async throws {
+        try await queue.acknowledge(dispatched: [], dropped: claims, deadlineMilliseconds: 1, epoch: epoch)
+    }
+
+    @discardableResult
+    func settle(_ claims: [Claim]) async throws -> Int {
+        try await queue.settle(claims.map(\.settled), epoch: epoch)
+    }
+
+    func finish(_ claims: [Claim]) async throws {
+        try await start(claims)
+        try await settle(claims)
+    }
+
+    /// Takes the token of the bell, as a dispatcher that dies right after it.
+    func takeBell() async throws -> Bool {
+        try await raw("LPOP", "bell") != .null
+    }
+}
+
+extension Claim {
+    /// The end of this run.
+    var settled: Settled { Settled(organization: organization, run: run, generation: generation, device: device) }
+}
+
+/// Ids for tests: a later one sorts after an earlier one.
+enum Draw {
+    private static let drawn = Atomic(0)
+
+    private static func id<Subject>() -> ID<Subject> {
+        let milliseconds = 1_700_000_000_000 + Int64(drawn.wrappingAdd(1, ordering: .relaxed).newValue)
+        return .new(at: Instant(microseconds: milliseconds * 1_000))
+    }
+
+    static func organization() -> OrganizationID { id() }
+    static func device() -> DeviceID { id() }
+    static func gateway() -> GatewayID { id() }
+    static func run() -> RunID { id() }
+
+    /// Entries of first generation, each for a device of its own unless one is given.
+    static func entries(_ count: Int, device: DeviceID? = nil) -> [Entry] {
+        (0..<count).map { _ in Entry(run: run(), generation: 1, device: device ?? self.device()) }
+    }
+}

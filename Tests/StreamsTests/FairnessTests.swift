@@ -1,0 +1,228 @@
+import Domain
+import Redis
+@testable import Streams
+import Testing
+
+@Suite struct FairnessTests {
+    @Test("Two organizations with backlog share a claim evenly, however much each has waiting")
+    func even() async throws {
+        try await Bench.run { bench in
+            let (large, small) = (Draw.organization(), Draw.organization())
+            try await bench.enqueue(Draw.entries(200), large)
+            try await bench.enqueue(Draw.entries(40), small)
+            let shares = try await bench.claim(40).shares
+            #expect(shares == [large: 20, small: 20])
+            // What the small one cannot use goes to the other.
+            let rest = try await bench.claim(100).shares
+            #expect(rest == [large: 80, small: 20])
+            try await bench.invariants()
+        }
+    }
+
+    @Test("An organization that lets its queue run empty again and again gets no more than one with a backlog")
+    func rememberedTags() async throws {
+        try await Bench.run { bench in
+            // The one that runs empty wins every tie by its id.
+            let (restless, patient) = (Draw.organization(), Draw.organization())
+            var served: [OrganizationID: Int] = [:]
+            for _ in 0..<200 {
+                if served[patient, default: 0] % 100 == 0 { try await bench.enqueue(Draw.entries(100), patient) }
+                if try await bench.queue.depths(of: [restless])[0].ready.isEmpty {
+                    try await bench.enqueue(Draw.entries(1), restless)
+                }
+                let claims = try await bench.claim(1)
+                served.merge(claims.shares, uniquingKeysWith: +)
+                try await bench.finish(claims)
+            }
+            #expect(served == [restless: 100, patient: 100])
+        }
+    }
+
+    @Test("63 runs ready at each claim of 64 give half, not 63 of 64, against an equal one")
+    func bursts() async throws {
+        try await Bench.run { bench in
+            let (greedy, steady) = (Draw.organization(), Draw.organization())
+            var served: [OrganizationID: Int] = [:]
+            for _ in 0..<20 {
+                for (organization, most) in [(greedy, 63), (steady, 200)] {
+                    let ready = try await bench.queue.depths(of: [organization])[0].ready[.standard] ?? 0
+                    try await bench.enqueue(Draw.entries(most - ready), organization)
+                }
+                let claims = try await bench.claim(64)
+                served.merge(claims.shares, uniquingKeysWith: +)
+                try await bench.finish(claims)
+            }
+            #expect(served == [greedy: 640, steady: 640])
+        }
+    }
+
+    @Test("Weights give shares, and a change of weight rescales what was charged already")
+    func weights() async throws {
+        try await Bench.run { bench in
+            let (light, heavy) = (Draw.organization(), Draw.organization())
+            try await bench.queue.weigh(organization: heavy, weight: 3, epoch: bench.epoch)
+            for organization in [light, heavy] { try await bench.enqueue(Draw.entries(200), organization) }
+            let shares = try await bench.claim(80).shares
+            #expect(shares == [light: 20, heavy: 60])
+            try await bench.finish(try await bench.claim(1))
+            let virtual = try #require(try await bench.raw("GET", "virtual").double)
+            let before = try #require(try await bench.raw("ZSCORE", "ready", .string("\(heavy)")).double)
+            try await bench.queue.weigh(organization: heavy, weight: 0.5, epoch: bench.epoch)
+            let after = try #require(try await bench.raw("ZSCORE", "ready", .string("\(heavy)")).double)
+            #expect(abs(after - (virtual + (before - virtual) * 3 / 0.5)) < 1e-9)
+            #expect(before >= virtual)
+        }
+    }
+
+    @Test("A weight or a cap that cannot be is refused", arguments: [0, -1, 1_001, .nan, .infinity])
+    func badWeight(weight: Double) async throws {
+        try await Bench.run { bench in
+            let organization = Draw.organization()
+            await #expect(throws: QueueError.refused("a weight is from 0.001 to 1,000")) {
+                try await bench.queue.weigh(organization: organization, weight: weight, epoch: bench.epoch)
+            }
+            await #expect(throws: QueueError.refused("a cap is not negative")) {
+                try await bench.queue.cap(organization: organization, limit: -1, epoch: bench.epoch)
+            }
+        }
+    }
+
+    @Test("A paused organization occupies no slot and goes on where it was")
+    func pause() async throws {
+        try await Bench.run { bench in
+            let (paused, other) = (Draw.organization(), Draw.organization())
+            for organization in [paused, other] { try await bench.enqueue(Draw.entries(10), organization) }
+            try await bench.queue.pause(organization: paused, epoch: bench.epoch)
+            try await bench.enqueue(Draw.entries(1), paused)
+            try await bench.queue.sweep(epoch: bench.epoch)
+            #expect(try await bench.claim(1).shares == [other: 1])
+            #expect(try await bench.claim(100).shares == [other: 9])
+            #expect(try await bench.members("ready").isEmpty)
+            _ = try await bench.takeBell()
+            try await bench.queue.resume(organization: paused, epoch: bench.epoch)
+            #expect(try await bench.takeBell())
+            #expect(try await bench.claim(100).shares == [paused: 11])
+            try await bench.invariants()
+        }
+    }
+
+    @Test("A cap counts what is leased and what runs, occupies no slot, and a settled run opens it")
+    func cap() async throws {
+        try await Bench.run { bench in
+            let (capped, other) = (Draw.organization(), Draw.organization())
+            try await bench.queue.cap(organization: capped, limit: 3, epoch: bench.epoch)
+            for organization in [capped, other] { try await bench.enqueue(Draw.entries(50), organization) }
+            let first = try await bench.claim(60)
+            #expect(first.shares == [capped: 3, other: 50])
+            try await bench.start(first)
+            #expect(try await bench.claim().isEmpty)
+            _ = try await bench.takeBell()
+            try await bench.settle(first.filter { $0.organization == capped }.suffix(2))
+            #expect(try await bench.takeBell())
+            #expect(try await bench.claim().shares == [capped: 2])
+            try await bench.invariants()
+        }
+    }
+
+    @Test("Lowering a cap takes an organization out of service, raising it brings it back")
+    func changedCap() async throws {
+        try await Bench.run { bench in
+            let organizations = (0..<40).map { _ in Draw.organization() }
+            for organization in organizations { try await bench.enqueue(Draw.entries(2), organization) }
+            for organization in organizations.dropLast() {
+                try await bench.queue.cap(organization: organization, limit: 0, epoch: bench.epoch)
+            }
+            #expect(try await bench.claim(1).shares == [organizations[39]: 1])
+            try await bench.queue.cap(organization: organizations[0], limit: nil, epoch: bench.epoch)
+            #expect(try await bench.claim(3).shares == [organizations[0]: 2, organizations[39]: 1])
+            try await bench.invariants()
+        }
+    }
+
+    @Test("Four runs of a device leave the queue; the fifth waits aside and blocks nobody")
+    func lane() async throws {
+        try await Bench.run { bench in
+            let organization = Draw.organization()
+            let device = Draw.device()
+            let busy = Draw.entries(6, device: device)
+            let others = Draw.entries(3)
+            try await bench.enqueue(busy + others, organization)
+            let first = try await bench.claim(2)
+            try await bench.start(first)
+            let second = try await bench.claim(100)
+            #expect(Set(second.map(\.run)) == Set((busy[2..<4] + others).map(\.run)))
+            #expect(try await bench.queue.depths(of: [organization])[0].setAside == 2)
+            try await bench.invariants()
+            try await bench.start(second)
+            #expect(try await bench.claim().isEmpty)
+            _ = try await bench.takeBell()
+            // A settled run opens the lane for one more.
+            try await bench.settle([first[0]])
+            #expect(try await bench.takeBell())
+            #expect(try await bench.claim().count == 1)
+            try await bench.settle([first[1]])
+            #expect(try await bench.claim().count == 1)
+            try await bench.invariants()
+        }
+    }
+
+    @Test("What is set aside does not fill the window; at 256 entries the organization waits, and a settled run wakes it")
+    func aside() async throws {
+        try await Bench.run { bench in
+            let organization = Draw.organization()
+            let device = Draw.device()
+            try await bench.enqueue(Draw.entries(4, device: device), organization)
+            let running = try await bench.claim()
+            try await bench.start(running)
+            for _ in 0..<2 {
+                try await bench.enqueue(Draw.entries(128, device: device), organization)
+                #expect(try await bench.claim().isEmpty)
+            }
+            let depth = try await bench.queue.depths(of: [organization])[0]
+            #expect(depth.setAside == 256)
+            #expect(try await bench.enqueue(Draw.entries(10, device: device), organization) == .admitted(10))
+            let late = Draw.entries(1)
+            try await bench.enqueue(late, organization)
+            #expect(try await bench.claim(5).isEmpty)
+            #expect(try await bench.members("ready").isEmpty)
+            try await bench.invariants()
+            try await bench.settle([running[0]])
+            #expect(try await bench.claim(1).map(\.device) == [device])
+            try await bench.invariants()
+        }
+    }
+
+    @Test("Interactive runs of an organization come before its standard and bulk ones")
+    func priorities() async throws {
+        try await Bench.run { bench in
+            let organization = Draw.organization()
+            let entries = Draw.entries(3)
+            for (entry, priority) in zip(entries, [Priority.bulk, .standard, .interactive]) {
+                try await bench.enqueue([entry], organization, priority)
+            }
+            #expect(try await bench.claim().map(\.run) == entries.reversed().map(\.run))
+            try await bench.invariants()
+        }
+    }
+
+    @Test("More organizations than a call serves are all served, none twice before the others once")
+    func many() async throws {
+        try await Bench.run { bench in
+            let organizations = (0..<300).map { _ in Draw.organization() }
+            for organization in organizations { try await bench.enqueue(Draw.entries(2), organization) }
+            var shares: [OrganizationID: Int] = [:]
+            for limit in [128, 128, 44] {
+                let claims = try await bench.queue.claim(
+                    owner: "a", limit: limit, leaseMilliseconds: 60_000, epoch: bench.epoch)
+                #expect(claims.more && claims.items.count == limit)
+                shares.merge(claims.items.shares, uniquingKeysWith: +)
+            }
+            #expect(shares == Dictionary(uniqueKeysWithValues: organizations.map { ($0, 1) }))
+        }
+    }
+}
+
+extension Sequence<Claim> {
+    /// How many each organization got.
+    var shares: [OrganizationID: Int] { reduce(into: [:]) { $0[$1.organization, default: 0] += 1 } }
+}
