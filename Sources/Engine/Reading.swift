@@ -5,7 +5,7 @@ import Streams
 package import Wire
 
 /// Which devices hold a session now.
-package struct Presences: Sendable {
+package struct Presence: Sendable {
     private let front: QueueFront
 
     /// Presence as the queue has it.

@@ -77,12 +77,13 @@ final class AgentHandler: ChannelInboundHandler {
     }
 
     func errorCaught(context: ChannelHandlerContext, error: any Error) {
-        if let error = error as? NIOWebSocketError, error == .invalidFrameLength {
+        switch error {
+        case NIOWebSocketError.invalidFrameLength, NIOWebSocketFrameAggregator.Error.accumulatedFrameSizeIsTooLarge,
+            NIOWebSocketFrameAggregator.Error.tooManyFragments:
             close(.tooLarge, context)
-        } else if error is NIOWebSocketError || error is NIOWebSocketFrameAggregatorFailure {
-            close(.tooLarge, context)
-        } else {
-            context.close(promise: nil)
+        case is NIOWebSocketError, is NIOWebSocketFrameAggregator.Error:
+            close(.malformed("the WebSocket framing is wrong"), context)
+        default: context.close(promise: nil)
         }
     }
 

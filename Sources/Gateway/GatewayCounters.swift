@@ -1,4 +1,4 @@
-package import Ledger
+import Ledger
 import Synchronization
 
 /// What a gateway has counted since it began.

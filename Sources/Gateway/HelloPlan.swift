@@ -1,5 +1,6 @@
 import Domain
 import Ledger
+import Trust
 import Wire
 
 /// What follows from a hello: the device's word against the server's belief. Pure.

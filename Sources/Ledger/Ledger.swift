@@ -20,6 +20,11 @@ package struct Ledger: Sendable {
     /// Succeeds when the database answers.
     package func ping() async throws { _ = try await pool.execute("SELECT 1", scope: .none) }
 
+    /// Sets the password of a service's login; only the owner may.
+    package func setPassword(_ password: String, of login: String) async throws {
+        try await pool.execute("SELECT crmm_set_password(\(login), \(password))", scope: .none)
+    }
+
     /// The installation's id: made at first use, the same ever after.
     package func deployment(orCreate proposed: DeploymentID) async throws -> DeploymentID {
         try await pool.execute(

@@ -24,8 +24,10 @@ struct Bench: Sendable {
     }
 
     /// Runs a test on an empty, open partition and removes its keys afterwards.
-    static func run(_ body: (Bench) async throws -> Void) async throws {
-        let connection = RedisConnection(configuration: try configuration(), logger: Self.logger)
+    static func run(
+        on server: RedisConfiguration? = nil, _ body: (Bench) async throws -> Void
+    ) async throws {
+        let connection = RedisConnection(configuration: try server ?? configuration(), logger: Self.logger)
         connection.start()
         let prefix = "crmm-test-\(UInt64.random(in: .min ... .max)):"
         let keys = Keyspace(prefix: prefix, librarySuffix: libraryOfTests)

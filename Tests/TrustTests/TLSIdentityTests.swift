@@ -233,7 +233,8 @@ final class TestClock: Sendable {
     func resumedAfterExpiry() throws {
         let clock = TestClock()
         let server = try authorities.serverContext(clientCA: authorities.deviceCA, now: clock.now)
-        let device = try TestAuthorities.device(of: authorities.deviceCA, validitySeconds: 3600)
+        let device = try TestAuthorities.device(
+            of: authorities.deviceCA, validitySeconds: 3600, now: clock.now())
         let client = try authorities.clientContext(identity: device)
         let first = try outcome(server: server, client: client).pair
         #expect(first.isOpen)

@@ -1,8 +1,8 @@
-package import Domain
+import Domain
 package import Ledger
 package import Logging
 package import Redis
-package import Streams
+import Streams
 import Trust
 
 /// Takes runs from the queue to the gateways that hold their devices: claim, mark (committed), inbox, acknowledge.

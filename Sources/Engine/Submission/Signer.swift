@@ -1,6 +1,6 @@
 package import Domain
 package import Trust
-package import Wire
+import Wire
 
 /// What the API role signs with: the job key for everything that gives a device power, the root key only for the key set.
 ///

@@ -1,6 +1,6 @@
 package import Domain
 package import Ledger
-import Logging
+package import Logging
 package import Postgres
 import Trust
 package import Wire

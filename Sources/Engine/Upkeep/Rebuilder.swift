@@ -1,8 +1,8 @@
-package import Domain
+import Domain
 package import Ledger
 package import Logging
 package import Redis
-package import Streams
+import Streams
 
 /// Notices a lost data set in Redis and builds a new one from PostgreSQL.
 ///

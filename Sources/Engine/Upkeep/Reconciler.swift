@@ -1,7 +1,8 @@
-package import Domain
+import Domain
 package import Ledger
+import Postgres
 package import Logging
-package import Streams
+import Streams
 import Synchronization
 
 /// Takes out of every state what its deadline has passed, and brings PostgreSQL and the queue in line.

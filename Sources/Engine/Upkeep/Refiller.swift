@@ -1,7 +1,7 @@
-package import Domain
+import Domain
 package import Ledger
 package import Logging
-package import Streams
+import Streams
 
 /// Brings the work of marked organizations from PostgreSQL to the queue, a bounded window at a time.
 ///
@@ -41,26 +41,18 @@ package final class Refiller: Sendable {
         let open = marked.filter { $0.room > 0 }
         guard !open.isEmpty else { return expanded.count }
         // What the queue holds already comes again and is dropped there by its generation: a full window and one more.
-        let limit = Self.windowMax + Self.portion
+        let limit = Self.windowMax * 3 / 2
         let queued = try await ledger.queuedRuns(of: open.map(\.organization), priority: .standard, limit: limit)
         var admitted = 0
         for organization in open {
             let runs = queued[organization.organization] ?? []
-            let more = runs.count == limit
-            var rest = runs[...]
-            repeat {
-                let portion = rest.prefix(Self.portion)
-                rest = rest.dropFirst(portion.count)
-                let refilled = try await front.queue.refill(
-                    organization: organization.organization, priority: .standard, version: organization.version,
-                    entries: portion.map(Entry.init), more: more || !rest.isEmpty, epoch: epoch)
-                admitted += refilled.admitted
-                if refilled.cleared { break }
-            } while !rest.isEmpty
+            admitted += try await front.queue.refill(
+                organization: organization.organization, priority: .standard, version: organization.version,
+                entries: runs.map(Entry.init), more: runs.count == limit, epoch: epoch
+            ).admitted
         }
         return expanded.count + admitted
     }
 
     private static let windowMax = 256
-    private static let portion = 128
 }

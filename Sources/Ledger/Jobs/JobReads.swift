@@ -45,6 +45,19 @@ package struct OutputRow: Sendable {
     package let stderrHead: [UInt8]
     package let stderrTail: [UInt8]
     package let stderrBytes: Int
+
+    /// What is kept of two outputs.
+    package init(
+        stdoutHead: [UInt8], stdoutTail: [UInt8], stdoutBytes: Int, stderrHead: [UInt8], stderrTail: [UInt8],
+        stderrBytes: Int
+    ) {
+        self.stdoutHead = stdoutHead
+        self.stdoutTail = stdoutTail
+        self.stdoutBytes = stdoutBytes
+        self.stderrHead = stderrHead
+        self.stderrTail = stderrTail
+        self.stderrBytes = stderrBytes
+    }
 }
 
 extension Ledger {

@@ -26,6 +26,16 @@ END $$;
 REVOKE ALL ON SCHEMA public FROM PUBLIC;
 GRANT USAGE ON SCHEMA public TO crmm_api, crmm_worker, crmm_gateway;
 
+-- Sets the password of one of the services' logins; only the owner may call it.
+CREATE FUNCTION crmm_set_password(login text, password text) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+    IF login NOT IN ('crmm_api', 'crmm_worker', 'crmm_gateway') THEN
+        RAISE EXCEPTION 'no login of a service is named %', login;
+    END IF;
+    EXECUTE format('ALTER ROLE %I PASSWORD %L', login, password);
+END $$;
+REVOKE ALL ON FUNCTION crmm_set_password(text, text) FROM PUBLIC;
+
 CREATE FUNCTION crmm_scope() RETURNS text LANGUAGE sql STABLE PARALLEL SAFE AS $$
     SELECT nullif(current_setting('crmm.scope', true), '')
 $$;
