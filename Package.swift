@@ -21,10 +21,20 @@ let nioEmbedded: Target.Dependency = .product(name: "NIOEmbedded", package: "swi
 let nioHTTP: Target.Dependency = .product(name: "NIOHTTP1", package: "swift-nio")
 let nioWebSocket: Target.Dependency = .product(name: "NIOWebSocket", package: "swift-nio")
 
+let hummingbird: Target.Dependency = .product(name: "Hummingbird", package: "hummingbird")
+let hummingbirdCore: Target.Dependency = .product(name: "HummingbirdCore", package: "hummingbird")
+let httpTypes: Target.Dependency = .product(name: "HTTPTypes", package: "swift-http-types")
+let lifecycle: Target.Dependency = .product(name: "ServiceLifecycle", package: "swift-service-lifecycle")
+let arguments: Target.Dependency = .product(name: "ArgumentParser", package: "swift-argument-parser")
+
 func target(
     _ name: String, _ dependencies: [Target.Dependency] = [], resources: [Resource] = []
 ) -> Target {
     .target(name: name, dependencies: dependencies, resources: resources, swiftSettings: settings)
+}
+
+func executable(_ name: String, _ dependencies: [Target.Dependency]) -> Target {
+    .executableTarget(name: name, dependencies: dependencies, swiftSettings: settings)
 }
 
 func tests(_ name: String, _ dependencies: [Target.Dependency]) -> Target {
@@ -38,6 +48,10 @@ let package = Package(
         .package(url: "https://github.com/apple/swift-log", from: "1.16.0"),
         .package(url: "https://github.com/apple/swift-collections", from: "1.6.0"),
         .package(url: "https://github.com/jpsim/Yams", from: "6.2.2"),
+        .package(url: "https://github.com/hummingbird-project/hummingbird", from: "2.28.0", traits: []),
+        .package(url: "https://github.com/swift-server/swift-service-lifecycle", from: "2.13.0"),
+        .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.0"),
+        .package(url: "https://github.com/apple/swift-http-types", from: "1.8.0"),
     ],
     targets: [
         .systemLibrary(name: "CHiredis"),
@@ -68,6 +82,29 @@ let package = Package(
                 nioHTTP, nioWebSocket,
             ]),
         target("Embedded", ["Process", logging]),
+        target("Access", ["Domain", "Ledger", "Postgres", "Trust", logging]),
+        target(
+            "API",
+            [
+                "Domain", "Wire", "Trust", "Postgres", "Ledger", "Access", "Engine", hummingbird, hummingbirdCore, httpTypes,
+                lifecycle, logging, nioCore,
+            ],
+            resources: [
+                .embedInCode("Pages/docs.html"), .embedInCode("Pages/docs.css"),
+                .embedInCode("Pages/docs.js"),
+            ]),
+        target("Client", ["Domain", "Wire", "Outbound"]),
+        target(
+            "Agent",
+            ["Domain", "Wire", "Trust", "Process", logging, nioCore, nioPosix, nioHTTP, nioWebSocket]),
+        executable(
+            "cloudrmm",
+            [
+                "API", "Access", "Catalog", "Client", "Domain", "Embedded", "Engine", "Gateway", "Ledger", "Postgres",
+                "Outbound", "Process", "Redis", "Streams", "Trust", "Wire", arguments, lifecycle, logging,
+                .product(name: "UnixSignals", package: "swift-service-lifecycle"),
+            ]),
+        executable("cloudrmm-agent", ["Agent", "Domain", "Process", logging]),
 
         tests("DomainTests", ["Domain"]),
         tests("WireTests", ["Wire", "Domain"]),

@@ -7,14 +7,16 @@ package struct Entry: Sendable, Hashable {
     package let run: RunID
     /// Which entry into `queued` this is; a higher one replaces a lower one.
     package let generation: Int
-    /// The device it is for.
+    /// The device it is for, and which of its lanes.
     package let device: DeviceID
+    package let lane: Lane
 
     /// The entry of a run.
-    package init(run: RunID, generation: Int, device: DeviceID) {
+    package init(run: RunID, generation: Int, device: DeviceID, lane: Lane = .script) {
         self.run = run
         self.generation = generation
         self.device = device
+        self.lane = lane
     }
 }
 
@@ -22,7 +24,8 @@ package struct Entry: Sendable, Hashable {
 package enum Enqueued: Sendable, Hashable {
     /// All entries are in Redis; so many of them are new.
     case admitted(Int)
-    /// The organization is marked, because it was already or because its window is full: refill brings the rest.
+    /// The organization is marked, because it was already or because its window is full: refill brings the
+    /// rest.
     case marked
 }
 
@@ -47,7 +50,8 @@ package struct Refilled: Sendable, Hashable {
 extension Queue {
     /// Puts entries into their organization's queue: the fast path after a commit.
     ///
-    /// Entries whose run is known with the same or a higher generation are left out. Throws `.full` at the memory limit.
+    /// Entries whose run is known with the same or a higher generation are left out. Throws `.full` at the
+    /// memory limit.
     package func enqueue(
         _ entries: [Entry], organization: OrganizationID, priority: Priority, epoch: Epoch
     ) async throws -> Enqueued {
@@ -71,20 +75,25 @@ extension Queue {
 
     /// Organizations that wait for refill and have room, those refilled longest ago first, at most 128.
     ///
-    /// Each is left to this caller for `hintMilliseconds`: a hint that keeps two workers from the same work, no lock.
+    /// Each is left to this caller for `hintMilliseconds`: a hint that keeps two workers from the same work,
+    /// no lock.
     package func marked(limit: Int, hintMilliseconds: Int = 1_000, epoch: Epoch) async throws -> [Marked] {
         let reply = try await call("marked", epoch: epoch, [.int(limit), .int(hintMilliseconds)]).elements()
         return try stride(from: 0, to: reply.count - reply.count % 3, by: 3).map { at in
             Marked(
-                organization: try reply[at].id(), version: try reply[at + 1].number(), room: try reply[at + 2].number())
+                organization: try reply[at].id(), version: try reply[at + 1].number(),
+                room: try reply[at + 2].number())
         }
     }
 
-    /// Puts rows that were read from PostgreSQL into their organization's queue, as far as its window reaches.
+    /// Puts rows that were read from PostgreSQL into their organization's queue, as far as its window
+    /// reaches.
     ///
-    /// The mark goes only if its version is still `version`, nothing `more` was there, and every entry is in Redis.
+    /// The mark goes only if its version is still `version`, nothing `more` was there, and every entry is in
+    /// Redis.
     package func refill(
-        organization: OrganizationID, priority: Priority, version: Int, entries: [Entry], more: Bool, epoch: Epoch
+        organization: OrganizationID, priority: Priority, version: Int, entries: [Entry], more: Bool,
+        epoch: Epoch
     ) async throws -> Refilled {
         var admitted = 0
         var cleared = false
@@ -103,8 +112,8 @@ extension Queue {
         return Refilled(admitted: admitted, cleared: cleared)
     }
 
-    /// Takes runs that were not dispatched out of the queue; returns how many were there. A leased one is dropped when its
-    /// lease ends; one that runs stays.
+    /// Takes runs that were not dispatched out of the queue; returns how many were there. A leased one is
+    /// dropped when its lease ends; one that runs stays.
     @discardableResult
     package func cancel(_ runs: [(OrganizationID, RunID)], epoch: Epoch) async throws -> Int {
         try await call("cancel", epoch: epoch, slicing: runs) { $0.flatMap { [.id($0.0), .id($0.1)] } }
@@ -113,13 +122,17 @@ extension Queue {
 }
 
 extension Entry {
-    var arguments: [RedisArgument] { [.id(run), .int(generation), .id(device)] }
+    var arguments: [RedisArgument] {
+        [.id(run), .int(generation), .place(DeviceLane(device: device, lane: lane))]
+    }
 }
 
 extension RedisValue {
     /// The id that stands here.
     func id<Subject>() throws -> ID<Subject> {
-        guard let id = text.flatMap({ ID<Subject>($0) }) else { throw QueueError.refused("a function answered no id") }
+        guard let id = text.flatMap({ ID<Subject>($0) }) else {
+            throw QueueError.refused("a function answered no id")
+        }
         return id
     }
 }

@@ -11,8 +11,9 @@ package struct Claim: Sendable, Hashable, Identifiable {
     package let run: RunID
     /// The generation of its entry; the mark requires it.
     package let generation: Int
-    /// The device it is for.
+    /// The device it is for, and which of its lanes.
     package let device: DeviceID
+    package let lane: Lane
     /// How often an owner of it has crashed.
     package let crashes: Int
     /// Who held the device at the time of the claim; `nil` if nobody did. The gateway may be dead meanwhile.
@@ -23,13 +24,14 @@ package struct Claim: Sendable, Hashable, Identifiable {
     init(lease: RedisValue, crashes: RedisValue, presence: RedisValue) throws {
         let words = lease.text?.split(separator: " ") ?? []
         guard words.count == 8, let id = lease.text, let organization = OrganizationID(words[1]),
-            let run = RunID(words[4]), let generation = Int(words[5]), let device = DeviceID(words[6])
+            let run = RunID(words[4]), let generation = Int(words[5]), let place = DeviceLane(words[6])
         else { throw QueueError.refused("a function answered no lease") }
         self.id = id
         self.organization = organization
         self.run = run
         self.generation = generation
-        self.device = device
+        device = place.device
+        lane = place.lane
         self.crashes = try crashes.number()
         self.presence = Presence(presence)
     }
@@ -62,9 +64,10 @@ package enum OwnerEnd: Sendable {
 extension Queue {
     /// Leases up to `limit` runs (at most 128) to `owner`, in the order of fairness.
     ///
-    /// The owner is a word without spaces that names a process. Whatever it does not acknowledge or release within the lease
-    /// goes back to the head of its queue.
-    package func claim(owner: String, limit: Int, leaseMilliseconds: Int, epoch: Epoch) async throws -> Claims {
+    /// The owner is a word without spaces that names a process. Whatever it does not acknowledge or release
+    /// within the lease goes back to the head of its queue.
+    package func claim(owner: String, limit: Int, leaseMilliseconds: Int, epoch: Epoch) async throws -> Claims
+    {
         try check(owner: owner)
         guard limit > 0 else { return Claims(items: [], more: true) }
         let arguments: [RedisArgument] = [.string(owner), .int(limit), .int(leaseMilliseconds)]
@@ -92,8 +95,8 @@ extension Queue {
 
     /// Ends claims: the dispatched run from now on, the dropped leave the queue.
     ///
-    /// A dispatched run is counted even if its lease was lost, for its mark is committed; it is not if it was settled or
-    /// replaced meanwhile. `deadlineMilliseconds` is an instant, in milliseconds since 1970.
+    /// A dispatched run is counted even if its lease was lost, for its mark is committed; it is not if it was
+    /// settled or replaced meanwhile. `deadlineMilliseconds` is an instant, in milliseconds since 1970.
     @discardableResult
     package func acknowledge(
         dispatched: [Claim], dropped: [Claim], deadlineMilliseconds: Int, epoch: Epoch
@@ -112,8 +115,8 @@ extension Queue {
         return Acknowledged(started: started, lost: lost)
     }
 
-    /// Puts claims back to the head of their queues, after a delay; returns how many. Those whose lease was lost are there
-    /// already, those cancelled or replaced are dropped.
+    /// Puts claims back to the head of their queues, after a delay; returns how many. Those whose lease was
+    /// lost are there already, those cancelled or replaced are dropped.
     @discardableResult
     package func release(_ claims: [Claim], delayMilliseconds: Int, epoch: Epoch) async throws -> Int {
         try await call("release", epoch: epoch, slicing: claims) { slice in
@@ -122,8 +125,8 @@ extension Queue {
         .reduce(0) { try $0 + $1.number() }
     }
 
-    /// Puts up to `limit` (at most 128) claims whose lease has expired back to the head of their queues and returns them,
-    /// with one crash more.
+    /// Puts up to `limit` (at most 128) claims whose lease has expired back to the head of their queues and
+    /// returns them, with one crash more.
     package func reclaim(now limit: Int, epoch: Epoch) async throws -> [Claim] {
         try returned(try await call("reclaim", epoch: epoch, [.int(limit)]).elements())
     }
@@ -134,10 +137,11 @@ extension Queue {
         try check(owner: owner)
         var cursor = "0"
         var claims: [Claim] = []
-        let crash = switch end {
-        case .stopped: 0
-        case .crashed: 1
-        }
+        let crash =
+            switch end {
+            case .stopped: 0
+            case .crashed: 1
+            }
         repeat {
             let arguments: [RedisArgument] = [.string(owner), .string(cursor), .int(crash)]
             let reply = try await call("disown", epoch: epoch, arguments).elements()
@@ -157,7 +161,8 @@ extension Queue {
         let allowed = owner.utf8.allSatisfy { byte in
             switch byte {
             case UInt8(ascii: "a")...UInt8(ascii: "z"), UInt8(ascii: "A")...UInt8(ascii: "Z"),
-                UInt8(ascii: "0")...UInt8(ascii: "9"), UInt8(ascii: "-"), UInt8(ascii: "."), UInt8(ascii: "_"),
+                UInt8(ascii: "0")...UInt8(ascii: "9"), UInt8(ascii: "-"), UInt8(ascii: "."),
+                UInt8(ascii: "_"),
                 UInt8(ascii: ":"):
                 true
             default: false

@@ -1,4 +1,5 @@
-/// The identity of one data set in Redis. Each rebuild begins another; a call that names an old one is refused.
+/// The identity of one data set in Redis. Each rebuild begins another; a call that names an old one is
+/// refused.
 package struct Epoch: Sendable, Hashable, CustomStringConvertible {
     /// The identity as it stands in Redis and in PostgreSQL.
     package let id: String
@@ -11,5 +12,6 @@ package struct Epoch: Sendable, Hashable, CustomStringConvertible {
         Epoch((0..<2).map { _ in String(UInt64.random(in: .min ... .max), radix: 36) }.joined())
     }
 
+    /// The identity.
     package var description: String { id }
 }

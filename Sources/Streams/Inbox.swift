@@ -24,7 +24,8 @@ extension Queue {
         guard !letters.isEmpty else { return [] }
         let commands = letters.map { letter in
             RedisCommand(
-                "FCALL", .string(keys.function("deliver")), 1, .string(keys.inbox(letter.gateway)), .int(limit),
+                "FCALL", .string(keys.function("deliver")), 1, .string(keys.inbox(letter.gateway)),
+                .int(limit),
                 .int(Self.inboxMilliseconds), .bytes(letter.payload))
         }
         return try await connection.send(commands).map { result in
@@ -48,9 +49,12 @@ extension Queue {
     /// Which of these gateways have a living heartbeat.
     package func alive(_ gateways: [GatewayID]) async throws -> Set<GatewayID> {
         guard !gateways.isEmpty else { return [] }
-        let replies = try await connection.send(gateways.map { RedisCommand("EXISTS", .string(keys.alive($0))) })
+        let replies = try await connection.send(
+            gateways.map { RedisCommand("EXISTS", .string(keys.alive($0))) })
         var alive: Set<GatewayID> = []
-        for (gateway, reply) in zip(gateways, replies) where try reply.get().int == 1 { alive.insert(gateway) }
+        for (gateway, reply) in zip(gateways, replies) where try reply.get().int == 1 {
+            alive.insert(gateway)
+        }
         return alive
     }
 
@@ -83,15 +87,19 @@ extension Queue {
         var payloads: [[UInt8]] = []
         while true {
             let drain = RedisCommand(
-                "FCALL", .string(keys.function("drain")), 1, .string(keys.inbox(gateway)), .int(Self.runsPerCall))
+                "FCALL", .string(keys.function("drain")), 1, .string(keys.inbox(gateway)),
+                .int(Self.runsPerCall))
             let page = try await send(drain).elements()
             for case .string(let payload) in page { payloads.append(payload) }
             if page.count < Self.runsPerCall { return payloads }
         }
     }
 
-    /// Waits until there may be something to claim; false after the time limit (at most 1 s), when a claim is due anyway.
-    package func waitForBell(on blocking: RedisBlockingConnection, timeout: Duration = .seconds(1)) async throws -> Bool {
+    /// Waits until there may be something to claim; false after the time limit (at most 1 s), when a claim is
+    /// due anyway.
+    package func waitForBell(on blocking: RedisBlockingConnection, timeout: Duration = .seconds(1))
+        async throws -> Bool
+    {
         let wait = min(timeout, .seconds(1))
         let seconds = Double(max(1, wait.milliseconds)) / 1_000
         let reply = try await blocking.send(

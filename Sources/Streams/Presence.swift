@@ -17,7 +17,9 @@ package struct Presence: Sendable, Hashable {
     /// Reads "gateway session"; `nil` for anything else.
     init?(_ value: RedisValue) {
         let words = value.text?.split(separator: " ") ?? []
-        guard words.count == 2, let gateway = GatewayID(words[0]), let session = Int(words[1]) else { return nil }
+        guard words.count == 2, let gateway = GatewayID(words[0]), let session = Int(words[1]) else {
+            return nil
+        }
         self.init(gateway: gateway, session: session)
     }
 }
@@ -37,8 +39,8 @@ extension Queue {
             .flatMap { try $0.elements().map { try $0.number() } }
     }
 
-    /// Says again who holds devices, with the numbers that the sessions have, as after a lost data set. False where a later
-    /// session of the device is known: the one named is a leftover.
+    /// Says again who holds devices, with the numbers that the sessions have, as after a lost data set. False
+    /// where a later session of the device is known: the one named is a leftover.
     package func republish(
         _ sessions: [(device: DeviceID, session: Int)], gateway: GatewayID, epoch: Epoch
     ) async throws -> [Bool] {
@@ -50,7 +52,8 @@ extension Queue {
 
     /// Says that a session has ended; false, and nothing changes, if the device has another one by now.
     @discardableResult
-    package func absent(device: DeviceID, gateway: GatewayID, session: Int, epoch: Epoch) async throws -> Bool {
+    package func absent(device: DeviceID, gateway: GatewayID, session: Int, epoch: Epoch) async throws -> Bool
+    {
         try await call("absent", epoch: epoch, [.id(device), .id(gateway), .int(session)]).int == 1
     }
 

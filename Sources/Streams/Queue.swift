@@ -4,12 +4,13 @@ package import Redis
 
 /// One partition of the queue: typed calls of the functions that run inside Redis.
 ///
-/// Every call that touches the partition names the epoch it expects and throws `QueueError.staleEpoch` for another. A list
-/// of any length is cut into calls of at most 128 runs, which are sent in one pipeline; each call is atomic, the list is
-/// not. All calls may be made concurrently.
+/// Every call that touches the partition names the epoch it expects and throws `QueueError.staleEpoch` for
+/// another. A list of any length is cut into calls of at most 128 runs, which are sent in one pipeline; each
+/// call is atomic, the list is not. All calls may be made concurrently.
 package final class Queue: Sendable {
     let connection: RedisConnection
-    let keys: Keyspace
+    /// Where its keys lie.
+    package let keys: Keyspace
     let logger: Logger
 
     /// The most runs that one function call takes, so that none blocks the server for long.
@@ -51,7 +52,8 @@ package final class Queue: Sendable {
 
     /// Calls a function for slices of `rows`, in one pipeline. `arguments` encodes a slice.
     func call<Row>(
-        _ function: String, epoch: Epoch, slicing rows: [Row], _ arguments: (ArraySlice<Row>) -> [RedisArgument]
+        _ function: String, epoch: Epoch, slicing rows: [Row],
+        _ arguments: (ArraySlice<Row>) -> [RedisArgument]
     ) async throws -> [RedisValue] {
         let slices = stride(from: 0, to: rows.count, by: Self.runsPerCall).map {
             rows[$0..<min($0 + Self.runsPerCall, rows.count)]
@@ -93,7 +95,9 @@ extension RedisArgument {
 extension RedisValue {
     /// The elements of a flat reply.
     func elements() throws -> [RedisValue] {
-        guard case .array(let elements) = self else { throw QueueError.refused("a function answered no list") }
+        guard case .array(let elements) = self else {
+            throw QueueError.refused("a function answered no list")
+        }
         return elements
     }
 
@@ -106,7 +110,9 @@ extension RedisValue {
     /// The whole numbers of a flat reply.
     func numbers(_ count: Int) throws -> [Int] {
         let numbers = try elements().map { try $0.number() }
-        guard numbers.count == count else { throw QueueError.refused("a function answered \(numbers.count) numbers") }
+        guard numbers.count == count else {
+            throw QueueError.refused("a function answered \(numbers.count) numbers")
+        }
         return numbers
     }
 }

@@ -11,6 +11,7 @@ package enum QueueError: Error, Equatable, CustomStringConvertible {
     /// The function library is not in the server; `Queue.load` brings it.
     case libraryMissing
 
+    /// One sentence that names no tenant.
     package var description: String {
         switch self {
         case .staleEpoch(let current?): "queue: the epoch has changed to \(current)"

@@ -22,7 +22,9 @@ package struct Entitlement: Sendable, Hashable {
     }
 
     func validate() throws {
-        guard weight >= 0.001, weight <= 1_000 else { throw QueueError.refused("a weight is from 0.001 to 1,000") }
+        guard weight >= 0.001, weight <= 1_000 else {
+            throw QueueError.refused("a weight is from 0.001 to 1,000")
+        }
         guard cap ?? 0 >= 0 else { throw QueueError.refused("a cap is not negative") }
     }
 
@@ -32,11 +34,12 @@ package struct Entitlement: Sendable, Hashable {
 }
 
 extension Queue {
-    /// Begins a new data set: closes the gate, removes the partition's keys, loads entitlements and running runs, opens the
-    /// gate last. The caller keeps others from doing the same, and marks every organization with backlog after it.
+    /// Begins a new data set: closes the gate, removes the partition's keys, loads entitlements and running
+    /// runs, opens the gate last. The caller keeps others from doing the same, and marks every organization
+    /// with backlog after it.
     ///
-    /// It may be repeated from the start at any time. One that was overtaken by another throws `.staleEpoch`; one that dies
-    /// leaves the gate closed, which `epoch()` tells.
+    /// It may be repeated from the start at any time. One that was overtaken by another throws `.staleEpoch`;
+    /// one that dies leaves the gate closed, which `epoch()` tells.
     package func rebuild(epoch new: Epoch, entitlements: [Entitlement], running: [Membership]) async throws {
         for entitlement in entitlements { try entitlement.validate() }
         _ = try await call("rebuild", epoch: new, [])

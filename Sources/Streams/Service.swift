@@ -38,8 +38,8 @@ package struct Depth: Sendable, Hashable {
 }
 
 extension Queue {
-    /// Puts right what a crash or a fault has left: looks at up to `limit` queues and goes on at the next call, moves delayed
-    /// entries, and makes sure of the bell. To be called each second.
+    /// Puts right what a crash or a fault has left: looks at up to `limit` queues and goes on at the next
+    /// call, moves delayed entries, and makes sure of the bell. To be called each second.
     @discardableResult
     package func sweep(limit: Int = 128, epoch: Epoch) async throws -> SweepReport {
         let numbers = try await call("sweep", epoch: epoch, [.int(limit)]).numbers(4)
@@ -73,11 +73,15 @@ extension Queue {
     package func depths() async throws -> [Depth] {
         var organizations: [OrganizationID] = []
         var seen: Set<OrganizationID> = []
-        for (command, key, pattern) in [("HSCAN", "depth", "*"), ("HSCAN", "slots", "o*"), ("ZSCAN", "marks", "*")] {
+        for (command, key, pattern) in [
+            ("HSCAN", "depth", "*"), ("HSCAN", "slots", "o*"), ("ZSCAN", "marks", "*"),
+        ] {
             var cursor = "0"
             repeat {
                 let reply = try await send(
-                    RedisCommand(command, .string(keys.key(key)), .string(cursor), "MATCH", .string(pattern), "COUNT", 500)
+                    RedisCommand(
+                        command, .string(keys.key(key)), .string(cursor), "MATCH", .string(pattern), "COUNT",
+                        500)
                 ).elements()
                 cursor = reply.first?.text ?? "0"
                 let fields = reply.last?.array ?? []
@@ -95,19 +99,25 @@ extension Queue {
     package func depths(of organizations: [OrganizationID]) async throws -> [Depth] {
         guard !organizations.isEmpty else { return [] }
         let slots = RedisCommand(
-            "HMGET", arguments: [.string(keys.key("slots"))]
+            "HMGET",
+            arguments: [.string(keys.key("slots"))]
                 + organizations.flatMap { [.string("o\($0)"), .string("r\($0)"), .string("h\($0)")] })
         let caps = RedisCommand(
-            "HMGET", arguments: [.string(keys.key("caps"))]
+            "HMGET",
+            arguments: [.string(keys.key("caps"))]
                 + organizations.flatMap { [.string("\($0):cap"), .string("\($0):weight")] })
         let paused = RedisCommand(
             "SMISMEMBER", arguments: [.string(keys.key("paused"))] + organizations.map { .id($0) })
-        let marks = RedisCommand("ZMSCORE", arguments: [.string(keys.key("marks"))] + organizations.map { .id($0) })
+        let marks = RedisCommand(
+            "ZMSCORE", arguments: [.string(keys.key("marks"))] + organizations.map { .id($0) })
         let depth = RedisCommand(
-            "HMGET", arguments: [.string(keys.key("depth"))]
+            "HMGET",
+            arguments: [.string(keys.key("depth"))]
                 + organizations.flatMap { id in Priority.allCases.map { .string("\(id):\($0.rawValue)") } })
         let oldest = organizations.flatMap { id in
-            Priority.allCases.map { RedisCommand("XRANGE", .string(keys.queue(id, $0)), "-", "+", "COUNT", 1) }
+            Priority.allCases.map {
+                RedisCommand("XRANGE", .string(keys.queue(id, $0)), "-", "+", "COUNT", 1)
+            }
         }
         let replies = try await connection.send([slots, caps, paused, marks, depth] + oldest).map {
             try $0.get().elements()
@@ -119,7 +129,8 @@ extension Queue {
             return Depth(
                 organization: organizations[at],
                 ready: Dictionary(uniqueKeysWithValues: ready.filter { $0.1 > 0 }),
-                oldestMilliseconds: priorities.compactMap { Self.milliseconds(ofFirst: replies[5 + $0]) }.min(),
+                oldestMilliseconds: priorities.compactMap { Self.milliseconds(ofFirst: replies[5 + $0]) }
+                    .min(),
                 running: slots[1], leased: max(0, slots[0] - slots[1]), setAside: slots[2],
                 marked: replies[3][at] != .null, paused: replies[2][at].int == 1,
                 cap: replies[1][2 * at].int, weight: replies[1][2 * at + 1].double ?? 1)

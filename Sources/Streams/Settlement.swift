@@ -9,18 +9,24 @@ package struct Settled: Sendable, Hashable {
     package let run: RunID
     /// The generation that was dispatched.
     package let generation: Int
-    /// The device it was for.
+    /// The device it was for, and which of its lanes.
     package let device: DeviceID
+    package let lane: Lane
 
     /// The end of a dispatched run.
-    package init(organization: OrganizationID, run: RunID, generation: Int, device: DeviceID) {
+    package init(
+        organization: OrganizationID, run: RunID, generation: Int, device: DeviceID, lane: Lane = .script
+    ) {
         self.organization = organization
         self.run = run
         self.generation = generation
         self.device = device
+        self.lane = lane
     }
 
-    var arguments: [RedisArgument] { [.id(organization), .id(run), .int(generation), .id(device)] }
+    var arguments: [RedisArgument] {
+        [.id(organization), .id(run), .int(generation), .place(DeviceLane(device: device, lane: lane))]
+    }
 }
 
 /// A member of the set of running runs.
@@ -32,9 +38,10 @@ package struct Membership: Sendable, Hashable {
 
     /// A run that is dispatched or running.
     package init(
-        organization: OrganizationID, run: RunID, generation: Int, device: DeviceID, deadlineMilliseconds: Int
+        organization: OrganizationID, run: RunID, generation: Int, device: DeviceID, lane: Lane = .script,
+        deadlineMilliseconds: Int
     ) {
-        self.run = Settled(organization: organization, run: run, generation: generation, device: device)
+        self.run = Settled(organization: organization, run: run, generation: generation, device: device, lane: lane)
         self.deadlineMilliseconds = deadlineMilliseconds
     }
 
@@ -44,10 +51,10 @@ package struct Membership: Sendable, Hashable {
     init(member: RedisValue, deadline: RedisValue) throws {
         let words = member.text?.split(separator: " ") ?? []
         guard words.count == 4, let organization = OrganizationID(words[0]), let run = RunID(words[1]),
-            let generation = Int(words[2]), let device = DeviceID(words[3]), let deadline = deadline.double
+            let generation = Int(words[2]), let place = DeviceLane(words[3]), let deadline = deadline.double
         else { throw QueueError.refused("a function answered no membership") }
         self.init(
-            organization: organization, run: run, generation: generation, device: device,
+            organization: organization, run: run, generation: generation, device: place.device, lane: place.lane,
             deadlineMilliseconds: Int(deadline))
     }
 }
@@ -61,10 +68,11 @@ package struct MembershipPage: Sendable, Hashable {
 }
 
 extension Queue {
-    /// Ends runs: they leave the running ones, and what their device or cap held back may go on. Returns how many were
-    /// members; calling it again changes nothing.
+    /// Ends runs: they leave the running ones, and what their device or cap held back may go on. Returns how
+    /// many were members; calling it again changes nothing.
     ///
-    /// A result that overtakes the acknowledgement of its dispatch is remembered: the run does not start counting then.
+    /// A result that overtakes the acknowledgement of its dispatch is remembered: the run does not start
+    /// counting then.
     @discardableResult
     package func settle(_ runs: [Settled], epoch: Epoch) async throws -> Int {
         try await call("settle", epoch: epoch, slicing: runs) { $0.flatMap(\.arguments) }

@@ -1,7 +1,8 @@
 import Domain
 import Redis
-@testable import Streams
 import Testing
+
+@testable import Streams
 
 @Suite struct AdmissionTests {
     @Test("An entry is claimed once, in the order of enqueueing, and leaves no key when it is settled")
@@ -13,7 +14,10 @@ import Testing
             let claims = try await bench.claim()
             #expect(claims.map(\.run) == entries.map(\.run))
             #expect(claims.map(\.device) == entries.map(\.device))
-            #expect(claims.allSatisfy { $0.organization == organization && $0.generation == 1 && $0.presence == nil })
+            #expect(
+                claims.allSatisfy {
+                    $0.organization == organization && $0.generation == 1 && $0.presence == nil
+                })
             #expect(try await bench.claim().isEmpty)
             try await bench.start(claims)
             #expect(try await bench.queue.runningCount(organization) == 5)
@@ -54,14 +58,17 @@ import Testing
         }
     }
 
-    @Test("A retry that is enqueued before its predecessor's lease ends is claimed, and the lease ends without harm")
+    @Test(
+        "A retry enqueued before its predecessor's lease ends is claimed; the lease ends without harm"
+    )
     func replaceLeased() async throws {
         try await Bench.run { bench in
             let organization = Draw.organization()
             let entry = Draw.entries(1)[0]
             try await bench.enqueue([entry], organization)
             let old = try await bench.claim()
-            try await bench.enqueue([Entry(run: entry.run, generation: 2, device: entry.device)], organization)
+            try await bench.enqueue(
+                [Entry(run: entry.run, generation: 2, device: entry.device)], organization)
             let new = try await bench.claim()
             #expect(new.map(\.generation) == [2])
             try await bench.start(old)
@@ -81,7 +88,8 @@ import Testing
             #expect(try await bench.claim().isEmpty)
             let mark = try #require(try await bench.queue.marked(limit: 10, epoch: bench.epoch).first)
             let refilled = try await bench.queue.refill(
-                organization: organization, priority: .standard, version: mark.version, entries: Draw.entries(3),
+                organization: organization, priority: .standard, version: mark.version,
+                entries: Draw.entries(3),
                 more: false, epoch: bench.epoch)
             #expect(refilled == Refilled(admitted: 3, cleared: true))
             #expect(try await bench.enqueue(Draw.entries(1), organization) == .admitted(1))
@@ -89,7 +97,7 @@ import Testing
     }
 
     @Test(
-        "Refill clears the mark only if nobody marked meanwhile, nothing more was there and everything found room",
+        "Refill clears the mark only if nobody marked meanwhile, nothing more was there and all found room",
         arguments: [(false, false, 1), (true, false, 1), (false, true, 1), (false, false, 257)])
     func clearing(markedAgain: Bool, more: Bool, count: Int) async throws {
         try await Bench.run { bench in
@@ -97,10 +105,12 @@ import Testing
             try await bench.queue.mark([organization], epoch: bench.epoch)
             let mark = try #require(try await bench.queue.marked(limit: 1, epoch: bench.epoch).first)
             #expect(mark.room == 256)
-            // A commit that finds the organization marked is another version: refill may not have seen its rows.
+            // A commit that finds the organization marked is another version: refill may not have seen its
+            // rows.
             if markedAgain { try await bench.enqueue(Draw.entries(1), organization) }
             let refilled = try await bench.queue.refill(
-                organization: organization, priority: .standard, version: mark.version, entries: Draw.entries(count),
+                organization: organization, priority: .standard, version: mark.version,
+                entries: Draw.entries(count),
                 more: more, epoch: bench.epoch)
             #expect(refilled.admitted == min(count, 256))
             #expect(refilled.cleared == (!markedAgain && !more && count <= 256))
@@ -117,7 +127,8 @@ import Testing
             try await bench.queue.mark([organization], epoch: bench.epoch)
             let mark = try #require(try await bench.queue.marked(limit: 1, epoch: bench.epoch).first)
             let refilled = try await bench.queue.refill(
-                organization: organization, priority: .standard, version: mark.version, entries: entries, more: false,
+                organization: organization, priority: .standard, version: mark.version, entries: entries,
+                more: false,
                 epoch: bench.epoch)
             #expect(refilled == Refilled(admitted: 255, cleared: false))
         }
@@ -129,7 +140,8 @@ import Testing
             let organization = Draw.organization()
             func refill(_ version: Int) async throws -> Refilled {
                 try await bench.queue.refill(
-                    organization: organization, priority: .standard, version: version, entries: [], more: false,
+                    organization: organization, priority: .standard, version: version, entries: [],
+                    more: false,
                     epoch: bench.epoch)
             }
             try await bench.queue.mark([organization], epoch: bench.epoch)
@@ -181,7 +193,8 @@ import Testing
             let first = try await bench.queue.marked(limit: 1, hintMilliseconds: 0, epoch: bench.epoch)
             #expect(first.map(\.organization) == [organizations[0]])
             _ = try await bench.queue.refill(
-                organization: organizations[0], priority: .standard, version: first[0].version, entries: [], more: true,
+                organization: organizations[0], priority: .standard, version: first[0].version, entries: [],
+                more: true,
                 epoch: bench.epoch)
             let next = try await bench.queue.marked(limit: 3, epoch: bench.epoch)
             #expect(next.map(\.organization) == [organizations[1], organizations[2], organizations[0]])
@@ -214,8 +227,11 @@ import Testing
             // As if 1,000 and then 20,000 queues were in use.
             for (queues, window) in [(1_000, 100), (20_000, 8)] {
                 for start in stride(from: 0, to: queues, by: 1_000) {
-                    let fields: [RedisArgument] = (start..<start + 1_000).flatMap { [.string("x\($0):1"), 0] }
-                    let command = RedisCommand("HSET", arguments: [.string(bench.prefix + "{0}:depth")] + fields)
+                    let fields: [RedisArgument] = (start..<start + 1_000).flatMap {
+                        [.string("x\($0):1"), 0]
+                    }
+                    let command = RedisCommand(
+                        "HSET", arguments: [.string(bench.prefix + "{0}:depth")] + fields)
                     _ = try await bench.connection.send(command)
                 }
                 let organization = Draw.organization()

@@ -2,9 +2,10 @@ import Domain
 import FoundationEssentials
 import Logging
 import Redis
-@testable import Streams
 import Synchronization
 import Testing
+
+@testable import Streams
 
 /// A queue of its own in the real server: own prefix, own library, and calls with less to type.
 struct Bench: Sendable {
@@ -71,13 +72,15 @@ struct Bench: Sendable {
     // MARK: Raw looks
 
     func raw(_ command: String, _ key: String, _ arguments: RedisArgument...) async throws -> RedisValue {
-        try await connection.send(RedisCommand(command, arguments: [.string("\(prefix){0}:\(key)")] + arguments))
+        try await connection.send(
+            RedisCommand(command, arguments: [.string("\(prefix){0}:\(key)")] + arguments))
     }
 
     /// A hash as it is.
     func hash(_ key: String) async throws -> [String: String] {
         let flat = try await raw("HGETALL", key).array?.compactMap(\.text) ?? []
-        return Dictionary(uniqueKeysWithValues: stride(from: 0, to: flat.count, by: 2).map { (flat[$0], flat[$0 + 1]) })
+        return Dictionary(
+            uniqueKeysWithValues: stride(from: 0, to: flat.count, by: 2).map { (flat[$0], flat[$0 + 1]) })
     }
 
     /// The members of a sorted set.
@@ -88,7 +91,9 @@ struct Bench: Sendable {
     /// The whole content of the partition, byte for byte.
     func dump() async throws -> [String: RedisValue] {
         var content: [String: RedisValue] = [:]
-        for key in try await keys() { content[key] = try await connection.send(RedisCommand("DUMP", .string(key))) }
+        for key in try await keys() {
+            content[key] = try await connection.send(RedisCommand("DUMP", .string(key)))
+        }
         return content
     }
 
@@ -135,7 +140,9 @@ struct Bench: Sendable {
 
 extension Claim {
     /// The end of this run.
-    var settled: Settled { Settled(organization: organization, run: run, generation: generation, device: device) }
+    var settled: Settled {
+        Settled(organization: organization, run: run, generation: generation, device: device)
+    }
 }
 
 /// Ids for tests: a later one sorts after an earlier one.

@@ -1,7 +1,8 @@
 import Domain
 import Redis
-@testable import Streams
 import Testing
+
+@testable import Streams
 
 @Suite struct ControlTests {
     @Test("Every function refuses a stale epoch and changes nothing", arguments: StaleCall.all)
@@ -24,7 +25,9 @@ import Testing
     @Test("A lost data set has no epoch, and calls say so")
     func lost() async throws {
         try await Bench.run { bench in
-            for key in try await bench.keys() { _ = try await bench.connection.send(RedisCommand("DEL", .string(key))) }
+            for key in try await bench.keys() {
+                _ = try await bench.connection.send(RedisCommand("DEL", .string(key)))
+            }
             #expect(try await bench.queue.epoch() == nil)
             await #expect(throws: QueueError.staleEpoch(current: nil)) { try await bench.claim() }
         }
@@ -57,7 +60,8 @@ import Testing
     @Test("Errors of the server become the queue's own where they mean something to its caller")
     func errors() {
         let meanings: [(String, QueueError?)] = [
-            ("OOM command not allowed when used memory > 'maxmemory'.", .full), ("STALEEPOCH x", .staleEpoch(current: Epoch("x"))),
+            ("OOM command not allowed when used memory > 'maxmemory'.", .full),
+            ("STALEEPOCH x", .staleEpoch(current: Epoch("x"))),
             ("STALEEPOCH", .staleEpoch(current: nil)), ("ERR Function not found", .libraryMissing),
             ("REFUSED because", .refused("because")), ("ERR other", nil), ("LOADING soon", nil),
         ]
@@ -90,7 +94,8 @@ import Testing
     @Test("Waiting for the bell ends with the token, or without it after the time limit")
     func waiting() async throws {
         try await Bench.run { bench in
-            let blocking = RedisBlockingConnection(configuration: try Bench.configuration(), logger: Bench.logger)
+            let blocking = RedisBlockingConnection(
+                configuration: try Bench.configuration(), logger: Bench.logger)
             let early = try await bench.queue.waitForBell(on: blocking, timeout: .milliseconds(5))
             #expect(early == false)
             async let rung = bench.queue.waitForBell(on: blocking)
@@ -119,7 +124,8 @@ import Testing
         try await Bench.run { bench in
             let organization = Draw.organization()
             try await bench.enqueue(Draw.entries(4), organization)
-            try await bench.queue.release([try await bench.claim(1)[0]], delayMilliseconds: 0, epoch: bench.epoch)
+            try await bench.queue.release(
+                [try await bench.claim(1)[0]], delayMilliseconds: 0, epoch: bench.epoch)
             let field = "\(organization):1"
             _ = try await bench.raw("HSET", "depth", .string(field), .string(depth))
             _ = try await bench.raw("DEL", "returned")
@@ -135,7 +141,8 @@ import Testing
             let organization = Draw.organization()
             try await bench.enqueue(Draw.entries(2), organization)
             _ = try await bench.raw("HSET", "depth", .string("\(organization):1"), 99)
-            let claims = try await bench.queue.claim(owner: "a", limit: 50, leaseMilliseconds: 1_000, epoch: bench.epoch)
+            let claims = try await bench.queue.claim(
+                owner: "a", limit: 50, leaseMilliseconds: 1_000, epoch: bench.epoch)
             #expect(claims.items.count == 2)
             #expect(!claims.more)
             try await bench.invariants()
@@ -149,11 +156,14 @@ import Testing
             try await bench.enqueue(Draw.entries(1), organization)
             let name = bench.queueName(organization)
             let read = try await bench.connection.send(
-                RedisCommand("XREADGROUP", "GROUP", "dispatch", "leased", "STREAMS", .string("\(bench.prefix){0}:\(name)"), ">"))
+                RedisCommand(
+                    "XREADGROUP", "GROUP", "dispatch", "leased", "STREAMS",
+                    .string("\(bench.prefix){0}:\(name)"), ">"))
             let id = try #require(read.array?.first?.array?.last?.array?.first?.array?.first?.text)
             try await bench.queue.sweep(epoch: bench.epoch)
             #expect(try await bench.claim().isEmpty)
-            _ = try await bench.raw("XCLAIM", name, "dispatch", "leased", 0, .string(id), "IDLE", 600_001, "JUSTID")
+            _ = try await bench.raw(
+                "XCLAIM", name, "dispatch", "leased", 0, .string(id), "IDLE", 600_001, "JUSTID")
             try await bench.queue.sweep(epoch: bench.epoch)
             #expect(try await bench.claim().count == 1)
             try await bench.invariants()
@@ -166,13 +176,16 @@ import Testing
             for _ in 0..<600 { try await bench.enqueue(Draw.entries(1), Draw.organization()) }
             _ = try await bench.raw("DEL", "ready")
             var offered = 0
-            for _ in 0..<600 where offered < 600 { offered += try await bench.queue.sweep(limit: 50, epoch: bench.epoch).offered }
+            for _ in 0..<600 where offered < 600 {
+                offered += try await bench.queue.sweep(limit: 50, epoch: bench.epoch).offered
+            }
             #expect(offered == 600)
             try await bench.invariants()
         }
     }
 
-    @Test("A rebuild begins a new data set: the old entries are gone, entitlements and running runs are loaded")
+    @Test(
+        "A rebuild begins a new data set: the old entries are gone, entitlements and running runs are loaded")
     func rebuild() async throws {
         try await Bench.run { bench in
             let (old, capped, paused) = (Draw.organization(), Draw.organization(), Draw.organization())
@@ -181,7 +194,8 @@ import Testing
             let next = Epoch.fresh()
             let running = (0..<200).map { _ in
                 Membership(
-                    organization: capped, run: Draw.run(), generation: 3, device: Draw.device(), deadlineMilliseconds: 5)
+                    organization: capped, run: Draw.run(), generation: 3, device: Draw.device(),
+                    deadlineMilliseconds: 5)
             }
             let entitlements = [
                 Entitlement(organization: capped, weight: 2.5, cap: 201),
@@ -193,7 +207,8 @@ import Testing
             let depth = try await bench.queue.depths(of: [capped, paused])
             #expect(depth[0].cap == 201 && depth[0].weight == 2.5 && depth[1].paused)
             await #expect(throws: QueueError.staleEpoch(current: next)) { try await bench.start(lost) }
-            let new = Bench(connection: bench.connection, queue: bench.queue, prefix: bench.prefix, epoch: next)
+            let new = Bench(
+                connection: bench.connection, queue: bench.queue, prefix: bench.prefix, epoch: next)
             #expect(try await new.names().filter { $0.hasPrefix("queue:") }.isEmpty)
             for organization in [capped, paused] { try await new.enqueue(Draw.entries(5), organization) }
             // What runs already is not admitted again.
@@ -204,7 +219,9 @@ import Testing
         }
     }
 
-    @Test("While a rebuild goes on all calls are refused, and one that was overtaken can neither delete nor open")
+    @Test(
+        "While a rebuild goes on all calls are refused; one overtaken can neither delete nor open"
+    )
     func overtakenRebuild() async throws {
         try await Bench.run { bench in
             let (first, second) = (Epoch("first"), Epoch("second"))
@@ -249,23 +266,31 @@ struct StaleCall: Sendable, CustomTestStringConvertible {
     let testDescription: String
     let body: @Sendable (Queue, OrganizationID, [Claim], Epoch) async throws -> Void
 
-    init(_ name: String, _ body: @escaping @Sendable (Queue, OrganizationID, [Claim], Epoch) async throws -> Void) {
+    init(
+        _ name: String,
+        _ body: @escaping @Sendable (Queue, OrganizationID, [Claim], Epoch) async throws -> Void
+    ) {
         testDescription = name
         self.body = body
     }
 
     static let all: [StaleCall] = [
         StaleCall("enqueue") { queue, organization, _, epoch in
-            _ = try await queue.enqueue(Draw.entries(1), organization: organization, priority: .standard, epoch: epoch)
+            _ = try await queue.enqueue(
+                Draw.entries(1), organization: organization, priority: .standard, epoch: epoch)
         },
         StaleCall("enqueue of several slices") { queue, organization, _, epoch in
-            _ = try await queue.enqueue(Draw.entries(200), organization: organization, priority: .standard, epoch: epoch)
+            _ = try await queue.enqueue(
+                Draw.entries(200), organization: organization, priority: .standard, epoch: epoch)
         },
-        StaleCall("mark") { queue, organization, _, epoch in try await queue.mark([organization], epoch: epoch) },
+        StaleCall("mark") { queue, organization, _, epoch in
+            try await queue.mark([organization], epoch: epoch)
+        },
         StaleCall("marked") { queue, _, _, epoch in _ = try await queue.marked(limit: 1, epoch: epoch) },
         StaleCall("refill") { queue, organization, _, epoch in
             _ = try await queue.refill(
-                organization: organization, priority: .standard, version: 1, entries: [], more: false, epoch: epoch)
+                organization: organization, priority: .standard, version: 1, entries: [], more: false,
+                epoch: epoch)
         },
         StaleCall("cancel") { queue, organization, claims, epoch in
             try await queue.cancel([(organization, claims[0].run)], epoch: epoch)
@@ -283,9 +308,13 @@ struct StaleCall: Sendable, CustomTestStringConvertible {
         StaleCall("release") { queue, _, claims, epoch in
             try await queue.release(claims, delayMilliseconds: 1, epoch: epoch)
         },
-        StaleCall("settle") { queue, _, claims, epoch in try await queue.settle(claims.map(\.settled), epoch: epoch) },
+        StaleCall("settle") { queue, _, claims, epoch in
+            try await queue.settle(claims.map(\.settled), epoch: epoch)
+        },
         StaleCall("reclaim") { queue, _, _, epoch in _ = try await queue.reclaim(now: 1, epoch: epoch) },
-        StaleCall("reclaim of an owner") { queue, _, _, epoch in try await queue.reclaim(owner: "a", epoch: epoch) },
+        StaleCall("reclaim of an owner") { queue, _, _, epoch in
+            try await queue.reclaim(owner: "a", epoch: epoch)
+        },
         StaleCall("sweep") { queue, _, _, epoch in try await queue.sweep(epoch: epoch) },
         StaleCall("pause") { queue, organization, _, epoch in
             try await queue.pause(organization: organization, epoch: epoch)
@@ -310,7 +339,8 @@ struct StaleCall: Sendable, CustomTestStringConvertible {
             _ = try await queue.republish([(claims[0].device, 1)], gateway: Draw.gateway(), epoch: epoch)
         },
         StaleCall("absent") { queue, _, claims, epoch in
-            try await queue.absent(device: claims[0].device, gateway: Draw.gateway(), session: 1, epoch: epoch)
+            try await queue.absent(
+                device: claims[0].device, gateway: Draw.gateway(), session: 1, epoch: epoch)
         },
     ]
 }

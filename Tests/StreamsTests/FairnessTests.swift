@@ -1,7 +1,8 @@
 import Domain
 import Redis
-@testable import Streams
 import Testing
+
+@testable import Streams
 
 @Suite struct FairnessTests {
     @Test("Two organizations with backlog share a claim evenly, however much each has waiting")
@@ -19,14 +20,17 @@ import Testing
         }
     }
 
-    @Test("An organization that lets its queue run empty again and again gets no more than one with a backlog")
+    @Test(
+        "An organization that lets its queue run empty again and again gets no more than one with a backlog")
     func rememberedTags() async throws {
         try await Bench.run { bench in
             // The one that runs empty wins every tie by its id.
             let (restless, patient) = (Draw.organization(), Draw.organization())
             var served: [OrganizationID: Int] = [:]
             for _ in 0..<200 {
-                if served[patient, default: 0] % 100 == 0 { try await bench.enqueue(Draw.entries(100), patient) }
+                if served[patient, default: 0] % 100 == 0 {
+                    try await bench.enqueue(Draw.entries(100), patient)
+                }
                 if try await bench.queue.depths(of: [restless])[0].ready.isEmpty {
                     try await bench.enqueue(Draw.entries(1), restless)
                 }
@@ -166,7 +170,9 @@ import Testing
         }
     }
 
-    @Test("What is set aside does not fill the window; at 256 entries the organization waits, and a settled run wakes it")
+    @Test(
+        "What is set aside does not fill the window; at 256 entries its organization waits for a lane"
+    )
     func aside() async throws {
         try await Bench.run { bench in
             let organization = Draw.organization()

@@ -1,7 +1,8 @@
 import Domain
 import Redis
-@testable import Streams
 import Testing
+
+@testable import Streams
 
 @Suite struct GatewayTests {
     @Test("A claim brings the presence of its device")
@@ -9,7 +10,8 @@ import Testing
         try await Bench.run { bench in
             let gateway = Draw.gateway()
             let entries = Draw.entries(2)
-            let session = try await bench.queue.present(device: entries[1].device, gateway: gateway, epoch: bench.epoch)
+            let session = try await bench.queue.present(
+                device: entries[1].device, gateway: gateway, epoch: bench.epoch)
             try await bench.enqueue(entries, Draw.organization())
             let claims = try await bench.claim()
             #expect(claims.map(\.presence) == [nil, Presence(gateway: gateway, session: session)])
@@ -25,7 +27,8 @@ import Testing
             let next = Epoch.fresh()
             _ = try await bench.raw("DEL", "sequence")
             try await bench.queue.rebuild(epoch: next, entitlements: [], running: [])
-            let later = try await bench.queue.present(device: devices[0], gateway: Draw.gateway(), epoch: next)
+            let later = try await bench.queue.present(
+                device: devices[0], gateway: Draw.gateway(), epoch: next)
             #expect(later > first[299])
         }
     }
@@ -44,7 +47,9 @@ import Testing
                 #expect(!erased)
             }
             #expect(try await bench.queue.presence(of: [device]) == [Presence(gateway: new, session: second)])
-            #expect(try await bench.queue.absent(device: device, gateway: new, session: second, epoch: bench.epoch))
+            #expect(
+                try await bench.queue.absent(
+                    device: device, gateway: new, session: second, epoch: bench.epoch))
             #expect(try await bench.queue.presence(of: [device, Draw.device()]) == [nil, nil])
         }
     }
@@ -60,7 +65,9 @@ import Testing
             let again = try await bench.queue.republish(
                 [(kept, numbers[0]), (taken, numbers[1])], gateway: third, epoch: bench.epoch)
             #expect(again == [true, false])
-            let expected = [Presence(gateway: third, session: numbers[0]), Presence(gateway: two, session: later)]
+            let expected = [
+                Presence(gateway: third, session: numbers[0]), Presence(gateway: two, session: later),
+            ]
             #expect(try await bench.queue.presence(of: [kept, taken]) == expected)
         }
     }
@@ -70,7 +77,8 @@ import Testing
         try await Bench.run { bench in
             let (full, other) = (Draw.gateway(), Draw.gateway())
             let letters = (0..<4).map { Letter(gateway: full, payload: [UInt8($0), 0, 255]) }
-            let delivered = try await bench.queue.deliver(letters + [Letter(gateway: other, payload: [])], max: 3)
+            let delivered = try await bench.queue.deliver(
+                letters + [Letter(gateway: other, payload: [])], max: 3)
             #expect(delivered == [true, true, true, false, true])
             #expect(try await bench.queue.drain(gateway: full) == letters.prefix(3).map(\.payload))
             #expect(try await bench.queue.drain(gateway: full).isEmpty)
@@ -93,9 +101,11 @@ import Testing
     func read() async throws {
         try await Bench.run { bench in
             let gateway = Draw.gateway()
-            let blocking = RedisBlockingConnection(configuration: try Bench.configuration(), logger: Bench.logger)
+            let blocking = RedisBlockingConnection(
+                configuration: try Bench.configuration(), logger: Bench.logger)
             func read(_ id: String, _ count: Int = 10) async throws -> [(id: String, payload: [UInt8])] {
-                try await bench.queue.inbox(gateway: gateway, after: id, count: count, wait: .milliseconds(5), on: blocking)
+                try await bench.queue.inbox(
+                    gateway: gateway, after: id, count: count, wait: .milliseconds(5), on: blocking)
             }
             #expect(try await read("0").isEmpty)
             _ = try await bench.queue.deliver((1...3).map { Letter(gateway: gateway, payload: [$0]) })
@@ -120,7 +130,8 @@ import Testing
                 #expect(left > 0, "\(key) has an end")
             }
             try await bench.queue.beat(gateway: living, milliseconds: 1)
-            _ = try await bench.connection.send(RedisCommand("PEXPIRE", .string("\(bench.prefix)gateway:{\(living)}:alive"), 0))
+            _ = try await bench.connection.send(
+                RedisCommand("PEXPIRE", .string("\(bench.prefix)gateway:{\(living)}:alive"), 0))
             #expect(try await bench.queue.alive([living]).isEmpty)
         }
     }

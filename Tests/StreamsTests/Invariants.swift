@@ -1,7 +1,8 @@
 import Domain
 import Redis
-@testable import Streams
 import Testing
+
+@testable import Streams
 
 extension Bench {
     /// Compares every key of the partition with every other.
@@ -51,12 +52,14 @@ extension Bench {
                 case let other?: Issue.record("consumer \(other)", sourceLocation: sourceLocation)
                 }
                 let isLive = live[fields[1]]?.hasPrefix("\(fields[3]) \(words[1]) \(id) ") == true
-                #expect(isLive || leased.contains(place), "an entry nobody knows", sourceLocation: sourceLocation)
+                #expect(
+                    isLive || leased.contains(place), "an entry nobody knows", sourceLocation: sourceLocation)
                 placed[fields[1], default: []].insert("\(words[1]) \(id)")
             }
             #expect(pending.isEmpty, "pending without an entry", sourceLocation: sourceLocation)
             #expect(Int(count) == ready, "depth of \(queue)", sourceLocation: sourceLocation)
-            #expect(Int(returned[queue] ?? "0") == back, "returned of \(queue)", sourceLocation: sourceLocation)
+            #expect(
+                Int(returned[queue] ?? "0") == back, "returned of \(queue)", sourceLocation: sourceLocation)
         }
         #expect(due == waiting, sourceLocation: sourceLocation)
         #expect(held == aside, sourceLocation: sourceLocation)
@@ -65,16 +68,18 @@ extension Bench {
         for (run, value) in live {
             let words = value.split(separator: " ").map(String.init)
             if words.count == 1 {
-                #expect(running.contains { $0[1] == run && $0[2] == words[0] }, sourceLocation: sourceLocation)
+                #expect(
+                    running.contains { $0[1] == run && $0[2] == words[0] }, sourceLocation: sourceLocation)
             } else {
-                #expect(placed[run]?.contains("\(words[1]) \(words[2])") == true, sourceLocation: sourceLocation)
+                #expect(
+                    placed[run]?.contains("\(words[1]) \(words[2])") == true, sourceLocation: sourceLocation)
             }
         }
         try await serviceInvariant(depth, sourceLocation)
     }
 
-    /// Who has entries and is neither paused nor capped nor blocked aside is in service; while there is anybody, the
-    /// bell has one token.
+    /// Who has entries and is neither paused nor capped nor blocked aside is in service; while there is
+    /// anybody, the bell has one token.
     private func serviceInvariant(_ depth: [String: String], _ sourceLocation: SourceLocation) async throws {
         let ready = Set(try await members("ready"))
         let paused = Set(try await raw("SMEMBERS", "paused").array?.compactMap(\.text) ?? [])

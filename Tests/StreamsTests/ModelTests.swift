@@ -1,7 +1,8 @@
 import Domain
 import Redis
-@testable import Streams
 import Testing
+
+@testable import Streams
 
 /// Random operations against a small model of what the queue holds.
 @Suite struct ModelTests {
@@ -14,12 +15,16 @@ import Testing
                 if step % 10 == 9 { try await model.compare() }
             }
             try await model.drain()
-            #expect(try await bench.names().subtracting(["bell", "cursor", "sequence"]) == ["epoch", "finish", "virtual"])
+            #expect(
+                try await bench.names().subtracting(["bell", "cursor", "sequence"]) == [
+                    "epoch", "finish", "virtual",
+                ])
         }
     }
 }
 
-/// What the queue ought to hold. A live run waits, is leased, or runs; leases and running runs are sets besides.
+/// What the queue ought to hold. A live run waits, is leased, or runs; leases and running runs are sets
+/// besides.
 private struct Model {
     enum Place { case waiting, leased, running }
     struct Live {
@@ -57,7 +62,10 @@ private struct Model {
         case 15: try await reclaim()
         case 16: try await entitle()
         case 17: try await bench.queue.sweep(epoch: bench.epoch)
-        case 18: for member in try await bench.members("due") { _ = try await bench.raw("ZADD", "due", 1, .string(member)) }
+        case 18:
+            for member in try await bench.members("due") {
+                _ = try await bench.raw("ZADD", "due", 1, .string(member))
+            }
         default: try await settleLeased()
         }
     }
@@ -103,7 +111,9 @@ private struct Model {
         }
         leases += claims
         for (organization, _) in claims.shares {
-            let taken = leases.count { $0.organization == organization } + running.count { $0.organization == organization }
+            let taken =
+                leases.count { $0.organization == organization }
+                + running.count { $0.organization == organization }
             #expect(taken <= caps[organization] ?? .max)
         }
         for device in devices {
@@ -116,7 +126,8 @@ private struct Model {
     }
 
     private mutating func acknowledge() async throws {
-        // Some of those whose lease was lost; the model then takes the dispatch for certain, as the queue does.
+        // Some of those whose lease was lost; the model then takes the dispatch for certain, as the queue
+        // does.
         let late = lost.filter { isCurrent($0) && hasRoom($0) }.prefix(1)
         let ending = Array(leases.shuffled(using: &random).prefix(15))
         let dropped = Array(ending.suffix(4))
@@ -143,7 +154,8 @@ private struct Model {
         let released = claims.filter { isCurrent($0) }
         let delay = Bool.random(using: &random) ? 0 : 3_600_000
         #expect(
-            try await bench.queue.release(claims, delayMilliseconds: delay, epoch: bench.epoch) == released.count)
+            try await bench.queue.release(claims, delayMilliseconds: delay, epoch: bench.epoch)
+                == released.count)
         leases.removeAll { claims.contains($0) }
         for claim in released { live[claim.run]?.place = .waiting }
     }
@@ -168,9 +180,11 @@ private struct Model {
     }
 
     private mutating func cancel() async throws {
-        let runs = Array(live.values.sorted { $0.entry.run < $1.entry.run }.shuffled(using: &random).prefix(5))
+        let runs = Array(
+            live.values.sorted { $0.entry.run < $1.entry.run }.shuffled(using: &random).prefix(5))
         let waiting = runs.filter { $0.place != .running }
-        let cancelled = try await bench.queue.cancel(runs.map { ($0.organization, $0.entry.run) }, epoch: bench.epoch)
+        let cancelled = try await bench.queue.cancel(
+            runs.map { ($0.organization, $0.entry.run) }, epoch: bench.epoch)
         #expect(cancelled == waiting.count)
         for run in waiting { live[run.entry.run] = nil }
     }
@@ -200,9 +214,12 @@ private struct Model {
             paused.remove(organization)
             try await bench.queue.resume(organization: organization, epoch: bench.epoch)
         case 2:
-            let taken = leases.count { $0.organization == organization } + running.count { $0.organization == organization }
+            let taken =
+                leases.count { $0.organization == organization }
+                + running.count { $0.organization == organization }
             caps[organization] = caps[organization] == nil ? taken + 2 : nil
-            try await bench.queue.cap(organization: organization, limit: caps[organization], epoch: bench.epoch)
+            try await bench.queue.cap(
+                organization: organization, limit: caps[organization], epoch: bench.epoch)
         default:
             let weight = Double.random(in: 0.1...5, using: &random)
             try await bench.queue.weigh(organization: organization, weight: weight, epoch: bench.epoch)
@@ -225,7 +242,9 @@ private struct Model {
             try await bench.queue.weigh(organization: organization, weight: 1, epoch: bench.epoch)
         }
         (paused, caps) = ([], [:])
-        for member in try await bench.members("due") { _ = try await bench.raw("ZADD", "due", 1, .string(member)) }
+        for member in try await bench.members("due") {
+            _ = try await bench.raw("ZADD", "due", 1, .string(member))
+        }
         var rounds = 0
         while !live.isEmpty, rounds < 200 {
             try await settle()
@@ -241,7 +260,9 @@ private struct Model {
         try await compare()
     }
 
-    private mutating func pick<Element>(_ elements: [Element]) -> Element? { elements.randomElement(using: &random) }
+    private mutating func pick<Element>(_ elements: [Element]) -> Element? {
+        elements.randomElement(using: &random)
+    }
 
     private mutating func priority() -> Priority { pick(Priority.allCases)! }
 }

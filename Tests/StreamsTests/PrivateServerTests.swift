@@ -2,8 +2,9 @@ import Domain
 import Foundation
 import Glibc
 import Redis
-@testable import Streams
 import Testing
+
+@testable import Streams
 
 /// What needs a server of its own: its memory limit, its statistics, the loss of all data.
 @Suite struct PrivateServerTests {
@@ -19,10 +20,13 @@ import Testing
             let leased = try await bench.claim(2)
             _ = try await bench.connection.send(RedisCommand("CONFIG", "SET", "maxmemory", 1))
             await #expect(throws: QueueError.full) { try await bench.enqueue(Draw.entries(1), organization) }
-            await #expect(throws: QueueError.full) { try await bench.enqueue(Draw.entries(200), organization) }
+            await #expect(throws: QueueError.full) {
+                try await bench.enqueue(Draw.entries(200), organization)
+            }
             await #expect(throws: QueueError.full) {
                 try await bench.queue.refill(
-                    organization: organization, priority: .standard, version: 1, entries: Draw.entries(1), more: false,
+                    organization: organization, priority: .standard, version: 1, entries: Draw.entries(1),
+                    more: false,
                     epoch: bench.epoch)
             }
             try await bench.queue.mark([organization], epoch: bench.epoch)
@@ -52,7 +56,8 @@ import Testing
                 organization: organization, run: claims[0].run, generation: 1, device: claims[0].device,
                 deadlineMilliseconds: 1)
             try await bench.queue.rebuild(epoch: next, entitlements: [], running: [dispatched])
-            let new = Bench(connection: bench.connection, queue: bench.queue, prefix: bench.prefix, epoch: next)
+            let new = Bench(
+                connection: bench.connection, queue: bench.queue, prefix: bench.prefix, epoch: next)
             #expect(try await new.enqueue(entries, organization) == .admitted(2))
             #expect(try await new.claim().map(\.run) == entries.dropFirst().map(\.run))
             try await new.invariants()
@@ -70,7 +75,9 @@ import Testing
                 try await bench.finish(try await bench.claim(10))
                 costs.append(try await commands(bench) - before)
                 try await bench.finish(try await bench.claim(depth - 11))
-                while case let claims = try await bench.claim(), !claims.isEmpty { try await bench.finish(claims) }
+                while case let claims = try await bench.claim(), !claims.isEmpty {
+                    try await bench.finish(claims)
+                }
             }
             #expect(costs[0] == costs[1])
         }

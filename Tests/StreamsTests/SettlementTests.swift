@@ -1,7 +1,8 @@
 import Domain
 import Redis
-@testable import Streams
 import Testing
+
+@testable import Streams
 
 @Suite struct SettlementTests {
     /// One organization with so many entries, claimed by "a".
@@ -18,7 +19,8 @@ import Testing
         try await Bench.run { bench in
             let (organization, claims) = try await claimed(bench)
             let result = try await bench.queue.acknowledge(
-                dispatched: Array(claims.prefix(2)), dropped: [claims[2]], deadlineMilliseconds: 77, epoch: bench.epoch)
+                dispatched: Array(claims.prefix(2)), dropped: [claims[2]], deadlineMilliseconds: 77,
+                epoch: bench.epoch)
             #expect(result == Acknowledged(started: 2, lost: 0))
             let page = try await bench.queue.membership(epoch: bench.epoch)
             #expect(Set(page.items.map(\.run)) == Set(claims.prefix(2).map(\.settled)))
@@ -57,7 +59,9 @@ import Testing
         }
     }
 
-    @Test("A dispatch whose lease was reclaimed still counts, and the entry that went back is not claimed again")
+    @Test(
+        "A dispatch whose lease was reclaimed still counts, and the entry that went back is not claimed again"
+    )
     func lostLease() async throws {
         try await Bench.run { bench in
             let (organization, claims) = try await claimed(bench, 3, lease: 0)
@@ -89,7 +93,8 @@ import Testing
             let again = try await bench.claim(3, owner: "next", lease: 0)
             #expect(again.map(\.run) == (entries[0..<2] + entries[4..<5]).map(\.run))
             #expect(again.map(\.crashes) == [1, 1, 0])
-            #expect(Set(try await bench.queue.reclaim(now: 128, epoch: bench.epoch).map(\.crashes)) == [1, 2])
+            #expect(
+                Set(try await bench.queue.reclaim(now: 128, epoch: bench.epoch).map(\.crashes)) == [1, 2])
             #expect(try await bench.members("leases").count == alive.count)
         }
     }
@@ -104,7 +109,9 @@ import Testing
         }
     }
 
-    @Test("An owner that has gone gives back its claims at once, and nobody else's", arguments: [OwnerEnd.stopped, .crashed])
+    @Test(
+        "An owner that has gone gives back its claims at once, and nobody else's",
+        arguments: [OwnerEnd.stopped, .crashed])
     func reclaimOwner(end: OwnerEnd) async throws {
         try await Bench.run { bench in
             let organizations = [Draw.organization(), Draw.organization()]
@@ -125,14 +132,16 @@ import Testing
             let (_, claims) = try await claimed(bench, 3, lease: 0)
             try await bench.enqueue(Draw.entries(1), Draw.organization())
             _ = try await bench.claim(1, owner: "b", lease: 0)
-            #expect(try await bench.queue.renew(owner: "a", leaseMilliseconds: 60_000, epoch: bench.epoch) == 3)
+            #expect(
+                try await bench.queue.renew(owner: "a", leaseMilliseconds: 60_000, epoch: bench.epoch) == 3)
             #expect(try await bench.queue.reclaim(now: 10, epoch: bench.epoch).count == 1)
             try await bench.start(claims)
             #expect(try await bench.members("running").count == 3)
         }
     }
 
-    @Test("A released claim waits out its delay and comes back at the head; without delay it is there at once")
+    @Test(
+        "A released claim waits out its delay and comes back at the head; without delay it is there at once")
     func release() async throws {
         try await Bench.run { bench in
             let organization = Draw.organization()
@@ -141,7 +150,8 @@ import Testing
             let claims = try await bench.claim(3)
             #expect(try await bench.queue.release([claims[0]], delayMilliseconds: 0, epoch: bench.epoch) == 1)
             #expect(
-                try await bench.queue.release(Array(claims[1...]), delayMilliseconds: 3_600_000, epoch: bench.epoch) == 2)
+                try await bench.queue.release(
+                    Array(claims[1...]), delayMilliseconds: 3_600_000, epoch: bench.epoch) == 2)
             try await bench.invariants()
             #expect(try await bench.claim().map(\.run) == [entries[0].run, entries[3].run])
             // A released one is admitted still: a second enqueue of it is left out.
@@ -180,12 +190,16 @@ import Testing
             let (organization, claims) = try await claimed(bench, 3)
             try await bench.start(claims)
             let missing = Membership(
-                organization: organization, run: Draw.run(), generation: 4, device: Draw.device(), deadlineMilliseconds: 9)
+                organization: organization, run: Draw.run(), generation: 4, device: Draw.device(),
+                deadlineMilliseconds: 9)
             let result = try await bench.queue.correct(
                 missing: [missing], extra: claims.prefix(2).map(\.settled), epoch: bench.epoch)
             #expect(result == (1, 2))
             #expect(try await bench.queue.runningCount(organization) == 2)
-            #expect(Set(try await bench.queue.membership(epoch: bench.epoch).items.map(\.run)) == [missing.run, claims[2].settled])
+            #expect(
+                Set(try await bench.queue.membership(epoch: bench.epoch).items.map(\.run)) == [
+                    missing.run, claims[2].settled,
+                ])
             try await bench.invariants()
         }
     }
@@ -210,7 +224,9 @@ import Testing
         }
     }
 
-    @Test("An owner's name is a word of at most 64 letters", arguments: ["", "a b", "a*", String(repeating: "a", count: 65)])
+    @Test(
+        "An owner's name is a word of at most 64 letters",
+        arguments: ["", "a b", "a*", String(repeating: "a", count: 65)])
     func badOwner(owner: String) async throws {
         try await Bench.run { bench in
             let error = await #expect(throws: QueueError.self) { try await bench.claim(1, owner: owner) }

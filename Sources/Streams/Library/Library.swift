@@ -2,9 +2,9 @@ import Redis
 
 /// The library of functions that run inside Redis, put together from its parts.
 ///
-/// Each part is a namespace of functions that only adds to those above it. Names of functions are global in a server, so
-/// they carry the library's name: `crmm_v1_claim`. A release that changes a contract takes another version, and two
-/// releases work side by side.
+/// Each part is a namespace of functions that only adds to those above it. Names of functions are global in a
+/// server, so they carry the library's name: `crmm_v1_claim`. A release that changes a contract takes another
+/// version, and two releases work side by side.
 enum Library {
     /// The version of the contract between the functions and `Queue`.
     static let version = "crmm_v1"
@@ -13,7 +13,8 @@ enum Library {
     static func source(suffix: String) -> RedisFunctionLibrary {
         let name = version + suffix
         let parts = [ground, admission, claim, settlement, control, presence]
-        let source = "#!lua name=\(name)\nlocal LIBRARY = '\(name)'\n\n" + parts.joined(separator: "\n\n") + "\n"
+        let source =
+            "#!lua name=\(name)\nlocal LIBRARY = '\(name)'\n\n" + parts.joined(separator: "\n\n") + "\n"
         return RedisFunctionLibrary(name: name, source: source)
     }
 }

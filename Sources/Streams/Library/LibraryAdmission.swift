@@ -1,13 +1,17 @@
 extension Library {
-    /// What brings runs into Redis and takes them out before they were claimed: enqueue, marks, refill, cancel.
+    /// What brings runs into Redis and takes them out before they were claimed: enqueue, marks, refill,
+    /// cancel.
     static let admission = #"""
         -- Puts entries {run, generation, device}… into the organization's queue, as far as `space` reaches.
-        -- Returns how many were new and whether all are in Redis now (those that were there already included).
+        -- Returns how many were new and whether all are in Redis now (those that were there already
+        -- included).
         local function admit(call, k, organization, priority, entries, space)
             local runs, key = {}, queueKey(call, organization, priority)
             for i = 1, #entries, 3 do runs[#runs + 1] = entries[i] end
             local lives = lookUp(k, runs)
-            if redis.call('EXISTS', key) == 0 then redis.call('XGROUP', 'CREATE', key, GROUP, '0', 'MKSTREAM') end
+            if redis.call('EXISTS', key) == 0 then
+                redis.call('XGROUP', 'CREATE', key, GROUP, '0', 'MKSTREAM')
+            end
             local values, admitted, complete, seen = {}, 0, true, {}
             for i, run in ipairs(runs) do
                 local generation, device = entries[3 * i - 1], entries[3 * i]
@@ -36,7 +40,10 @@ extension Library {
             redis.call('ZADD', k.marks, 'NX', decimal(now()), organization)
         end
 
-        local ADMISSION = {'live', 'depth', 'returned', 'slots', 'due', 'held', 'marks', 'versions', 'sequence', 'ready', 'bell'}
+        local ADMISSION = {
+            'live', 'depth', 'returned', 'slots', 'due', 'held', 'marks', 'versions', 'sequence', 'ready',
+            'bell',
+        }
 
         -- organization, priority, then {run, generation, device}… → marked?, admitted
         define('enqueue', STRICT, ADMISSION, function(call, k, args)
@@ -53,7 +60,8 @@ extension Library {
             return {complete and 0 or 1, admitted}
         end)
 
-        -- organization, priority, version, more (0 or 1), then {run, generation, device}… → admitted, cleared?, all?
+        -- organization, priority, version, more (0 or 1), then {run, generation, device}… → admitted,
+        -- cleared?, all?
         define('refill', STRICT, ADMISSION, function(call, k, args)
             local organization, version = args[2], args[4]
             local entries = {unpack(args, 6)}
@@ -69,7 +77,8 @@ extension Library {
                 cleared = 1
             else
                 -- Behind the others: marks sit in the order of their last refill.
-                redis.call('ZADD', k.marks, 'XX', hasRoom(call, k, organization) and decimal(now()) or PARKED, organization)
+                local since = hasRoom(call, k, organization) and decimal(now()) or PARKED
+                redis.call('ZADD', k.marks, 'XX', since, organization)
             end
             conclude(call, k)
             return {admitted, cleared, complete and 1 or 0}
@@ -81,11 +90,13 @@ extension Library {
             return #args - 1
         end)
 
-        -- limit, hint milliseconds → {organization, version, room}…, those refilled longest ago first. Each is left to the
-        -- caller for the time of the hint.
+        -- limit, hint milliseconds → {organization, version, room}…, those refilled longest ago first. Each
+        -- is left to the caller for the time of the hint.
         define('marked', FREE, {'marks', 'versions', 'depth', 'slots'}, function(call, k, args)
             local limit, time, reply = tonumber(args[2]), now(), {}
-            for _, organization in ipairs(redis.call('ZRANGEBYSCORE', k.marks, '-inf', decimal(time), 'LIMIT', 0, RUNS_A_CALL)) do
+            local marked = redis.call(
+                'ZRANGEBYSCORE', k.marks, '-inf', decimal(time), 'LIMIT', 0, RUNS_A_CALL)
+            for _, organization in ipairs(marked) do
                 if #reply >= 3 * limit then break end
                 if hasRoom(call, k, organization) then
                     redis.call('ZADD', k.marks, 'XX', decimal(time + tonumber(args[3])), organization)
@@ -99,7 +110,8 @@ extension Library {
             return reply
         end)
 
-        -- Removes a run that waits or is leased from `live` and from where it waits; says whether it was there.
+        -- Removes a run that waits or is leased from `live` and from where it waits; says whether it was
+        -- there.
         local function forget(call, k, organization, run, live)
             if not live.id then return 0 end
             withdraw(call, k, organization, live.priority, live.id)

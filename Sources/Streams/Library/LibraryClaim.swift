@@ -52,7 +52,9 @@ extension Library {
             local depthFields, capFields, slotFields, candidates = {}, {}, {}, {}
             for i = 1, #rows, 2 do
                 local organization = rows[i]
-                for _, priority in ipairs(PRIORITIES) do depthFields[#depthFields + 1] = organization .. ':' .. priority end
+                for _, priority in ipairs(PRIORITIES) do
+                    depthFields[#depthFields + 1] = organization .. ':' .. priority
+                end
                 capFields[#capFields + 1] = organization .. ':cap'
                 capFields[#capFields + 1] = organization .. ':weight'
                 slotFields[#slotFields + 1] = 'o' .. organization
@@ -63,8 +65,9 @@ extension Library {
             local slots = redis.call('HMGET', k.slots, unpack(slotFields))
             for i = 1, #rows / 2 do
                 local candidate = {
-                    organization = rows[2 * i - 1], start = tonumber(rows[2 * i]), tag = tonumber(rows[2 * i]),
-                    weight = tonumber(caps[2 * i] or 1), depths = {}, depth = 0, share = 0, served = 0, place = i,
+                    organization = rows[2 * i - 1], place = i,
+                    start = tonumber(rows[2 * i]), tag = tonumber(rows[2 * i]),
+                    weight = tonumber(caps[2 * i] or 1), depths = {}, depth = 0, share = 0, served = 0,
                 }
                 for j = 1, #PRIORITIES do
                     candidate.depths[j] = tonumber(depths[#PRIORITIES * (i - 1) + j] or 0)
@@ -88,7 +91,8 @@ extension Library {
             local key, field = queueKey(call, organization, priority), organization .. ':' .. priority
             local entries = {}
             local function take(consumer, limit, from)
-                local reply = redis.pcall('XREADGROUP', 'GROUP', GROUP, consumer, 'COUNT', limit, 'STREAMS', key, from)
+                local reply = redis.pcall(
+                    'XREADGROUP', 'GROUP', GROUP, consumer, 'COUNT', limit, 'STREAMS', key, from)
                 return reply and not reply.err and reply[1] and reply[1][2] or {}
             end
             if redis.call('EXISTS', k.returned) == 1 and redis.call('HEXISTS', k.returned, field) == 1 then
@@ -99,7 +103,9 @@ extension Library {
                 end
             end
             if #entries < wanted then
-                for _, entry in ipairs(take('leased', wanted - #entries, '>')) do entries[#entries + 1] = entry end
+                for _, entry in ipairs(take('leased', wanted - #entries, '>')) do
+                    entries[#entries + 1] = entry
+                end
             end
             return entries
         end
@@ -121,7 +127,8 @@ extension Library {
             end
         end
 
-        -- An entry whose device has no room in its lane waits aside; when there are too many, its organization waits.
+        -- An entry whose device has no room in its lane waits aside; when there are too many, its
+        -- organization waits.
         local function setAside(call, k, organization, priority, id, device)
             if tonumber(redis.call('HGET', k.slots, 'h' .. organization) or 0) >= ASIDE then
                 giveBack(call, organization, priority, id)
@@ -157,7 +164,8 @@ extension Library {
                         else
                             local place = ' ' .. priority .. ' ' .. id .. ' '
                             leases[#leases + 1] = {
-                                lease = owner .. ' ' .. organization .. place .. runs[j] .. ' ' .. fields[4] .. ' ' .. fields[6],
+                                lease = owner .. ' ' .. organization .. place
+                                    .. runs[j] .. ' ' .. fields[4] .. ' ' .. fields[6],
                                 crashes = live.crashes, device = fields[6],
                             }
                             lanes[fields[6]] = lanes[fields[6]] + 1
@@ -182,8 +190,8 @@ extension Library {
         end
 
         local CLAIMING = {
-            'live', 'depth', 'returned', 'slots', 'caps', 'ready', 'finish', 'virtual', 'leases', 'due', 'held', 'presence',
-            'marks', 'bell', 'paused', 'sequence',
+            'live', 'depth', 'returned', 'slots', 'caps', 'ready', 'finish', 'virtual', 'leases', 'due',
+            'held', 'presence', 'marks', 'bell', 'paused', 'sequence',
         }
 
         local ROUNDS = 8  -- more than one only where entries were stale or set aside
@@ -216,7 +224,7 @@ extension Library {
             local number = ' ' .. tick(k)  -- no two leases are the same, also of one owner and entry
             for i, item in ipairs(leases) do
                 item.lease = item.lease .. number
-                scores[2 * i - 1], scores[2 * i], devices[i] = deadline, item.lease, item.device
+                scores[2 * i - 1], scores[2 * i], devices[i] = deadline, item.lease, string.sub(item.device, 1, 36)
             end
             redis.call('ZADD', k.leases, unpack(scores))
             local presences = redis.call('HMGET', k.presence, unpack(devices))

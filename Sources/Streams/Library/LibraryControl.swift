@@ -29,14 +29,22 @@ extension Library {
                     redis.call('ZADD', key, decimal(virtual + (tag - virtual) * old / weight), organization)
                 end
             end
-            if weight == 1 then redis.call('HDEL', k.caps, field) else redis.call('HSET', k.caps, field, decimal(weight)) end
+            if weight == 1 then
+                redis.call('HDEL', k.caps, field)
+            else
+                redis.call('HSET', k.caps, field, decimal(weight))
+            end
             return 1
         end)
 
         -- organization, cap or an empty text for none
         define('cap', FREE, SERVICE, function(call, k, args)
             local organization, field = args[2], args[2] .. ':cap'
-            if args[3] == '' then redis.call('HDEL', k.caps, field) else redis.call('HSET', k.caps, field, args[3]) end
+            if args[3] == '' then
+                redis.call('HDEL', k.caps, field)
+            else
+                redis.call('HSET', k.caps, field, args[3])
+            end
             local tag = redis.call('ZSCORE', k.ready, organization)
             if tag then leave(k, organization, tonumber(tag)) end
             touch(call, organization)
@@ -44,8 +52,8 @@ extension Library {
             return 1
         end)
 
-        -- What a queue's stream itself says about how many entries may be claimed; also how many of them came back.
-        -- Entries that are pending as leased for ten minutes belong to no lease any more and go back.
+        -- What a queue's stream itself says about how many entries may be claimed; also how many of them came
+        -- back. Entries that are pending as leased for ten minutes belong to no lease any more and go back.
         local function audit(call, k, organization, priority)
             local key = queueKey(call, organization, priority)
             local length = redis.call('XLEN', key)
@@ -59,7 +67,8 @@ extension Library {
             for _, consumer in ipairs(summary[4] or {}) do pending[consumer[1]] = tonumber(consumer[2]) end
             local returned = pending.returned or 0
             if pending.leased then
-                for _, entry in ipairs(redis.call('XPENDING', key, GROUP, 'IDLE', 600000, '-', '+', 16, 'leased')) do
+                local idle = redis.call('XPENDING', key, GROUP, 'IDLE', 600000, '-', '+', 16, 'leased')
+                for _, entry in ipairs(idle) do
                     give(call, organization, priority, 'returned', entry[1])
                     returned = returned + 1
                     pending.leased = pending.leased - 1
@@ -86,7 +95,8 @@ extension Library {
                     corrected = corrected + 1
                 end
             end
-            for _, organization in ipairs(redis.call('ZRANGEBYSCORE', k.marks, PARKED, PARKED, 'LIMIT', 0, limit)) do
+            local parked = redis.call('ZRANGEBYSCORE', k.marks, PARKED, PARKED, 'LIMIT', 0, limit)
+            for _, organization in ipairs(parked) do
                 if unpark(call, k, organization) then unparked = unparked + 1 end
             end
             redis.call('ZREMRANGEBYSCORE', k.finish, '-inf', decimal(virtualTime(k)))
@@ -106,7 +116,8 @@ extension Library {
             for i, live in ipairs(lookUp(k, runs)) do
                 local at = first + 5 * (i - 1)
                 local run = {
-                    organization = rows[at], run = rows[at + 1], generation = tonumber(rows[at + 2]), device = rows[at + 3],
+                    organization = rows[at], run = rows[at + 1],
+                    generation = tonumber(rows[at + 2]), device = rows[at + 3],
                 }
                 if live.generation <= run.generation then
                     if live.id then withdraw(call, k, run.organization, live.priority, live.id) end
@@ -119,8 +130,8 @@ extension Library {
             return added
         end
 
-        -- how many arguments belong to the missing {organization, run, generation, device, deadline}…, these, then the
-        -- extra {organization, run, generation, device}… → added, removed
+        -- how many arguments belong to the missing {organization, run, generation, device, deadline}…, these,
+        -- then the extra {organization, run, generation, device}… → added, removed
         define('correct', FREE, ENDING, function(call, k, args)
             local border = 2 + tonumber(args[2])
             local added = load(call, k, {unpack(args, 3, border)}, 1)
@@ -129,8 +140,8 @@ extension Library {
             return {added, removed}
         end)
 
-        -- Rebuild: while it goes on there is no epoch, so all other functions refuse. Each step names the epoch that is
-        -- to be, and a step of a rebuild that was overtaken by another is refused.
+        -- Rebuild: while it goes on there is no epoch, so all other functions refuse. Each step names the
+        -- epoch that is to be, and a step of a rebuild that was overtaken by another is refused.
         local function rebuilding(name, body)
             redis.register_function{
                 function_name = LIBRARY .. '_' .. name,
@@ -166,7 +177,9 @@ extension Library {
                 local epoch = redis.call('GET', k.rebuild)
                 if epoch ~= args[1] then return stale(epoch) end
                 for i = 2, #keys do
-                    if keys[i] ~= k.rebuild and keys[i] ~= k.sequence then removed = removed + redis.call('UNLINK', keys[i]) end
+                    if keys[i] ~= k.rebuild and keys[i] ~= k.sequence then
+                        removed = removed + redis.call('UNLINK', keys[i])
+                    end
                 end
                 return removed
             end,

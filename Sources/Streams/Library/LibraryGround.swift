@@ -1,8 +1,9 @@
 extension Library {
     /// What every function stands on: names of keys, the epoch check, counters, and the end of a call.
     ///
-    /// A function collects what it changed in its `call` (counters, queues, organizations) and ends with `conclude`,
-    /// which writes the counters, deletes drained streams, offers organizations for service and rings the bell.
+    /// A function collects what it changed in its `call` (counters, queues, organizations) and ends with
+    /// `conclude`, which writes the counters, deletes drained streams, offers organizations for service and
+    /// rings the bell.
     static let ground = #"""
         local GROUP = 'dispatch'
         local PRIORITIES = {'0', '1', '2'}  -- interactive, standard, bulk: in the order of service
@@ -15,8 +16,10 @@ extension Library {
 
         local KINDS = {
             epoch = 'string', rebuild = 'string', virtual = 'string', sequence = 'string', cursor = 'string',
-            live = 'hash', depth = 'hash', returned = 'hash', slots = 'hash', caps = 'hash', versions = 'hash',
-            presence = 'hash', ready = 'zset', finish = 'zset', leases = 'zset', running = 'zset', marks = 'zset',
+            live = 'hash', depth = 'hash', returned = 'hash', slots = 'hash', caps = 'hash',
+            versions = 'hash',
+            presence = 'hash', ready = 'zset', finish = 'zset', leases = 'zset', running = 'zset',
+            marks = 'zset',
             due = 'zset', held = 'zset', paused = 'set', bell = 'list',
         }
 
@@ -31,7 +34,10 @@ extension Library {
                 for name in pairs(KINDS) do names[name] = tag .. name end
                 partitions[tag] = names
             end
-            return {tag = tag, names = names, counts = {}, queues = {}, order = {}, organizations = {}, stopped = {}}
+            return {
+                tag = tag, names = names, counts = {}, queues = {}, order = {}, organizations = {},
+                stopped = {},
+            }
         end
 
         local function refusal(call, uses)
@@ -43,11 +49,12 @@ extension Library {
             end
         end
 
-        -- The refusal of a call that expects another epoch than there is; nothing follows the space if there is none.
+        -- The refusal of a call that expects another epoch than there is; nothing follows the space if there
+        -- is none.
         local function stale(epoch) return redis.error_reply('STALEEPOCH ' .. (epoch or '')) end
 
-        -- Registers a function that names the epoch it expects as its first argument. `uses` are the keys whose types are
-        -- looked at before the body may change anything.
+        -- Registers a function that names the epoch it expects as its first argument. `uses` are the keys
+        -- whose types are looked at before the body may change anything.
         local function define(name, flags, uses, body)
             redis.register_function{
                 function_name = LIBRARY .. '_' .. name,
@@ -71,7 +78,8 @@ extension Library {
             return tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
         end
 
-        -- A number that is larger than all before it, also of a data set that was lost (microseconds of the clock).
+        -- A number that is larger than all before it, also of a data set that was lost (microseconds of the
+        -- clock).
         local function tick(k)
             local time = redis.call('TIME')
             local last = tonumber(redis.call('GET', k.sequence) or 0)
@@ -84,9 +92,10 @@ extension Library {
             return call.tag .. 'queue:' .. organization .. ':' .. priority
         end
 
-        -- Counters -------------------------------------------------------------------------------------------------
+        -- Counters ----------------------------------------------------------------------------------------
 
-        -- slots: o<organization> and d<device> count leased and running, r<organization> running, h<organization> set aside.
+        -- slots: o<organization> and d<device> count leased and running, r<organization> running,
+        -- h<organization> set aside.
         local function count(call, field, change)
             call.counts[field] = (call.counts[field] or 0) + change
         end
@@ -123,16 +132,20 @@ extension Library {
             if redis.call('HINCRBY', key, field, change) <= 0 then redis.call('HDEL', key, field) end
         end
 
-        -- Entries --------------------------------------------------------------------------------------------------
-        -- Until it is acknowledged an entry stays in its stream, and the group says where it is: not yet read, or pending
-        -- with one of four constant consumers: leased, returned (to the head), delayed (in `due`), held (in `held`).
+        -- Entries -----------------------------------------------------------------------------------------
+        -- Until it is acknowledged an entry stays in its stream, and the group says where it is: not yet
+        -- read, or pending with one of four constant consumers: leased, returned (to the head), delayed (in
+        -- `due`), held (in `held`).
 
         -- live: "generation priority entry crashes" of what is in a stream, "generation" of what runs.
         local function parseLive(value)
             if not value then return nil end
             local generation, priority, id, crashes = string.match(value, '^(%d+) (%d) (%S+) (%d+)$')
             if generation then
-                return {generation = tonumber(generation), priority = priority, id = id, crashes = tonumber(crashes)}
+                return {
+                    generation = tonumber(generation), priority = priority, id = id,
+                    crashes = tonumber(crashes),
+                }
             end
             return {generation = tonumber(value)}
         end
@@ -167,8 +180,8 @@ extension Library {
             return device .. ' ' .. organization .. ' ' .. priority .. ' ' .. id
         end
 
-        -- Takes an entry out of its queue wherever it waits. A leased one stays until its lease ends, which finds that
-        -- `live` no longer names it.
+        -- Takes an entry out of its queue wherever it waits. A leased one stays until its lease ends, which
+        -- finds that `live` no longer names it.
         local function withdraw(call, k, organization, priority, id)
             local key = queueKey(call, organization, priority)
             local entry = redis.call('XRANGE', key, id, id)[1]
@@ -190,7 +203,8 @@ extension Library {
 
         -- The next entries of a device whose lane has `room` go back to the head of their queue.
         local function reopen(call, k, device, room)
-            local members = redis.call('ZRANGEBYLEX', k.held, '[' .. device .. ' ', '(' .. device .. '!', 'LIMIT', 0, room)
+            local members = redis.call(
+                'ZRANGEBYLEX', k.held, '[' .. device .. ' ', '(' .. device .. '!', 'LIMIT', 0, room)
             for _, member in ipairs(members) do
                 local organization, priority, id = string.match(member, '^%S+ (%S+) (%S+) (%S+)$')
                 redis.call('ZREM', k.held, member)
@@ -199,7 +213,7 @@ extension Library {
             end
         end
 
-        -- The window -----------------------------------------------------------------------------------------------
+        -- The window --------------------------------------------------------------------------------------
 
         local function window(k)
             local active = math.max(1, redis.call('HLEN', k.depth))
@@ -216,7 +230,9 @@ extension Library {
         local function room(call, k, organization)
             local used = 0
             for i, depth in ipairs(redis.call('HMGET', k.depth, unpack(queueFields(organization)))) do
-                if depth then used = used + redis.call('XLEN', queueKey(call, organization, PRIORITIES[i])) end
+                if depth then
+                    used = used + redis.call('XLEN', queueKey(call, organization, PRIORITIES[i]))
+                end
             end
             if used > 0 then used = used - tonumber(redis.call('HGET', k.slots, 'h' .. organization) or 0) end
             return window(k) - used
@@ -227,7 +243,7 @@ extension Library {
             return room(call, k, organization) >= math.floor(window(k) / 4)
         end
 
-        -- Service --------------------------------------------------------------------------------------------------
+        -- Service -----------------------------------------------------------------------------------------
 
         local function virtualTime(k) return tonumber(redis.call('GET', k.virtual) or 0) end
 
@@ -247,8 +263,10 @@ extension Library {
             if redis.call('ZSCORE', k.ready, organization) then return false end
             if redis.call('SISMEMBER', k.paused, organization) == 1 then return false end
             local cap = redis.call('HGET', k.caps, organization .. ':cap')
-            if cap and tonumber(redis.call('HGET', k.slots, 'o' .. organization) or 0) >= tonumber(cap) then return false end
-            local start = math.max(virtualTime(k), tonumber(redis.call('ZSCORE', k.finish, organization) or 0))
+            local taken = redis.call('HGET', k.slots, 'o' .. organization)
+            if cap and tonumber(taken or 0) >= tonumber(cap) then return false end
+            local last = redis.call('ZSCORE', k.finish, organization)
+            local start = math.max(virtualTime(k), tonumber(last or 0))
             redis.call('ZADD', k.ready, decimal(start), organization)
             redis.call('ZREM', k.finish, organization)
             return true

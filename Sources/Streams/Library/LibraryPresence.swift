@@ -21,7 +21,9 @@ extension Library {
                 local known = value and tonumber(string.match(value, ' (%d+)$')) or 0
                 local session = args[2 * i + 2]
                 reply[i] = known <= tonumber(session) and 1 or 0
-                if reply[i] == 1 then redis.call('HSET', k.presence, devices[i], args[2] .. ' ' .. session) end
+                if reply[i] == 1 then
+                    redis.call('HSET', k.presence, devices[i], args[2] .. ' ' .. session)
+                end
             end
             return reply
         end)
@@ -37,7 +39,8 @@ extension Library {
             redis.register_function{function_name = LIBRARY .. '_' .. name, flags = FREE, callback = body}
         end
 
-        -- limit, milliseconds the inbox lives without a word from its gateway, payload → 1, or 0 when it is full
+        -- limit, milliseconds the inbox lives without a word from its gateway, payload → 1, or 0 when it is
+        -- full
         inbox('deliver', function(keys, args)
             if redis.call('XLEN', keys[1]) >= tonumber(args[1]) then return 0 end
             redis.call('XADD', keys[1], '*', 'p', args[3])

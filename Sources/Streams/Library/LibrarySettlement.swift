@@ -1,7 +1,8 @@
 extension Library {
     /// How claims end: acknowledge, release, settle, renew, reclaim.
     static let settlement = #"""
-        -- A lease names all that its end needs: owner organization priority entry run generation device number.
+        -- A lease names all that its end needs: owner organization priority entry run generation device
+        -- number.
         local function parseLease(lease)
             local organization, priority, id, run, generation, device =
                 string.match(lease, '^%S+ (%S+) (%d) (%S+) (%S+) (%d+) (%S+) %d+$')
@@ -11,14 +12,18 @@ extension Library {
             }
         end
 
-        -- Ends these leases. Returns their claims with what `live` says about them. `held`: the lease existed until now;
-        -- `current`: the run is to be executed still, by this entry.
+        -- Ends these leases. Returns their claims with what `live` says about them. `held`: the lease existed
+        -- until now; `current`: the run is to be executed still, by this entry.
         local function endLeases(call, k, leases)
-            local claims, runs = {}, {}
+            local claims, runs, seen = {}, {}, {}
+            if #leases == 0 then return claims end
+            local deadlines = redis.call('ZMSCORE', k.leases, unpack(leases))
+            redis.call('ZREM', k.leases, unpack(leases))
             for i, lease in ipairs(leases) do
                 local claim = parseLease(lease)
                 claim.lease = lease
-                claim.held = redis.call('ZREM', k.leases, lease) == 1
+                claim.held = deadlines[i] and not seen[lease]
+                seen[lease] = true
                 if claim.held then occupy(call, claim.organization, claim.device, -1) end
                 claims[i], runs[i] = claim, claim.run
             end
@@ -54,7 +59,8 @@ extension Library {
             return organization .. ' ' .. run .. ' ' .. decimal(generation) .. ' ' .. device
         end
 
-        -- Adds a run to `running` unless it is there; its slot moves with the membership and with nothing else.
+        -- Adds a run to `running` unless it is there; its slot moves with the membership and with nothing
+        -- else.
         local function start(call, k, run, deadline)
             local member = membership(run.organization, run.run, run.generation, run.device)
             if redis.call('ZADD', k.running, 'NX', deadline, member) == 0 then return 0 end
@@ -64,8 +70,8 @@ extension Library {
         end
 
         local ENDING = {
-            'live', 'depth', 'returned', 'slots', 'leases', 'running', 'due', 'held', 'marks', 'ready', 'finish', 'caps',
-            'paused', 'bell', 'virtual',
+            'live', 'depth', 'returned', 'slots', 'leases', 'running', 'due', 'held', 'marks', 'ready',
+            'finish', 'caps', 'paused', 'bell', 'virtual',
         }
 
         -- deadline, how many are dispatched, then leases: the dispatched, after them the dropped
@@ -120,19 +126,22 @@ extension Library {
             return released
         end)
 
-        -- Ends these memberships; returns how many there were. A run whose result overtook its acknowledgement leaves
-        -- `live` here, by which `acknowledge` knows that it is not to start.
+        -- Ends these memberships; returns how many there were. A run whose result overtook its
+        -- acknowledgement leaves `live` here, by which `acknowledge` knows that it is not to start.
         local function settle(call, k, rows, first)
             local members, runs, settled = {}, {}, 0
             for i = first, #rows, 4 do
                 members[#members + 1] = membership(rows[i], rows[i + 1], tonumber(rows[i + 2]), rows[i + 3])
                 runs[#runs + 1] = rows[i + 1]
             end
-            local forgotten = {}
+            if #members == 0 then return 0 end
+            local deadlines, seen, forgotten = redis.call('ZMSCORE', k.running, unpack(members)), {}, {}
+            redis.call('ZREM', k.running, unpack(members))
             for i, live in ipairs(lookUp(k, runs)) do
                 local at = first + 4 * (i - 1)
                 local organization, generation, device = rows[at], tonumber(rows[at + 2]), rows[at + 3]
-                if redis.call('ZREM', k.running, members[i]) == 1 then
+                if deadlines[i] and not seen[members[i]] then
+                    seen[members[i]] = true
                     occupy(call, organization, device, -1)
                     count(call, 'r' .. organization, -1)
                     settled = settled + 1
@@ -161,7 +170,8 @@ extension Library {
                     local crashes = claim.crashes + crash
                     giveBack(call, claim.organization, claim.priority, claim.id)
                     lives[#lives + 1] = claim.run
-                    lives[#lives + 1] = decimal(claim.generation) .. ' ' .. claim.priority .. ' ' .. claim.id .. ' ' .. crashes
+                    lives[#lives + 1] = decimal(claim.generation) .. ' ' .. claim.priority .. ' ' .. claim.id
+                        .. ' ' .. crashes
                     reply[#reply + 1] = claim.lease
                     reply[#reply + 1] = crashes
                 elseif claim.held then
@@ -183,7 +193,8 @@ extension Library {
 
         -- The leases of one owner on one page of the scan, and the cursor of the next.
         local function ofOwner(k, owner, cursor)
-            local page, leases = redis.call('ZSCAN', k.leases, cursor, 'MATCH', owner .. ' *', 'COUNT', RUNS_A_CALL), {}
+            local pattern, leases = owner .. ' *', {}
+            local page = redis.call('ZSCAN', k.leases, cursor, 'MATCH', pattern, 'COUNT', RUNS_A_CALL)
             for i = 1, #page[2], 2 do leases[#leases + 1] = page[2][i] end
             return page[1], leases
         end

@@ -1,5 +1,3 @@
-import API
-import Access
 import Domain
 import Engine
 import Gateway
@@ -97,7 +95,7 @@ struct Roles {
     }
 
     /// The gateway: agents' sessions.
-    func makeGateway(onBound: @escaping @Sendable (Int, Gateway) async -> Void) async throws -> Part {
+    func makeGateway(ports: BoundPorts) async throws -> (part: Part, gateway: Gateway) {
         let pool = try makePool(settings.gatewayDatabaseURL, connections: 4)
         let connection = try makeConnection()
         let front = try await makeFront(connection)
@@ -109,12 +107,13 @@ struct Roles {
         let gateway = Gateway(
             configuration: GatewayConfiguration(host: settings.host, port: settings.gatewayPort), deployment: deployment,
             tls: tls, ledger: ledger, front: front, inbox: inbox, logger: logger)
-        return Part("gateway") {
-            try await gateway.run { port in await onBound(port, gateway) }
+        let part = Part("gateway") {
+            try await gateway.run { port in ports.bound("gateway", port) }
             await inbox.close()
             await connection.close()
             await pool.close()
         }
+        return (part, gateway)
     }
 }
 

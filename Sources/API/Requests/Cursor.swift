@@ -1,0 +1,86 @@
+import Domain
+import Ledger
+import Trust
+import Wire
+
+/// A place in a list, opaque to callers: the id of the last item that they have.
+struct Cursor: JSONReadable {
+    let last: UniqueID
+
+    static func read(_ json: JSON, _ limit: FieldLimit, field: String) throws(FieldError) -> Cursor {
+        guard case .string(let text) = json, let id = Base64URL.decode(text).flatMap({ UniqueID(bytes: $0) }) else {
+            throw FieldError(.invalid, field: field, "is no cursor: take the value of next of the page before")
+        }
+        return Cursor(last: id)
+    }
+
+    static func shape(_ limit: FieldLimit) -> Shape { .string(format: nil, allowed: [], limit: .none) }
+    static var placeholder: Cursor { Cursor(last: .zero) }
+
+    /// The text after which a page goes on.
+    static func text(after id: UniqueID) -> String { Base64URL.encode(id.bytes) }
+}
+
+/// The query of every list.
+struct PageQuery: WireObject {
+    var limit = Limits.pageDefault
+    var cursor: Cursor?
+
+    init(from reader: inout FieldReader) throws(FieldError) {
+        limit = try reader.optional("limit", Int.self, .in(Limits.page)) ?? Limits.pageDefault
+        cursor = try reader.optional("cursor")
+    }
+
+    func fields(to writer: inout JSONWriter) {
+        writer.field("limit", limit)
+        writer.field("cursor", cursor.map { Cursor.text(after: $0.last) })
+    }
+
+    /// What to read: one more than is shown, which tells whether there is a next page.
+    var request: PageRequest { PageRequest(after: cursor?.last, limit: limit + 1) }
+
+    /// The page of rows that were read with one more than its limit.
+    func page<Row, Item: WireObject>(_ rows: [Row], id: (Row) -> UniqueID, _ item: (Row) -> Item) -> Page<Item> {
+        let shown = rows.prefix(limit)
+        let next = rows.count > limit ? shown.last.map { Cursor.text(after: id($0)) } : nil
+        return Page(items: shown.map(item), next: next)
+    }
+}
+
+/// The query of lists that can be narrowed to an organization.
+struct OrganizationQuery: WireObject {
+    var page: PageQuery
+    var organizationId: OrganizationID?
+
+    init(from reader: inout FieldReader) throws(FieldError) {
+        organizationId = try reader.optional("organizationId")
+        page = try PageQuery(from: &reader)
+    }
+
+    func fields(to writer: inout JSONWriter) {
+        writer.field("organizationId", organizationId)
+        page.fields(to: &writer)
+    }
+}
+
+/// The query of the list of devices.
+struct DeviceQuery: WireObject {
+    var page: PageQuery
+    var organizationId: OrganizationID?
+    var siteId: SiteID?
+    var online: Bool?
+
+    init(from reader: inout FieldReader) throws(FieldError) {
+        organizationId = try reader.optional("organizationId")
+        siteId = try reader.optional("siteId")
+        online = try reader.optional("online")
+        page = try PageQuery(from: &reader)
+    }
+
+    func fields(to writer: inout JSONWriter) {
+        writer.field("organizationId", organizationId)
+        writer.field("siteId", siteId)
+        writer.field("online", online)
+        page.fields(to: &writer)
+    }
+}

@@ -1,0 +1,72 @@
+import Access
+import Domain
+import Engine
+import Ledger
+import Wire
+
+extension Handlers {
+    var deviceRoutes: [Route] {
+        [
+            .post("/v1/enrollment-tokens", "Makes an enrolment token; its text is shown only here",
+                .permitted(.enrollmentTokensWrite)
+            ) { (call: Call, new: NewEnrollmentToken) in
+                try await enroller.createToken(new, by: call.principal.id, scope: call.scope)
+            },
+            .post("/v1/enrollments", "Enrols a device; the token is the credential", .anyone) { (_: Call, new: NewEnrollment) in
+                try await enroller.enroll(new)
+            },
+            .get("/v1/devices", "Lists devices", .devicesRead, respond: devices),
+            .get("/v1/devices/{id}", "Shows a device", .devicesRead) { call in
+                guard let row = try await ledger.device(call.id(), scope: call.scope) else { throw Problem.notFound() }
+                return Device(row, isOnline: try await presence.online([row.id]).contains(row.id))
+            },
+        ]
+    }
+
+    /// How many rows one request looks at when it filters by presence, which PostgreSQL does not know.
+    private static var scannedMax: Int { 10_000 }
+
+    /// Presence lives in Redis: pages are read and filtered until one is full or enough was looked at.
+    @Sendable private func devices(_ call: Call, _ query: DeviceQuery) async throws -> Page<Device> {
+        guard let wanted = query.online else {
+            let rows = try await devices(after: query.page.cursor?.last, limit: query.page.limit + 1, query, call)
+            let online = try await presence.online(rows.map(\.id))
+            return query.page.page(rows, id: \.id.value) { Device($0, isOnline: online.contains($0.id)) }
+        }
+        var items: [Device] = []
+        var last = query.page.cursor?.last
+        var scanned = 0
+        while scanned < Self.scannedMax {
+            let rows = try await devices(after: last, limit: Limits.page.upperBound, query, call)
+            let online = try await presence.online(rows.map(\.id))
+            for row in rows {
+                last = row.id.value
+                guard online.contains(row.id) == wanted else { continue }
+                items.append(Device(row, isOnline: wanted))
+                if items.count == query.page.limit { break }
+            }
+            if rows.count < Limits.page.upperBound, last == rows.last?.id.value || rows.isEmpty {
+                return Page(items: items, next: nil)
+            }
+            if items.count == query.page.limit { break }
+            scanned += rows.count
+        }
+        return Page(items: items, next: last.map(Cursor.text))
+    }
+
+    private func devices(
+        after last: UniqueID?, limit: Int, _ query: DeviceQuery, _ call: Call
+    ) async throws -> [DeviceRow] {
+        try await ledger.devices(
+            organization: query.organizationId, site: query.siteId, PageRequest(after: last, limit: limit),
+            scope: call.scope)
+    }
+}
+
+extension Device {
+    init(_ row: DeviceRow, isOnline: Bool) {
+        self.init(
+            id: row.id, organizationId: row.organization, siteId: row.site, hostname: row.hostname, platform: row.platform,
+            agentVersion: row.agentVersion, online: isOnline, lastSeenAt: row.lastSeenAt, createdAt: row.createdAt)
+    }
+}

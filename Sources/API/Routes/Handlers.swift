@@ -1,0 +1,39 @@
+import Access
+import Domain
+import Engine
+import HTTPTypes
+import Ledger
+import Wire
+
+/// What answers the routes: the parts that each call needs, without state of its own.
+struct Handlers: Sendable {
+    let ledger: Ledger
+    let authenticator: Authenticator
+    let submitter: Submitter
+    let enroller: Enroller
+    let presence: Presence
+    let queues: QueueView
+    let watches: JobWatches
+    let readiness: @Sendable () async -> [String: Bool]
+    let now: @Sendable () -> Instant
+
+    /// Every route of this release.
+    var table: RouteTable {
+        let contract = tenantRoutes + deviceRoutes + jobRoutes
+        return RouteTable(contract + systemRoutes(describing: contract))
+    }
+
+    /// Paths of the contract that a later release brings.
+    static let notSupportedYet = RouteTable(
+        [
+            "/v1/jobs/{id}/pause", "/v1/jobs/{id}/resume", "/v1/jobs/{id}/retry", "/v1/jobs/{id}/explain",
+            "/v1/runs/{id}/explain", "/v1/runs/{id}/events",
+        ].map { path in
+            .open(path, "Not built yet", "application/problem+json") { _ in throw Self.notSupported(path) }
+        })
+
+    /// The refusal of such a path.
+    static func notSupported(_ path: String) -> Problem {
+        Problem(.notFound, "notSupported", "\(path) is part of the contract, but not supported yet")
+    }
+}

@@ -1,0 +1,163 @@
+import Access
+import Domain
+import Engine
+import HTTPTypes
+import Ledger
+import Logging
+import Trust
+import Wire
+
+extension Handlers {
+    var jobRoutes: [Route] {
+        [
+            .post(
+                "/v1/jobs", "Submits a job; it is committed when this answers", .permitted(.jobsRun), status: .accepted,
+                takesIdempotencyKey: true, respond: submit),
+            .post(
+                "/v1/jobs/bulk", "Submits many jobs; each has an outcome of its own, in order", .permitted(.jobsRun),
+                status: HTTPResponse.Status(code: 207, reasonPhrase: "Multi-Status"), bytesMax: Limits.bulkBodyBytesMax, takesIdempotencyKey: true, respond: submitMany),
+            .get("/v1/jobs", "Lists jobs, newest first", .jobsRead, respond: jobs),
+            .get("/v1/jobs/{id}", "Shows a job with its runs counted by state", .jobsRead) { call in
+                Job(try await job(call))
+            },
+            .get("/v1/jobs/{id}/runs", "Lists the runs of a job", .jobsRead, respond: runs),
+            Route(
+                method: .get, path: "/v1/jobs/{id}/events",
+                summary: "Streams the job at once and at each change until it has ended", caller: .permitted(.jobsRead),
+                status: .ok, answer: .events(Job.shape(.none)), respond: watch),
+            .post("/v1/jobs/{id}/cancel", "Asks for a job to be cancelled", .jobsCancel, status: .accepted) { call in
+                try await submitter.cancel(call.id(), scope: call.scope)
+                return Job(try await job(call))
+            },
+            .get("/v1/runs/{id}", "Shows a run", .jobsRead) { call in Run(try await run(call)) },
+            .get("/v1/runs/{id}/output", "Shows what a run printed", .jobsRead) { call in
+                let run = try await run(call)
+                guard let output = try await ledger.output(of: run.id, scope: call.scope) else {
+                    return RunOutput(stdout: "", stderr: "", stdoutBytes: 0, stderrBytes: 0, truncated: false)
+                }
+                return RunOutput(output)
+            },
+            .get("/v1/queues", "Lists the queues", .queuesRead) { (call: Call, query: PageQuery) in
+                let rows = try await queues.queues(
+                    after: query.cursor.map { OrganizationID($0.last) }, limit: query.request.limit, scope: call.scope)
+                return query.page(rows, id: \.organizationId.value) { $0 }
+            },
+        ]
+    }
+
+    // MARK: Submitting
+
+    @Sendable private func submit(_ call: Call, _ new: NewJob) async throws -> AcceptedJob {
+        let principal = try call.principal
+        let request = JobRequest(
+            job: new, idempotencyKey: call.idempotencyKey, requestHash: SHA256.hash(new.json))
+        let outcomes = try await submitter.submit([request], by: principal.id, scope: principal.scope)
+        return try outcomes[0].get()
+    }
+
+    @Sendable private func submitMany(_ call: Call, _ new: NewJobs) async throws -> BulkAnswer {
+        let principal = try call.principal
+        var items: [BulkItem?] = []
+        var requests: [JobRequest] = []
+        for (index, json) in new.jobs.enumerated() {
+            do {
+                let job = try NewJob.read(json, .none, field: "jobs[\(index)]")
+                items.append(nil)
+                requests.append(
+                    JobRequest(
+                        job: job, idempotencyKey: call.idempotencyKey.map { "\($0)#\(index)" },
+                        requestHash: SHA256.hash(job.json)))
+            } catch {
+                items.append(BulkItem(refused: error, call))
+            }
+        }
+        let outcomes = requests.isEmpty
+            ? [] : try await submitter.submit(requests, by: principal.id, scope: principal.scope)
+        var rest = outcomes[...]
+        return BulkAnswer(
+            items: items.map { item in
+                if let item { return item }
+                switch rest.removeFirst() {
+                case .success(let job): return BulkItem(status: HTTPResponse.Status.accepted.code, id: job.id)
+                case .failure(let error): return BulkItem(refused: error, call)
+                }
+            })
+    }
+
+    // MARK: Showing
+
+    @Sendable private func jobs(_ call: Call, _ query: OrganizationQuery) async throws -> Page<Job> {
+        let rows = try await ledger.jobs(
+            organization: query.organizationId, before: query.page.cursor.map { JobID($0.last) },
+            limit: query.page.request.limit, scope: call.scope)
+        return query.page.page(rows, id: \.id.value, Job.init)
+    }
+
+    @Sendable private func runs(_ call: Call, _ query: PageQuery) async throws -> Page<Run> {
+        let job = try await job(call)
+        let rows = try await ledger.runs(
+            of: job.id, after: query.cursor.map { RunID($0.last) }, limit: query.request.limit, scope: call.scope)
+        return query.page(rows, id: \.id.value, Run.init)
+    }
+
+    @Sendable private func watch(_ call: Call) async throws -> Reply {
+        try watches.reply(to: call, first: await job(call))
+    }
+
+    private func job(_ call: Call) async throws -> JobRow {
+        guard let row = try await ledger.job(call.id(), scope: call.scope) else { throw Problem.notFound() }
+        return row
+    }
+
+    private func run(_ call: Call) async throws -> RunRow {
+        guard let row = try await ledger.run(call.id(), scope: call.scope) else { throw Problem.notFound() }
+        return row
+    }
+}
+
+extension BulkItem {
+    /// The item of an element that was refused.
+    init(refused error: any Error, _ call: Call) {
+        let problem = Problem.of(error) ?? .unexpected
+        if problem.status == Problem.unexpected.status {
+            call.logger.error("a job of a bulk submission failed unexpectedly", metadata: ["error": "\(error)"])
+        }
+        self.init(status: problem.status, problem: problem)
+    }
+}
+
+extension Job {
+    init(_ row: JobRow) {
+        self.init(
+            id: row.id, organizationId: row.organization, kind: row.kind, state: row.state,
+            counts: Dictionary(uniqueKeysWithValues: row.counts.map { ($0.key.name, $0.value) }),
+            timeoutSeconds: row.timeoutSeconds, createdAt: row.createdAt, expiresAt: row.expiresAt,
+            finishedAt: row.finishedAt, cancelRequestedAt: row.cancelRequestedAt)
+    }
+}
+
+extension Run {
+    init(_ row: RunRow) {
+        self.init(
+            id: row.id, jobId: row.job, deviceId: row.device, state: row.state, attempt: row.attempt,
+            exitCode: row.exitCode, startedAt: row.startedAt, finishedAt: row.finishedAt, reason: row.reason)
+    }
+}
+
+extension RunOutput {
+    init(_ row: OutputRow) {
+        let stdout = Self.text(row.stdoutHead, row.stdoutTail, count: row.stdoutBytes)
+        let stderr = Self.text(row.stderrHead, row.stderrTail, count: row.stderrBytes)
+        self.init(
+            stdout: stdout.text, stderr: stderr.text, stdoutBytes: row.stdoutBytes, stderrBytes: row.stderrBytes,
+            truncated: stdout.isCut || stderr.isCut)
+    }
+
+    /// Head and tail as text, with a line between them that says how much is missing.
+    static func text(_ head: [UInt8], _ tail: [UInt8], count: Int) -> (text: String, isCut: Bool) {
+        let missing = count - head.count - tail.count
+        guard missing > 0 else { return (String(decoding: head + tail, as: UTF8.self), false) }
+        let marker = "\n… \(missing) bytes left out …\n"
+        return (String(decoding: head, as: UTF8.self) + marker + String(decoding: tail, as: UTF8.self), true)
+    }
+}

@@ -1,0 +1,100 @@
+package import Access
+import Domain
+package import Engine
+import Hummingbird
+import HummingbirdCore
+package import Ledger
+package import Logging
+import NIOCore
+import ServiceLifecycle
+package import Trust
+
+/// Where and how the API listens.
+package struct APIConfiguration: Sendable {
+    /// The address to bind.
+    package var host: String
+    /// The port to bind; 0 means any free one.
+    package var port: Int
+    /// TLS; without it the address must be of the loopback.
+    package var tls: TLSContext?
+    /// Names that the Host header may carry beside those of the loopback, without ports.
+    package var hosts: Set<String>
+    /// How many connections may be open at a time; more wait in the kernel's queue.
+    package var connectionsMax = 4_096
+    /// Told the port as soon as connections are accepted.
+    package var onBound: @Sendable (Int) async -> Void
+
+    /// A place to listen.
+    package init(
+        host: String, port: Int, tls: TLSContext?, hosts: Set<String>,
+        onBound: @escaping @Sendable (Int) async -> Void = { _ in }
+    ) {
+        self.host = host
+        self.port = port
+        self.tls = tls
+        self.hosts = hosts
+        self.onBound = onBound
+    }
+
+    /// The names and addresses of this machine to itself.
+    static let loopback: Set<String> = ["localhost", "127.0.0.1", "::1"]
+}
+
+/// Why the API cannot be served.
+package struct APIError: Error, CustomStringConvertible {
+    /// One sentence.
+    package let description: String
+}
+
+/// The HTTP API: one listener, which serves the table of routes until it is stopped.
+package struct APIServer: Service {
+    /// How long a connection may be idle between two requests.
+    static let idleTimeout = TimeAmount.seconds(75)
+
+    private let configuration: APIConfiguration
+    private let responder: Responder
+    private let logger: Logger
+
+    /// The API over its parts.
+    package init(
+        configuration: APIConfiguration, ledger: Ledger, authenticator: Authenticator, submitter: Submitter,
+        enroller: Enroller, presence: Presence, queues: QueueView,
+        readiness: @escaping @Sendable () async -> [String: Bool], logger: Logger
+    ) {
+        let handlers = Handlers(
+            ledger: ledger, authenticator: authenticator, submitter: submitter, enroller: enroller, presence: presence,
+            queues: queues, watches: JobWatches(ledger: ledger, authenticator: authenticator), readiness: readiness,
+            now: Authenticator.systemTime)
+        self.configuration = configuration
+        self.logger = logger
+        responder = Responder(
+            routes: handlers.table,
+            hosts: Set(configuration.hosts.map { $0.lowercased() }).union(APIConfiguration.loopback),
+            authenticator: authenticator, now: Authenticator.systemTime, logger: logger)
+    }
+
+    /// Serves until cancelled or shut down; then finishes the requests under way.
+    /// - Throws: `APIError` for plain HTTP on another address than the loopback, and what binding the address fails with.
+    package func run() async throws {
+        let (configuration, logger) = (configuration, logger)
+        guard configuration.tls != nil || APIConfiguration.loopback.contains(configuration.host) else {
+            throw APIError(description: "plain HTTP is served on the loopback only, and \(configuration.host) is not: give the API a certificate")
+        }
+        let http = HTTP1Channel.Configuration(
+            idleTimeout: Self.idleTimeout,
+            httpDecoderConfiguration: .init(maxHeaderFieldSize: 16 << 10, maxHeaderListSize: 32 << 10, maxHeaderFieldCount: 100))
+        let application = Application(
+            responder: responder,
+            server: HTTPServerBuilder { respond in
+                let plain = HTTP1Channel(responder: respond, configuration: http)
+                guard let tls = configuration.tls else { return plain }
+                return TLSChildChannel(http: plain, tls: tls)
+            },
+            configuration: ApplicationConfiguration(
+                address: .hostname(configuration.host, port: configuration.port), serverName: nil,
+                availableConnectionsDelegate: MaximumAvailableConnections(configuration.connectionsMax)),
+            onServerRunning: { channel in await configuration.onBound(channel.localAddress?.port ?? configuration.port) },
+            logger: logger)
+        try await application.run()
+    }
+}

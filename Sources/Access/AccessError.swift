@@ -1,0 +1,35 @@
+/// Why a caller was not let in, or was not given what it asked for.
+package struct AccessError: Error, CustomStringConvertible {
+    /// What kind of refusal this is.
+    package enum Code: String, Sendable {
+        /// The credential is absent, unknown, altered, expired or revoked: callers are not told which.
+        case unauthorized
+        /// The principal does not have the permission, or less than it wants to give away.
+        case forbidden
+        /// A level that does not exist or that the principal does not see.
+        case notFound
+        /// The value cannot stand.
+        case invalid
+    }
+
+    /// What kind of refusal this is.
+    package let code: Code
+    /// The field that was refused, if one was.
+    package let field: String?
+    /// One sentence.
+    package let message: String
+
+    /// A refusal.
+    package init(_ code: Code, field: String? = nil, _ message: String) {
+        self.code = code
+        self.field = field
+        self.message = message
+    }
+
+    /// The one answer to every credential that does not hold.
+    package static let unauthorized = AccessError(
+        .unauthorized, "the API key is missing, unknown, expired or revoked; send Authorization: Bearer crmm_…")
+
+    /// The sentence.
+    package var description: String { message }
+}

@@ -1,0 +1,349 @@
+import Domain
+import Logging
+import NIOPosix
+import Process
+import Synchronization
+import Trust
+import Wire
+
+/// Takes what the gateway says, runs what the verifier allows, and keeps every result until the server has
+/// committed it.
+///
+/// The decisions are `RunnerMachine`'s, taken one frame after the other; what has to wait for the disk or for
+/// a script goes on beside. The order that keeps "started at most once": acceptance on disk → `accepted`
+/// sent; start on disk → process; result on disk → end on disk → `finished` sent; acknowledgement → forgotten
+/// on disk → result removed.
+final class Runner: Sendable {
+    /// Frames of a session that may wait to be judged; a gateway that sends more has lost its manners.
+    static let inboxMax = 256
+
+    private struct Message: Sendable {
+        let frame: GatewayFrame
+        let connection: GatewayConnection
+    }
+
+    private let directory: DataDirectory
+    private let journal: Journal
+    private let outbox: Outbox
+    private let disk: NIOThreadPool
+    private let now: @Sendable () -> Instant
+    private let startedDelay: Duration
+    private let logger: Logger
+    private let verifier: Mutex<Verifier>
+    private let machine: Mutex<RunnerMachine>
+    /// The session whose welcome came last.
+    private let session = Mutex<GatewayConnection?>(nil)
+    private let messages: AsyncStream<Message>
+    private let inbox: AsyncStream<Message>.Continuation
+
+    /// Reads the state of a directory whose lock is held; blocks.
+    init(
+        directory: DataDirectory, verifier: Verifier, disk: NIOThreadPool,
+        now: @escaping @Sendable () -> Instant,
+        startedDelay: Duration = .seconds(1), logger: Logger
+    ) throws {
+        self.directory = directory
+        self.disk = disk
+        self.now = now
+        self.startedDelay = startedDelay
+        self.logger = logger
+        self.verifier = Mutex(verifier)
+        for place in [directory.outbox, directory.runs] { try Directory.make(place, mode: 0o700) }
+        let (journal, state) = try Journal.open(directory.journal, disk: disk, now: now())
+        self.journal = journal
+        outbox = Outbox(directory: directory.outbox)
+        try outbox.sweep(keeping: (state.ended + state.held).compactMap { state.entries[$0]?.name })
+        machine = Mutex(RunnerMachine(journal: state))
+        (messages, inbox) = AsyncStream.makeStream(bufferingPolicy: .bufferingOldest(Self.inboxMax))
+    }
+
+    // MARK: - The session's side
+
+    /// What the next session begins with.
+    func hello() -> Hello {
+        let (held, ended) = machine.withLock { $0.held() }
+        let (keySet, assignment) = verifier.withLock {
+            ($0.keySet.payload.version, $0.assignment.payload.version)
+        }
+        return Hello(
+            agentVersion: SystemFacts.agentVersion, hostname: SystemFacts.hostname,
+            platform: SystemFacts.platform,
+            keySetVersion: keySet, assignmentVersion: assignment, journalPosition: journal.position,
+            held: held, ended: ended)
+    }
+
+    /// What the device shows a gateway, and whom it believes to be one.
+    func clientContext(_ identity: Identity) throws -> TLSContext {
+        try TLSContext.client(
+            trustedCA: verifier.withLock { $0.keySet.payload.serverCA },
+            certificatePEM: identity.certificate.pem,
+            keyPEM: identity.key.pem, minimum: .v13, alpn: ["http/1.1"])
+    }
+
+    /// A frame of a session; false if too many wait.
+    func take(_ frame: GatewayFrame, from connection: GatewayConnection) -> Bool {
+        if case .dropped = inbox.yield(Message(frame: frame, connection: connection)) { false } else { true }
+    }
+
+    /// The session is over.
+    func detach() {
+        session.withLock { $0 = nil }
+        machine.withLock { $0.sessionChanged(isServing: false) }
+    }
+
+    /// Ends `run` once nothing runs any more: scripts get TERM, and KILL after their grace.
+    func stop() {
+        for kill in machine.withLock({ $0.stop() }) { kill() }
+        inbox.finish()
+    }
+
+    // MARK: - Running
+
+    /// Settles what an earlier process left, then serves until `stop`.
+    func run() async throws {
+        try await recover()
+        await withDiscardingTaskGroup { group in
+            for await message in messages { await judge(message, &group) }
+        }
+    }
+
+    /// A start without an end: whatever is left of it is killed, and nobody can say how it ended.
+    private func recover() async throws {
+        let left = machine.withLock { machine in
+            machine.journal.held.compactMap { key in machine.journal.entries[key].map { (key, $0) } }
+        }
+        for (key, entry) in left {
+            let startedAt: Instant? = if case .started(let at) = entry.phase { at } else { nil }
+            logger.warning("a run was interrupted by a restart", metadata: context(entry.name))
+            try await onOwnThread("crmm-recover") {
+                var tree = ProcessTree(marker: entry.name.run.description)
+                tree.kill()
+            }
+            await settle(
+                key,
+                Finished(
+                    name: entry.name, outcome: .unknown, reason: "agentRestarted", startedAt: startedAt,
+                    finishedAt: now()))
+        }
+        let runs = directory.runs
+        try await disk.runIfActive {
+            for name in try listDirectory(runs) { try Directory.removeTree("\(runs)/\(name)") }
+        }
+    }
+
+    private func judge(_ message: Message, _ group: inout DiscardingTaskGroup) async {
+        switch message.frame {
+        case .welcome(let welcome):
+            session.withLock { $0 = message.connection }
+            await welcomed(welcome, &group)
+        case .dispatch(let dispatch):
+            let step = decide(dispatch)
+            group.addTask { await self.follow(step, dispatch.name) }
+        case .cancel(let name):
+            let step = machine.withLock { $0.cancel(name, now: now()) }
+            group.addTask { await self.follow(step) }
+        case .acknowledged(let name):
+            let step = machine.withLock { $0.acknowledged(name) }
+            group.addTask { await self.follow(step) }
+        case .pong: break
+        }
+    }
+
+    private func decide(_ dispatch: Dispatch) -> RunnerMachine.DispatchStep {
+        let (name, time) = (dispatch.name, now())
+        if let step = machine.withLock({ $0.known(name) }) { return step }
+        let judged = verifier.withLock { verifier in
+            Result { () throws(Refusal) in try verifier.job(of: dispatch, now: time) }
+        }
+        let step = machine.withLock { $0.dispatch(name, judged, now: time) }
+        if case .refuse(.refused(_, let refusal, _), _) = step {
+            logger.notice(
+                "dispatch refused",
+                metadata: context(name).merging(["error.code": "\(refusal.code.rawValue)"]) { $1 })
+        }
+        return step
+    }
+
+    private func follow(_ step: RunnerMachine.DispatchStep, _ name: AttemptName) async {
+        switch step {
+        case .ignore: break
+        case .send(let frame): send(frame)
+        case .refuse(let record, let frame):
+            if await write([record]) { send(frame) }
+        case .accept(let key, let record):
+            guard await write([record]) else { return abandon(key, name) }
+            send(.accepted(name))
+            await follow(machine.withLock { $0.admit(key) })
+        case .cancelled(let key, let record):
+            guard await write([record]) else { return abandon(key, name) }
+            await settle(key, Finished(name: name, outcome: .cancelled, finishedAt: now()))
+        case .resend(let key):
+            if let (name, end) = machine.withLock({ $0.result(key) }) { await sendResult(name, end) }
+        }
+    }
+
+    private func follow(_ step: RunnerMachine.Step) async {
+        switch step {
+        case .nothing: break
+        case .start(let key): await perform(key)
+        case .settle(let key, let intent):
+            guard let name = machine.withLock({ $0.journal.entries[key]?.name }) else { return }
+            await settle(
+                key, Finished(name: name, outcome: .cancelled, finishedAt: now()), isWanted: intent == .cancel
+            )
+        case .kill(let kill): kill()
+        case .record(let record): _ = await write([record])
+        case .forget(let name, let record): await forget(name, record)
+        }
+    }
+
+    /// Runs an attempt, and then each one that takes over its place.
+    private func perform(_ first: AttemptKey) async {
+        var next: AttemptKey? = first
+        while let key = next {
+            let startedAt = now()
+            guard let (record, name, job) = machine.withLock({ $0.start(key, now: startedAt) }) else {
+                return
+            }
+            let result =
+                await write([record])
+                ? await execute(key, name, job, startedAt) : .failed("journalUnwritable")
+            let intent = machine.withLock { $0.intent(of: key) }
+            let finished = Finished(
+                name: name, outcome: result.outcome, exitCode: result.exitCode,
+                reason: intent == .stop && result.outcome == .cancelled ? "agentStopped" : result.reason,
+                startedAt: startedAt, finishedAt: now(), stdout: result.stdout, stderr: result.stderr)
+            await settle(key, finished, isWanted: intent != .drop)
+            next = machine.withLock { $0.release(LaneName(job.payload.kind)) }
+        }
+    }
+
+    private func execute(
+        _ key: AttemptKey, _ name: AttemptName, _ job: VerifiedJob, _ startedAt: Instant
+    ) async -> ExecutionResult {
+        logger.info("run started", metadata: context(name, job.payload.job))
+        let execution = Execution(
+            job: job.payload, run: name.run, directory: "\(directory.runs)/\(name.run)-\(name.attempt)")
+        let result = await withTaskGroup(of: Void.self) { group in
+            group.addTask { await self.sendStarted(name, startedAt) }
+            defer { group.cancelAll() }
+            return await execution.perform { kill in self.machine.withLock { $0.attach(key, kill: kill) } }
+        }
+        logger.info(
+            "run ended",
+            metadata: context(name, job.payload.job).merging(["outcome": "\(result.outcome.name)"]) { $1 })
+        return result
+    }
+
+    /// Says `started` if the run outlives the delay; cancelled at its end.
+    private func sendStarted(_ name: AttemptName, _ at: Instant) async {
+        do { try await Task.sleep(for: startedDelay) } catch { return }
+        send(.started(Started(name: name, at: at)))
+    }
+
+    // MARK: - Results
+
+    /// Keeps the result for ever trying: until it is on disk the attempt has not ended.
+    private func settle(_ key: AttemptKey, _ result: Finished, isWanted: Bool = true) async {
+        let ended = JournalRecord.ended(key, AttemptEnd(result))
+        let records = isWanted ? [ended] : [ended, .forgotten(key)]
+        while true {
+            do {
+                if isWanted { try await disk.runIfActive { try self.outbox.write(result) } }
+                try await journal.append(records)
+                break
+            } catch {
+                logger.error(
+                    "a result cannot be stored",
+                    metadata: context(result.name).merging(["error": "\(error)"]) { $1 })
+                do { try await Task.sleep(for: .seconds(5)) } catch { return }
+            }
+        }
+        machine.withLock { $0.settled(key, records) }
+        await sendResults()
+    }
+
+    /// Sends results while the server may be sent more.
+    private func sendResults() async {
+        while let (name, end) = machine.withLock({ $0.nextResult() }) { await sendResult(name, end) }
+    }
+
+    private func sendResult(_ name: AttemptName, _ end: AttemptEnd) async {
+        do {
+            let result = try await disk.runIfActive { self.outbox.read(name, end) }
+            send(.finished(result))
+        } catch {
+            // The disk's thread is gone: the agent is at its end, and the result stays where it is.
+            logger.debug("a result was not read", metadata: context(name))
+        }
+    }
+
+    private func forget(_ name: AttemptName, _ record: JournalRecord) async {
+        guard await write([record]) else { return }
+        do {
+            try await disk.runIfActive { try self.outbox.remove(name) }
+        } catch {
+            logger.warning(
+                "a result cannot be removed", metadata: context(name).merging(["error": "\(error)"]) { $1 })
+        }
+        await sendResults()
+    }
+
+    // MARK: - Welcome
+
+    private func welcomed(_ welcome: Welcome, _ group: inout DiscardingTaskGroup) async {
+        await adopt("key set", welcome.keySet) { try $0.adopt(keySet: $1, now: $2) }
+        await adopt("assignment", welcome.assignment) { try $0.adopt(assignment: $1, now: $2) }
+        let steps = machine.withLock { machine in
+            machine.prune(now: now())
+            machine.sessionChanged(isServing: true)
+            return welcome.drop.map { machine.drop($0) }
+                + welcome.cancel.map { machine.cancel($0, now: now()) }
+        }
+        for step in steps { group.addTask { await self.follow(step) } }
+        group.addTask { await self.sendResults() }
+    }
+
+    /// Pins a newer statement, on disk first; one that does not hold is refused and changes nothing.
+    private func adopt(
+        _ what: String, _ statement: Base64Bytes?,
+        _ change: (inout Verifier, [UInt8], Instant) throws -> Void
+    ) async {
+        guard let statement else { return }
+        do {
+            var changed = verifier.withLock { $0 }
+            try change(&changed, statement.bytes, now())
+            let new = changed
+            try await disk.runIfActive { try self.directory.pin(new) }
+            verifier.withLock { $0 = new }
+            logger.notice("statement pinned", metadata: ["statement": "\(what)"])
+        } catch {
+            logger.warning("statement refused", metadata: ["statement": "\(what)", "error": "\(error)"])
+        }
+    }
+
+    // MARK: - Small steps
+
+    private func send(_ frame: AgentFrame) { session.withLock { $0 }?.send(frame) }
+
+    private func write(_ records: [JournalRecord]) async -> Bool {
+        do {
+            try await journal.append(records)
+            return true
+        } catch {
+            logger.error("the journal cannot be written", metadata: ["error": "\(error)"])
+            return false
+        }
+    }
+
+    private func abandon(_ key: AttemptKey, _ name: AttemptName) {
+        machine.withLock { $0.abandon(key) }
+        send(.rejected(Rejected(name: name, code: "full", message: "the device's journal cannot be written")))
+    }
+
+    private func context(_ name: AttemptName, _ job: JobID? = nil) -> Logger.Metadata {
+        var metadata: Logger.Metadata = ["run.id": "\(name.run)", "attempt": "\(name.attempt)"]
+        if let job { metadata["job.id"] = "\(job)" }
+        return metadata
+    }
+}

@@ -1,0 +1,328 @@
+import Domain
+import Wire
+
+/// Which jobs share places: a script that hangs never keeps a ping waiting.
+enum LaneName: Hashable, Sendable, CaseIterable {
+    case interactive
+    case script
+
+    init(_ kind: JobKind) {
+        switch kind {
+        case .ping, .sysinfo: self = .interactive
+        case .script: self = .script
+        }
+    }
+}
+
+/// What the device does with each attempt, from its dispatch to the acknowledgement of its result. Pure.
+///
+/// The journal's state says what was promised; beside it stand the attempts that live in this process. A live
+/// attempt is recording (its acceptance is on the way to the disk), waiting (in its lane's queue) or running;
+/// `intent` is what somebody asked for meanwhile, and decides as soon as the stage allows it.
+struct RunnerMachine: Sendable {
+    /// Places of each lane, and how many may wait for one.
+    static let laneConcurrencyMax = 4
+    static let laneQueueMax = 64
+    /// How long a refusal of something that has no valid expiry of its own is remembered.
+    static let memorySeconds = Int64(Limits.expiresInSeconds.upperBound)
+
+    /// What somebody wants of a live attempt.
+    enum Intent: Sendable, Equatable {
+        /// The server asks for it to end, and wants the result.
+        case cancel
+        /// The server has settled it, and wants nothing of it any more.
+        case drop
+        /// The agent stops.
+        case stop
+    }
+
+    private enum Stage { case recording, waiting, running }
+
+    private struct Live {
+        let job: VerifiedJob
+        var stage = Stage.recording
+        var intent: Intent?
+        var kill: (@Sendable () -> Void)?
+    }
+
+    /// What to do about a dispatch, in this order where there is more than one thing.
+    enum DispatchStep: Sendable, Equatable {
+        case ignore
+        case send(AgentFrame)
+        /// Write the record, then send.
+        case refuse(JournalRecord, AgentFrame)
+        /// Write the record, send `accepted`, then call `admit`.
+        case accept(AttemptKey, JournalRecord)
+        /// Write the record, then settle as cancelled.
+        case cancelled(AttemptKey, JournalRecord)
+        /// Send the result that lies in the outbox.
+        case resend(AttemptKey)
+    }
+
+    /// What to do with an attempt whose acceptance is durable, or that was asked to end.
+    enum Step: Sendable {
+        case nothing
+        case start(AttemptKey)
+        /// It ends without a start: cancelled, or dropped with no result.
+        case settle(AttemptKey, Intent)
+        case kill(@Sendable () -> Void)
+        /// Write the record.
+        case record(JournalRecord)
+        /// Write the record, then remove the attempt's result.
+        case forget(AttemptName, JournalRecord)
+    }
+
+    private(set) var journal: JournalState
+    private var live: [AttemptKey: Live] = [:]
+    private var lanes: [LaneName: Lane<AttemptKey>] = [:]
+    private var inFlight: Set<AttemptKey> = []
+    private var isServing = false
+    private(set) var isStopping = false
+
+    init(journal: JournalState) {
+        self.journal = journal
+        for name in LaneName.allCases {
+            lanes[name] = Lane(concurrencyMax: Self.laneConcurrencyMax, queueMax: Self.laneQueueMax)
+        }
+    }
+
+    // MARK: - Dispatch
+
+    /// The answer to a dispatch of a name that was seen before; its statement gives no power and is not
+    /// looked at.
+    func known(_ name: AttemptName) -> DispatchStep? {
+        if isStopping { return .ignore }
+        if let key = journal.key(of: name), let entry = journal.entries[key] {
+            return repeatAnswer(key, entry)
+        }
+        return journal.answers[name]?.refusal.map { .send(rejected(name, $0)) }
+    }
+
+    /// A dispatch came; `judged` is what the verifier says of it.
+    mutating func dispatch(_ name: AttemptName, _ judged: Result<VerifiedJob, Refusal>, now: Instant)
+        -> DispatchStep
+    {
+        if let step = known(name) { return step }
+        let job: VerifiedJob
+        switch judged {
+        case .success(let verified): job = verified
+        case .failure(let refusal):
+            return refuse(name, refusal, until: now + .seconds(Self.memorySeconds))
+        }
+        let key = AttemptKey(job: job.payload.job, attempt: name.attempt)
+        if let refusal = refusal(of: key, job) { return refuse(name, refusal, until: job.expiresAt) }
+        let isCancelled = journal.answers[name] != nil
+        let record = note(.accepted(key, name, expiresAt: job.expiresAt))
+        live[key] = Live(job: job)
+        return isCancelled ? .cancelled(key, record) : .accept(key, record)
+    }
+
+    /// The acceptance is durable: the attempt may take its place.
+    mutating func admit(_ key: AttemptKey) -> Step {
+        guard let attempt = live[key] else { return .nothing }
+        if let intent = attempt.intent { return end(key, intent) }
+        switch lanes[LaneName(attempt.job.payload.kind)]?.admit(key) {
+        case .start?:
+            live[key]?.stage = .running
+            return .start(key)
+        case .wait?, nil:
+            live[key]?.stage = .waiting
+            return .nothing
+        }
+    }
+
+    /// The acceptance could not be written: as if the dispatch had not come.
+    mutating func abandon(_ key: AttemptKey) {
+        live[key] = nil
+        journal.withdraw(key)
+    }
+
+    private func repeatAnswer(_ key: AttemptKey, _ entry: JournalState.Entry) -> DispatchStep {
+        switch entry.phase {
+        case .accepted: live[key]?.stage == .recording ? .ignore : .send(.accepted(entry.name))
+        case .started: .send(.accepted(entry.name))
+        case .ended: .resend(key)
+        case .forgotten(let end): .send(.finished(end.result(named: entry.name, reason: "replay")))
+        }
+    }
+
+    private func refusal(of key: AttemptKey, _ job: VerifiedJob) -> Refusal? {
+        if journal.entries[key] != nil {
+            return Refusal(
+                .replay, "attempt \(key.attempt) of this job came already, for another run or token")
+        }
+        if journal.knowsAttempt(after: key) {
+            return Refusal(.replay, "a later attempt than \(key.attempt) of this job came already")
+        }
+        if key.attempt > 1 {
+            let previous = AttemptKey(job: key.job, attempt: key.attempt - 1)
+            guard let end = journal.entries[previous]?.end else {
+                let reason = journal.entries[previous] == nil ? "is not known here" : "has not ended"
+                return Refusal(.attempts, "attempt \(previous.attempt) of this job \(reason)")
+            }
+            switch end.outcome {
+            case .failed, .timedOut: break
+            case .unknown where job.payload.idempotent: break
+            case .succeeded, .cancelled, .expired, .unknown:
+                return Refusal(
+                    .attempts, "attempt \(previous.attempt) of this job ended as \(end.outcome.name)")
+            }
+        }
+        let lane = LaneName(job.payload.kind)
+        let inLane = live.values.count { LaneName($0.job.payload.kind) == lane }
+        if inLane >= Self.laneConcurrencyMax + Self.laneQueueMax {
+            return Refusal(.full, "\(inLane) attempts of this kind are on the device already")
+        }
+        if live.count + journal.ended.count >= Outbox.resultsMax {
+            return Refusal(
+                .full, "\(journal.ended.count) results wait for the server; at most \(Outbox.resultsMax) may")
+        }
+        return nil
+    }
+
+    private mutating func refuse(_ name: AttemptName, _ refusal: Refusal, until expiresAt: Instant)
+        -> DispatchStep
+    {
+        .refuse(note(.refused(name, refusal, expiresAt: expiresAt)), rejected(name, refusal))
+    }
+
+    private func rejected(_ name: AttemptName, _ refusal: Refusal) -> AgentFrame {
+        .rejected(Rejected(name: name, code: refusal.code.rawValue, message: refusal.message))
+    }
+
+    // MARK: - Running
+
+    /// The record that must be durable before the attempt starts, and what it is; `nil` if it must not start
+    /// any more.
+    mutating func start(_ key: AttemptKey, now: Instant) -> (JournalRecord, AttemptName, VerifiedJob)? {
+        guard !isStopping, let attempt = live[key], let name = journal.entries[key]?.name else { return nil }
+        return (note(.started(key, at: now)), name, attempt.job)
+    }
+
+    /// How to kill a running attempt; true if somebody asked for it already.
+    mutating func attach(_ key: AttemptKey, kill: @escaping @Sendable () -> Void) -> Bool {
+        live[key]?.kill = kill
+        return live[key]?.intent != nil
+    }
+
+    /// What somebody asked of a live attempt.
+    func intent(of key: AttemptKey) -> Intent? { live[key]?.intent }
+
+    /// The end is durable, in the outbox and in the journal (or its result is not wanted: then also
+    /// forgotten).
+    mutating func settled(_ key: AttemptKey, _ records: [JournalRecord]) {
+        for record in records { _ = note(record) }
+        live[key] = nil
+    }
+
+    /// The attempt has left its place; the one that takes it.
+    mutating func release(_ lane: LaneName) -> AttemptKey? {
+        guard !isStopping else { return nil }
+        let next = lanes[lane]?.release()
+        if let next { live[next]?.stage = .running }
+        return next
+    }
+
+    // MARK: - Asked to end
+
+    /// The server asks for an attempt to be cancelled.
+    mutating func cancel(_ name: AttemptName, now: Instant) -> Step {
+        if let key = journal.key(of: name) { return ask(key, .cancel) }
+        guard journal.answers[name] == nil, !isStopping else { return .nothing }
+        return .record(note(.cancelled(name, expiresAt: now + .seconds(Self.memorySeconds))))
+    }
+
+    /// The server has settled an attempt itself: neither work nor result is wanted.
+    mutating func drop(_ name: AttemptName) -> Step {
+        guard let key = journal.key(of: name) else { return .nothing }
+        if case .ended = journal.entries[key]?.phase { return forget(key) }
+        return ask(key, .drop)
+    }
+
+    /// The agent stops: takes nothing any more, and what runs is to be killed by the returned calls.
+    mutating func stop() -> [@Sendable () -> Void] {
+        isStopping = true
+        for (key, attempt) in live {
+            if attempt.stage == .running {
+                live[key]?.intent = attempt.intent ?? .stop
+            } else {
+                // Accepted and not started: the server sends it again after the next hello.
+                live[key] = nil
+            }
+        }
+        return live.values.compactMap(\.kill)
+    }
+
+    private mutating func ask(_ key: AttemptKey, _ intent: Intent) -> Step {
+        guard let attempt = live[key] else { return .nothing }
+        switch attempt.stage {
+        case .recording:
+            live[key]?.intent = intent
+            return .nothing
+        case .waiting:
+            _ = lanes[LaneName(attempt.job.payload.kind)]?.withdraw(key)
+            return end(key, intent)
+        case .running:
+            live[key]?.intent = intent
+            return attempt.kill.map { .kill($0) } ?? .nothing
+        }
+    }
+
+    private func end(_ key: AttemptKey, _ intent: Intent) -> Step {
+        intent == .stop ? .nothing : .settle(key, intent)
+    }
+
+    // MARK: - The session and the outbox
+
+    /// A session was opened or lost: nothing sent counts any more.
+    mutating func sessionChanged(isServing: Bool) {
+        self.isServing = isServing
+        inFlight = []
+    }
+
+    /// What a hello names: the oldest held attempts, and of the ended ones the oldest.
+    func held() -> (held: [AttemptName], ended: [AttemptName]) {
+        func names(_ keys: [AttemptKey]) -> [AttemptName] {
+            keys.prefix(Limits.helloAttemptsMax).compactMap { journal.entries[$0]?.name }
+        }
+        return (names(journal.held), names(journal.ended))
+    }
+
+    /// The next result to send, if there is one and the server may be sent more.
+    mutating func nextResult() -> (AttemptName, AttemptEnd)? {
+        guard isServing, inFlight.count < Outbox.inFlightMax,
+            let key = journal.ended.first(where: { !inFlight.contains($0) })
+        else { return nil }
+        return result(key)
+    }
+
+    /// The result of an attempt that the server asks for again.
+    mutating func result(_ key: AttemptKey) -> (AttemptName, AttemptEnd)? {
+        guard isServing, let entry = journal.entries[key], case .ended(let end) = entry.phase else {
+            return nil
+        }
+        inFlight.insert(key)
+        return (entry.name, end)
+    }
+
+    /// The server has committed a result.
+    mutating func acknowledged(_ name: AttemptName) -> Step {
+        journal.key(of: name).map { forget($0) } ?? .nothing
+    }
+
+    /// Drops what has expired.
+    mutating func prune(now: Instant) { journal.prune(now: now) }
+
+    private mutating func forget(_ key: AttemptKey) -> Step {
+        guard let entry = journal.entries[key], case .ended = entry.phase else { return .nothing }
+        inFlight.remove(key)
+        return .forget(entry.name, note(.forgotten(key)))
+    }
+
+    private mutating func note(_ record: JournalRecord) -> JournalRecord {
+        do { try journal.apply(record) } catch {
+            preconditionFailure("the runner contradicts its journal: \(error)")
+        }
+        return record
+    }
+}

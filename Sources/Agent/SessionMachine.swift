@@ -1,0 +1,93 @@
+import Wire
+
+/// One session's life by the clock: hello, welcome in time, pings and their pongs. Pure, in seconds of a
+/// monotonic clock.
+///
+/// | phase | holds | left by |
+/// |---|---|---|
+/// | greeting | hello is sent | welcome; `welcomeSecondsMax` |
+/// | serving | frames flow | a ping that found no pong within two periods; the end of the connection |
+/// | ended | nothing is sent or taken | – |
+struct SessionMachine: Sendable, Equatable {
+    static let welcomeSecondsMax = 10.0
+
+    enum Action: Sendable, Equatable {
+        case none
+        /// Hand the frame to the agent.
+        case deliver(GatewayFrame)
+        case ping(Int)
+        /// Close the connection and say why.
+        case end(String)
+    }
+
+    private enum Phase: Equatable {
+        case greeting(until: Double)
+        case serving
+        case ended
+    }
+
+    private var phase: Phase
+    private var pingSeconds = 0.0
+    private var nextPing = 0.0
+    private var sequence = 0
+    /// The last ping that was answered, and when the oldest unanswered one was sent.
+    private var answered = 0
+    private var unansweredSince: Double?
+
+    /// Hello was sent at this time.
+    init(now: Double) { phase = .greeting(until: now + Self.welcomeSecondsMax) }
+
+    /// A frame came.
+    mutating func receive(_ frame: GatewayFrame, now: Double) -> Action {
+        switch (phase, frame) {
+        case (.ended, _): return .none
+        case (.greeting, .welcome(let welcome)):
+            phase = .serving
+            pingSeconds = Double(welcome.pingSeconds)
+            nextPing = now + pingSeconds
+            return .deliver(frame)
+        case (.greeting, _): return end("the gateway spoke before its welcome")
+        case (.serving, .welcome): return end("the gateway welcomed twice")
+        case (.serving, .pong(let number)):
+            guard number > answered, number <= sequence else {
+                return end("the gateway answered a ping that was not sent")
+            }
+            answered = number
+            unansweredSince =
+                answered == sequence ? nil : nextPing - pingSeconds * Double(sequence - answered)
+            return .none
+        case (.serving, _): return .deliver(frame)
+        }
+    }
+
+    /// Time has passed.
+    mutating func tick(now: Double) -> Action {
+        switch phase {
+        case .ended: return .none
+        case .greeting(let until): return now >= until ? end("the gateway did not welcome in time") : .none
+        case .serving:
+            if let unansweredSince, now >= unansweredSince + 2 * pingSeconds {
+                return end("the gateway does not answer pings")
+            }
+            guard now >= nextPing else { return .none }
+            sequence += 1
+            nextPing = now + pingSeconds
+            unansweredSince = unansweredSince ?? now
+            return .ping(sequence)
+        }
+    }
+
+    /// When to tick next; `nil` after the end.
+    var nextTick: Double? {
+        switch phase {
+        case .ended: nil
+        case .greeting(let until): until
+        case .serving: unansweredSince.map { min(nextPing, $0 + 2 * pingSeconds) } ?? nextPing
+        }
+    }
+
+    private mutating func end(_ reason: String) -> Action {
+        phase = .ended
+        return .end(reason)
+    }
+}

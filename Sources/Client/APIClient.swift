@@ -1,0 +1,185 @@
+package import Domain
+import Outbound
+package import Wire
+
+/// Calls the API of an installation.
+///
+/// Refusals are thrown as `Problem`, what is no answer of this API as `ClientError`, and what keeps the server from being
+/// reached as the error of the transport. Connections are kept and shared by all calls of a client.
+package final class APIClient: Sendable {
+    private let url: String
+    private let key: String
+    private let certificateAuthority: String?
+    private let http = HTTPClient(policy: .operator)
+
+    /// A client of the API at a URL without a path; `certificateAuthority` is a PEM file with the only authority to
+    /// trust, without it the system's are.
+    package init(url: String, key: String, certificateAuthority: String? = nil) {
+        self.url = url.hasSuffix("/") ? String(url.dropLast()) : url
+        self.key = key
+        self.certificateAuthority = certificateAuthority
+    }
+
+    /// Ends the connections; later calls fail.
+    package func close() { http.close() }
+
+    // MARK: Tenants, keys, tokens
+
+    /// Makes a partner.
+    package func createPartner(_ new: NewPartner) async throws -> Tenant { try await post("/v1/partners", new) }
+
+    /// Makes an organization.
+    package func createOrganization(_ new: NewOrganization) async throws -> Tenant {
+        try await post("/v1/organizations", new)
+    }
+
+    /// Makes a site.
+    package func createSite(_ new: NewSite) async throws -> Tenant { try await post("/v1/sites", new) }
+
+    /// One page of partners.
+    package func partners(_ page: PageOptions = PageOptions()) async throws -> Page<Tenant> {
+        try await get("/v1/partners", page.parameters)
+    }
+
+    /// One page of organizations.
+    package func organizations(_ page: PageOptions = PageOptions()) async throws -> Page<Tenant> {
+        try await get("/v1/organizations", page.parameters)
+    }
+
+    /// One page of sites.
+    package func sites(_ page: PageOptions = PageOptions()) async throws -> Page<Tenant> {
+        try await get("/v1/sites", page.parameters)
+    }
+
+    /// Makes an API key.
+    package func createAPIKey(_ new: NewAPIKey) async throws -> CreatedAPIKey { try await post("/v1/api-keys", new) }
+
+    /// Makes an enrolment token.
+    package func createEnrollmentToken(_ new: NewEnrollmentToken) async throws -> CreatedEnrollmentToken {
+        try await post("/v1/enrollment-tokens", new)
+    }
+
+    /// Enrols a device; the token in the body is the credential.
+    package func enroll(_ new: NewEnrollment) async throws -> Enrollment { try await post("/v1/enrollments", new) }
+
+    // MARK: Devices
+
+    /// One page of devices, optionally of one organization or site, or only those that are online or not.
+    package func devices(
+        organization: OrganizationID? = nil, site: SiteID? = nil, online: Bool? = nil, _ page: PageOptions = PageOptions()
+    ) async throws -> Page<Device> {
+        try await get(
+            "/v1/devices",
+            [
+                ("organizationId", organization?.description), ("siteId", site?.description),
+                ("online", online.map { $0 ? "true" : "false" }),
+            ] + page.parameters)
+    }
+
+    /// One device.
+    package func device(_ id: DeviceID) async throws -> Device { try await get("/v1/devices/\(id)") }
+
+    // MARK: Jobs and runs
+
+    /// Submits a job; the same key and body give the same job.
+    package func submit(_ new: NewJob, idempotencyKey: String? = nil) async throws -> AcceptedJob {
+        try await post("/v1/jobs", new, idempotencyKey: idempotencyKey)
+    }
+
+    /// Submits many jobs; each has an outcome of its own.
+    package func submit(_ new: NewJobs, idempotencyKey: String? = nil) async throws -> BulkAnswer {
+        try await post("/v1/jobs/bulk", new, idempotencyKey: idempotencyKey)
+    }
+
+    /// One page of jobs, newest first.
+    package func jobs(
+        organization: OrganizationID? = nil, _ page: PageOptions = PageOptions()
+    ) async throws -> Page<Job> {
+        try await get("/v1/jobs", [("organizationId", organization?.description)] + page.parameters)
+    }
+
+    /// One job.
+    package func job(_ id: JobID) async throws -> Job { try await get("/v1/jobs/\(id)") }
+
+    /// One page of a job's runs.
+    package func runs(of job: JobID, _ page: PageOptions = PageOptions()) async throws -> Page<Run> {
+        try await get("/v1/jobs/\(job)/runs", page.parameters)
+    }
+
+    /// One run.
+    package func run(_ id: RunID) async throws -> Run { try await get("/v1/runs/\(id)") }
+
+    /// What a run printed.
+    package func output(of run: RunID) async throws -> RunOutput { try await get("/v1/runs/\(run)/output") }
+
+    /// Asks for a job to be cancelled.
+    package func cancel(_ job: JobID) async throws -> Job { try await post("/v1/jobs/\(job)/cancel") }
+
+    /// One page of queues.
+    package func queues(_ page: PageOptions = PageOptions()) async throws -> Page<QueueStatus> {
+        try await get("/v1/queues", page.parameters)
+    }
+
+    /// The job at once and at each change; the stream ends after the job has. A connection that breaks ends the stream
+    /// with its error.
+    package func events(of job: JobID) -> AsyncThrowingStream<Job, any Error> {
+        var request = request("GET", "/v1/jobs/\(job)/events")
+        request.headers.append(("Accept", "text/event-stream"))
+        // Three heartbeats may be late.
+        request.timeout = .seconds(50)
+        let reader = EventReader(chunks: http.stream(request))
+        return AsyncThrowingStream { try await reader.next() }
+    }
+
+    // MARK: One call
+
+    private func get<Answer: WireObject>(
+        _ path: String, _ parameters: [(String, String?)] = []
+    ) async throws -> Answer {
+        let query = parameters.compactMap { name, value in value.map { "\(name)=\($0)" } }.joined(separator: "&")
+        return try await send(request("GET", query.isEmpty ? path : "\(path)?\(query)"))
+    }
+
+    private func post<Answer: WireObject>(
+        _ path: String, _ body: (some WireObject), idempotencyKey: String? = nil
+    ) async throws -> Answer {
+        var request = request("POST", path)
+        request.headers.append(("Content-Type", "application/json"))
+        if let idempotencyKey { request.headers.append(("Idempotency-Key", idempotencyKey)) }
+        request.body = body.json
+        return try await send(request)
+    }
+
+    private func post<Answer: WireObject>(_ path: String) async throws -> Answer {
+        try await send(request("POST", path))
+    }
+
+    private func request(_ method: String, _ path: String) -> HTTPRequest {
+        HTTPRequest(
+            method: method, url: url + path,
+            headers: [("Authorization", "Bearer \(key)"), ("Accept", "application/json")],
+            timeout: .seconds(60), responseBytesMax: 64 << 20, certificateAuthorityPath: certificateAuthority)
+    }
+
+    private func send<Answer: WireObject>(_ request: HTTPRequest) async throws -> Answer {
+        let response = try await http.send(request)
+        guard (200..<300).contains(response.status) else { throw ClientError.refusal(response) }
+        return try ClientError.decode(response.body)
+    }
+}
+
+/// Which part of a list is wanted. Its values stand in a URL as they are.
+package struct PageOptions: Sendable {
+    /// How many items at the most; the server's default if absent.
+    package var limit: Int?
+    /// `next` of the page before.
+    package var cursor: String?
+
+    /// The first page unless a cursor is given.
+    package init(limit: Int? = nil, cursor: String? = nil) {
+        self.limit = limit
+        self.cursor = cursor
+    }
+
+    var parameters: [(String, String?)] { [("limit", limit.map(String.init)), ("cursor", cursor)] }
+}

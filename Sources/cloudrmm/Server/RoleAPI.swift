@@ -1,0 +1,98 @@
+import API
+import Access
+import Domain
+import Engine
+import Gateway
+import Ledger
+import Logging
+import Postgres
+import Process
+import Redis
+import Streams
+import Trust
+
+/// The API role, built: its part to run, and what others of the process ask of it.
+struct BuiltAPI: Sendable {
+    let part: Part
+    let authenticator: Authenticator
+    let ledger: Ledger
+    /// Which of the engines below answer.
+    let readiness: @Sendable () async -> [String: Bool]
+
+    /// A key of the whole platform for the person who started this; the one before it is revoked.
+    func makeAdministratorKey(rememberedIn path: String) async throws -> String {
+        if fileExists(path), let before = APIKeyID(String(decoding: try readFile(path, max: 64), as: UTF8.self)) {
+            _ = try await ledger.revokeAPIKey(before, scope: .platform)
+        }
+        let (row, secret) = try await authenticator.createKey(
+            name: "administrator", level: .platform, permissions: Set(Permission.allCases), expiresIn: .seconds(30 * 86_400),
+            by: nil)
+        try DurableFile.write(Array(row.id.description.utf8), to: path)
+        return secret
+    }
+}
+
+extension Roles {
+    /// The API: keys, submissions, enrolment, reads.
+    func makeAPI(keys: KeyFiles, ports: BoundPorts) async throws -> BuiltAPI {
+        let pool = try makePool(settings.apiDatabaseURL, connections: 4)
+        let connection = try makeConnection()
+        let front = try await makeFront(connection)
+        let ledger = Ledger(pool: pool)
+        let apiKeys = try keys.openAPIKeys()
+        let deployment = try await ledger.deployment(orCreate: apiKeys.signer.deployment)
+        guard deployment == apiKeys.signer.deployment else {
+            throw CommandError(
+                "the keys in \(keys.directory) belong to another installation than the database: "
+                    + "\(apiKeys.signer.deployment) and \(deployment)")
+        }
+        try keys.issueServerCertificate(names: settings.names, addresses: ["127.0.0.1", "::1"])
+        let authenticator = Authenticator(ledger: ledger, macKey: apiKeys.macKey, macKeyID: apiKeys.macKeyID)
+        let submitter = Submitter(ledger: ledger, signer: apiKeys.signer, front: front, logger: logger)
+        let agentGatewayURL = settings.agentGatewayURL
+        let gatewayPort = settings.gatewayPort
+        let enroller = Enroller(ledger: ledger, signer: apiKeys.signer) {
+            agentGatewayURL ?? "wss://localhost:\(ports["gateway"] ?? gatewayPort)"
+        }
+        let readiness: @Sendable () async -> [String: Bool] = {
+            let database: Void? = try? await ledger.ping()
+            let redis = try? await connection.send(RedisCommand("PING"))
+            return ["database": database != nil, "redis": redis != nil]
+        }
+        let server = APIServer(
+            configuration: APIConfiguration(
+                host: settings.host, port: settings.apiPort, tls: try keys.apiTLS(), hosts: Set(settings.names)
+            ) { port in ports.bound("api", port) },
+            ledger: ledger, authenticator: authenticator, submitter: submitter, enroller: enroller,
+            presence: Presence(front: front), queues: QueueView(ledger: ledger, front: front), readiness: readiness,
+            logger: logger)
+        let part = Part("api") {
+            try await server.run()
+            await connection.close()
+            await pool.close()
+        }
+        return BuiltAPI(part: part, authenticator: authenticator, ledger: ledger, readiness: readiness)
+    }
+
+    /// Health and metrics, and the dashboard's port, which leads to the API's pages until there is a dashboard.
+    func makeOperations(
+        ports: BoundPorts, readiness: @escaping @Sendable () async -> [String: Bool],
+        metrics: @escaping @Sendable () async -> String
+    ) -> Part {
+        let (settings, logger) = (settings, logger)
+        return Part("operations") {
+            let operations = PlainServer.operations(
+                port: settings.operationsPort, readiness: readiness, metrics: metrics, logger: logger
+            ) { ports.bound("operations", $0) }
+            let api = await ports.port("api")
+            let web = PlainServer.redirect(
+                port: settings.webPort, to: "https://localhost:\(api)/docs", logger: logger
+            ) { ports.bound("web", $0) }
+            try await withThrowingTaskGroup(of: Void.self) { group in
+                group.addTask { try await operations.run() }
+                group.addTask { try await web.run() }
+                try await group.waitForAll()
+            }
+        }
+    }
+}

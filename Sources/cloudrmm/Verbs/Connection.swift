@@ -1,0 +1,114 @@
+import ArgumentParser
+import Client
+import Foundation
+import Outbound
+import Wire
+
+/// How operator verbs find and speak to the API, and how they print.
+struct ConnectionOptions: ParsableArguments {
+    /// How results are printed.
+    enum Output: String, ExpressibleByArgument, CaseIterable {
+        case table, json
+    }
+
+    @Option(help: "URL of the API; else $API_URL, else ready.json of the data directory.")
+    var apiURL: String?
+
+    @Option(help: "API key; better $CLOUDRMM_API_KEY, since arguments are seen by others; else ready.json.")
+    var apiKey: String?
+
+    @Option(help: "PEM file of the authority that issued the API's certificate; else $CLOUDRMM_CA, else ready.json.")
+    var ca: String?
+
+    @Option(help: "Data directory of `cloudrmm up`; else ./.cloudrmm, else ~/.cloudrmm.")
+    var dataDir: String?
+
+    @Option(help: "How results are printed.")
+    var output: Output = .table
+
+    /// A client of the API that the options, the environment or a running `cloudrmm up` name.
+    func client() throws -> APIClient {
+        let environment = ProcessInfo.processInfo.environment
+        func given(_ option: String?, _ variable: String) -> String? {
+            (option ?? environment[variable]).flatMap { $0.isEmpty ? nil : $0 }
+        }
+        let ready = try ReadyFile.find(in: dataDir)
+        guard let url = given(apiURL, "API_URL") ?? ready?.apiURL else {
+            throw Failure(
+                .usage, "no API is known: start `cloudrmm up` in this directory, name its --data-dir, or set API_URL, CLOUDRMM_API_KEY and CLOUDRMM_CA")
+        }
+        guard let key = given(apiKey, "CLOUDRMM_API_KEY") ?? ready?.apiKey else {
+            throw Failure(.usage, "no API key is known: set CLOUDRMM_API_KEY")
+        }
+        return APIClient(
+            url: url, key: key, certificateAuthority: given(ca, "CLOUDRMM_CA") ?? ready?.caCertificate)
+    }
+}
+
+/// What `cloudrmm up` says about itself.
+private struct ReadyFile: Decodable {
+    let apiURL: String?
+    let apiKey: String?
+    let caCertificate: String?
+
+    /// The file of a data directory; without one, of the usual ones, if it is there.
+    static func find(in dataDir: String?) throws -> ReadyFile? {
+        let places = dataDir.map { [$0] } ?? [".cloudrmm", NSHomeDirectory() + "/.cloudrmm"]
+        for place in places {
+            let file = URL(filePath: place).appending(path: "ready.json")
+            guard FileManager.default.fileExists(atPath: file.path) else { continue }
+            do {
+                return try JSONDecoder().decode(ReadyFile.self, from: Data(contentsOf: file))
+            } catch {
+                throw Failure(.usage, "\(file.path) cannot be read: \(error.localizedDescription)")
+            }
+        }
+        if let dataDir {
+            throw Failure(.unreachable, "\(dataDir) has no ready.json: `cloudrmm up --data-dir \(dataDir)` is not running")
+        }
+        return nil
+    }
+}
+
+/// Why a verb ends without having done its work, with its exit code.
+struct Failure: Error {
+    /// 1: some run did not succeed. 2: bad usage or refused. 3: the API is not reached.
+    enum Code: Int32 {
+        case failedRuns = 1
+        case usage = 2
+        case unreachable = 3
+    }
+
+    let code: Code
+    let message: String
+
+    init(_ code: Code, _ message: String) {
+        self.code = code
+        self.message = message
+    }
+}
+
+/// Runs a verb's work against the API, says on stderr why it failed, and ends with the code that belongs to it.
+func operate(_ options: ConnectionOptions, _ body: (APIClient) async throws -> Void) async throws {
+    do {
+        let client = try options.client()
+        defer { client.close() }
+        try await body(client)
+    } catch {
+        guard let failure = failure(of: error) else { throw error }
+        if !failure.message.isEmpty { Terminal.complain(failure.message) }
+        throw ExitCode(failure.code.rawValue)
+    }
+}
+
+private func failure(of error: any Error) -> Failure? {
+    switch error {
+    case let failure as Failure: failure
+    case let problem as Problem: Failure(problem.status >= 500 ? .unreachable : .usage, problem.line)
+    case let error as ClientError: Failure(.unreachable, error.description)
+    case let error as FieldError: Failure(.usage, error.description)
+    case let error as OutboundError:
+        Failure(.unreachable, "the API is not reached: \(error). Is `cloudrmm up` running, and is this its data directory?")
+    default: nil
+    }
+}

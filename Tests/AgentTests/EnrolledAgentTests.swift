@@ -1,0 +1,292 @@
+import Domain
+import Logging
+import Process
+import Testing
+import Trust
+import Wire
+
+@testable import Agent
+
+@Suite("Agent", .timeLimit(.minutes(1))) struct EnrolledAgentTests {
+    private let fixture: Fixture
+
+    init() throws { fixture = try Fixture() }
+
+    /// A gateway, and the directory of a device that connects to it.
+    private func withGateway(_ body: (TestGateway, DataDirectory) async throws -> Void) async throws {
+        let gateway = try await TestGateway.start(fixture)
+        let directory = try fixture.directory(gatewayPort: gateway.port)
+        let result: Result<Void, any Error>
+        do { result = .success(try await body(gateway, directory)) } catch { result = .failure(error) }
+        try await gateway.stop()
+        try Directory.removeTree(directory.path)
+        try result.get()
+    }
+
+    /// Runs an agent on a directory beside the body, and stops it afterwards.
+    private func withAgent(
+        _ directory: DataDirectory, startedDelay: Duration = .seconds(3_600), _ body: () async throws -> Void
+    ) async throws {
+        let agent = try await makeAgent(directory, startedDelay: startedDelay)
+        async let running: Void = agent.run()
+        let result: Result<Void, any Error>
+        do { result = .success(try await body()) } catch { result = .failure(error) }
+        agent.stop()
+        try await running
+        try result.get()
+    }
+
+    /// A child that another test forks at this moment holds every lock of this process until it executes its
+    /// program, so a lock that was just released may be held a little longer.
+    private func makeAgent(_ directory: DataDirectory, startedDelay: Duration) async throws -> EnrolledAgent {
+        while true {
+            do {
+                return try EnrolledAgent(
+                    directory: directory, backoff: Backoff(base: .milliseconds(5), limit: .milliseconds(20)),
+                    now: WallClock.now, startedDelay: startedDelay,
+                    logger: Logger(label: "test", factory: { _ in SwiftLogNoOpLogHandler() }))
+            } catch let error as ProcessError where error.code == .locked {
+                await Task.yield()
+            }
+        }
+    }
+
+    private func finished(_ session: TestSession) async throws -> Finished {
+        while true { if case .finished(let result) = try await session.next() { return result } }
+    }
+
+    @Test("a signed script runs, and its result is kept until it is acknowledged")
+    func script() async throws {
+        try await withGateway { gateway, directory in
+            try await withAgent(directory) {
+                let (session, hello) = try await gateway.session()
+                #expect(
+                    hello.keySetVersion == 1 && hello.assignmentVersion == 1 && hello.journalPosition == 0)
+                #expect(hello.held.isEmpty && hello.ended.isEmpty)
+                session.send(.welcome(Welcome(session: 1, pingSeconds: 3_600)))
+                let dispatch = fixture.dispatch(
+                    fixture.job(.script, Script(.sh, "echo héllo; echo no >&2; exit 3")))
+                session.send(.dispatch(dispatch))
+                #expect(try await session.next() == .accepted(dispatch.name))
+                let result = try await finished(session)
+                #expect(result.name == dispatch.name && result.outcome == .failed && result.exitCode == 3)
+                #expect(result.stdout == OutputExcerpt(head: Array("héllo\n".utf8), tail: [], bytes: 7))
+                #expect(result.stderr.head.bytes == Array("no\n".utf8))
+                #expect(directory.waitingResults() == 1)
+
+                session.send(.dispatch(dispatch))
+                #expect(
+                    try await session.next() == .finished(result),
+                    "asked again: the same result, no second run")
+                session.close(code: 1001)
+                let (again, second) = try await gateway.session()
+                #expect(second.ended == [dispatch.name] && second.journalPosition == 3)
+                again.send(.welcome(Welcome(session: 2, pingSeconds: 3_600)))
+                #expect(try await again.next() == .finished(result))
+                again.send(.acknowledged(dispatch.name))
+                again.send(.dispatch(dispatch))
+                let replay = try await finished(again)
+                #expect(replay.outcome == .failed && replay.reason == "replay" && replay.stdout == .empty)
+            }
+            #expect(directory.waitingResults() == 0)
+        }
+    }
+
+    @Test("a script that outlives the delay is announced, and a cancel kills it with its tree")
+    func cancel() async throws {
+        try await withGateway { gateway, directory in
+            try await withAgent(directory, startedDelay: .zero) {
+                let session = try await gateway.welcomedSession()
+                let dispatch = fixture.dispatch(fixture.job(.script, Script(.sh, "sleep 1000 & sleep 1000")))
+                session.send(.dispatch(dispatch))
+                #expect(try await session.next() == .accepted(dispatch.name))
+                guard case .started(let started) = try await session.next() else {
+                    Issue.record("not announced")
+                    return
+                }
+                #expect(started.name == dispatch.name)
+                session.send(.cancel(dispatch.name))
+                let result = try await finished(session)
+                #expect(result.outcome == .cancelled && result.reason == nil)
+                #expect(ProcessTree.members(marker: dispatch.name.run.description).isEmpty)
+
+                let late = fixture.dispatch(fixture.job())
+                session.send(.cancel(late.name))
+                session.send(.dispatch(late))
+                #expect(try await finished(session).outcome == .cancelled, "the cancel overtook its dispatch")
+            }
+        }
+    }
+
+    @Test("a refused dispatch is answered with its code, and again with the same")
+    func refusal() async throws {
+        try await withGateway { gateway, directory in
+            try await withAgent(directory) {
+                let session = try await gateway.welcomedSession()
+                let dispatch = Dispatch(
+                    name: fixture.name(), job: fixture.sign(.job, fixture.job(), by: SigningKey()))
+                for _ in 0..<2 {
+                    session.send(.dispatch(dispatch))
+                    guard case .rejected(let rejected) = try await session.next() else {
+                        Issue.record("not refused")
+                        return
+                    }
+                    #expect(rejected.name == dispatch.name && rejected.code == "signature")
+                }
+            }
+            try await withAgent(directory) {
+                let session = try await gateway.welcomedSession()
+                session.send(.dispatch(fixture.dispatch(fixture.job(.ping), fixture.name())))
+                #expect(
+                    try await finished(session).outcome == .succeeded, "a fresh attempt is not touched by it")
+            }
+        }
+    }
+
+    @Test("sysinfo answers with facts as JSON while scripts hang in their lane")
+    func sysinfo() async throws {
+        try await withGateway { gateway, directory in
+            try await withAgent(directory) {
+                let session = try await gateway.welcomedSession()
+                for _ in 0..<5 {
+                    session.send(.dispatch(fixture.dispatch(fixture.job(.script, Script(.sh, "sleep 1000")))))
+                }
+                session.send(.dispatch(fixture.dispatch(fixture.job(.sysinfo))))
+                let result = try await finished(session)
+                let facts = try JSON.parse(result.stdout.head.bytes)
+                #expect(result.outcome == .succeeded)
+                #expect(facts["hostname"] == .string(SystemFacts.hostname))
+                #expect(facts["processor"]?["count"] != nil && facts["memory"]?["totalBytes"] != nil)
+            }
+        }
+    }
+
+    @Test("a stop kills scripts, says so, and what it could not say is said by the next start")
+    func stop() async throws {
+        try await withGateway { gateway, directory in
+            let dispatch = fixture.dispatch(fixture.job(.script, Script(.sh, "sleep 1000")))
+            try await withAgent(directory, startedDelay: .zero) {
+                let session = try await gateway.welcomedSession()
+                session.send(.dispatch(dispatch))
+                while case .accepted = try await session.next() {}
+            }
+            try await withAgent(directory) {
+                let (session, hello) = try await gateway.session()
+                #expect(hello.ended == [dispatch.name])
+                session.send(.welcome(Welcome(session: 2, pingSeconds: 3_600)))
+                let result = try await finished(session)
+                #expect(result.outcome == .cancelled && result.reason == "agentStopped")
+            }
+        }
+    }
+
+    @Test("a start without an end is unknown after a restart, and what is left of it is killed")
+    func restart() async throws {
+        try await withGateway { gateway, directory in
+            let (job, name) = (fixture.job(), fixture.name())
+            let key = AttemptKey(job: job.job, attempt: 1)
+            let journal = try AppendFile(directory.journal)
+            try journal.append(JournalRecord.accepted(key, name, expiresAt: fixture.now + .seconds(60)).line)
+            try journal.append(JournalRecord.started(key, at: fixture.now).line)
+            let left = try Child.spawn(
+                ChildOptions(
+                    executable: "/bin/sleep", arguments: ["1000"],
+                    environment: [(ProcessTree.markerName, name.run.description)], stdout: .null,
+                    stderr: .null))
+            try await withAgent(directory) {
+                let session = try await gateway.welcomedSession()
+                let result = try await finished(session)
+                #expect(
+                    result.name == name && result.outcome == .unknown && result.reason == "agentRestarted")
+                #expect(result.startedAt?.description == fixture.now.description)
+                #expect(await left.wait() == .signaled(9))
+                session.send(.dispatch(fixture.dispatch(job, name)))
+                #expect(try await finished(session).outcome == .unknown, "it never runs again")
+            }
+        }
+    }
+
+    @Test("a damaged journal starts no work and says so")
+    func damagedJournal() async throws {
+        try await withGateway { gateway, directory in
+            try AppendFile(directory.journal).append(Array("0123456789abcdef {}\n".utf8))
+            #expect(throws: AgentError.self) {
+                try EnrolledAgent(directory: directory, now: WallClock.now, logger: Logger(label: "test"))
+            }
+        }
+    }
+
+    @Test("a second agent on the same directory is refused with the pid of the first")
+    func lock() async throws {
+        try await withGateway { gateway, directory in
+            try await withAgent(directory) {
+                #expect(throws: ProcessError.self) {
+                    try EnrolledAgent(directory: directory, now: WallClock.now, logger: Logger(label: "test"))
+                }
+            }
+        }
+    }
+
+    @Test("newer statements of a welcome come into force and stay, others are refused")
+    func statements() async throws {
+        try await withGateway { gateway, directory in
+            let next = SigningKey()
+            try await withAgent(directory) {
+                let session = try await gateway.welcomedSession(
+                    Welcome(
+                        session: 1, keySet: fixture.keySet(version: 2, by: SigningKey()),
+                        assignment: fixture.assignment(version: 2, device: .new(at: fixture.now)),
+                        pingSeconds: 3_600))
+                session.send(.dispatch(fixture.dispatch(fixture.job(.ping))))
+                #expect(try await finished(session).outcome == .succeeded)
+                session.close(code: 1001)
+                let second = try await gateway.welcomedSession(
+                    Welcome(
+                        session: 2, keySet: fixture.keySet(version: 2, jobKeys: [next]),
+                        assignment: fixture.assignment(version: 2, by: next), pingSeconds: 3_600))
+                let job = fixture.job(.ping)
+                second.send(.dispatch(Dispatch(name: fixture.name(), job: fixture.sign(.job, job, by: next))))
+                #expect(try await finished(second).outcome == .succeeded)
+            }
+            try await withAgent(directory) {
+                let (_, hello) = try await gateway.session()
+                #expect(hello.keySetVersion == 2 && hello.assignmentVersion == 2)
+            }
+        }
+    }
+
+    @Test("what the server has settled is dropped at the welcome")
+    func drop() async throws {
+        try await withGateway { gateway, directory in
+            try await withAgent(directory) {
+                let session = try await gateway.welcomedSession()
+                let (ended, running) = (
+                    fixture.dispatch(fixture.job(.ping)),
+                    fixture.dispatch(fixture.job(.script, Script(.sh, "sleep 1000")))
+                )
+                session.send(.dispatch(ended))
+                _ = try await finished(session)
+                session.send(.dispatch(running))
+                #expect(try await session.next() == .accepted(running.name))
+                session.close(code: 1001)
+                let (second, hello) = try await gateway.session()
+                #expect(hello.ended == [ended.name] && hello.held == [running.name])
+                second.send(
+                    .welcome(Welcome(session: 2, drop: [ended.name, running.name], pingSeconds: 3_600)))
+                // Until the script is dead its attempt is held; afterwards the journal alone answers.
+                var answer: AgentFrame
+                repeat {
+                    second.send(.dispatch(running))
+                    answer = try await second.next()
+                } while answer == .accepted(running.name)
+                guard case .finished(let replay) = answer else {
+                    Issue.record("not finished")
+                    return
+                }
+                #expect(
+                    replay.name == running.name && replay.outcome == .cancelled && replay.reason == "replay")
+            }
+            #expect(directory.waitingResults() == 0)
+        }
+    }
+}
