@@ -74,11 +74,14 @@ let package = Package(
                 .embedInCode("Migrations/V0001_tenancy.sql"), .embedInCode("Migrations/V0002_jobs.sql"),
             ]),
         target("Streams", ["Domain", "Wire", "Redis", logging]),
-        target("Engine", ["Domain", "Wire", "Catalog", "Streams", "Redis", "Ledger", "Postgres", "Trust", logging]),
+        target(
+            "Engine",
+            ["Domain", "Wire", "Catalog", "Streams", "Redis", "Ledger", "Postgres", "Trust", logging]),
         target(
             "Gateway",
             [
-                "Domain", "Wire", "Streams", "Redis", "Ledger", "Postgres", "Engine", "Trust", logging, nioCore, nioPosix,
+                "Domain", "Wire", "Streams", "Redis", "Ledger", "Postgres", "Engine", "Trust", logging,
+                nioCore, nioPosix,
                 nioHTTP, nioWebSocket,
             ]),
         target("Embedded", ["Process", logging]),
@@ -86,7 +89,8 @@ let package = Package(
         target(
             "API",
             [
-                "Domain", "Wire", "Trust", "Postgres", "Ledger", "Access", "Engine", hummingbird, hummingbirdCore, httpTypes,
+                "Domain", "Wire", "Trust", "Postgres", "Ledger", "Access", "Engine", hummingbird,
+                hummingbirdCore, httpTypes,
                 lifecycle, logging, nioCore,
             ],
             resources: [
@@ -100,7 +104,8 @@ let package = Package(
         executable(
             "cloudrmm",
             [
-                "API", "Access", "Catalog", "Client", "Domain", "Embedded", "Engine", "Gateway", "Ledger", "Postgres",
+                "API", "Access", "Catalog", "Client", "Domain", "Embedded", "Engine", "Gateway", "Ledger",
+                "Postgres",
                 "Outbound", "Process", "Redis", "Streams", "Trust", "Wire", arguments, lifecycle, logging,
                 .product(name: "UnixSignals", package: "swift-service-lifecycle"),
             ]),
@@ -108,6 +113,17 @@ let package = Package(
 
         tests("DomainTests", ["Domain"]),
         tests("WireTests", ["Wire", "Domain"]),
+        tests("TrustTests", ["Trust", "Domain", nioCore, nioPosix, nioEmbedded]),
         tests("RedisTests", ["Redis", logging]),
+        tests("PostgresTests", ["Postgres", logging]),
+        tests("OutboundTests", ["Outbound"]),
+        tests("ProcessTests", ["Process"]),
+        .executableTarget(
+            name: "EmbeddedProbe", dependencies: ["Embedded", "Process", logging],
+            path: "Tests/EmbeddedProbe",
+            swiftSettings: settings),
+        tests("EmbeddedTests", ["Embedded", "Process", "EmbeddedProbe", logging]),
+        tests("CatalogTests", ["Catalog"]),
+        tests("StreamsTests", ["Streams", "Redis", "Domain", logging]),
     ]
 )

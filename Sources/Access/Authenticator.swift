@@ -1,5 +1,4 @@
 package import Domain
-import FoundationEssentials
 package import Ledger
 import Postgres
 import Synchronization
@@ -29,17 +28,12 @@ package final class Authenticator: Sendable {
 
     /// Judges with one MAC key, which rows name by its id; `now` is the clock that expiry is judged by.
     package init(
-        ledger: Ledger, macKey: MACKey, macKeyID: String, now: @escaping @Sendable () -> Instant = Authenticator.systemTime
+        ledger: Ledger, macKey: MACKey, macKeyID: String, now: @escaping @Sendable () -> Instant = { .now() }
     ) {
         self.ledger = ledger
         self.macKey = macKey
         self.macKeyID = macKeyID
         self.now = now
-    }
-
-    /// The machine's clock.
-    package static func systemTime() -> Instant {
-        Instant(microseconds: Int64(Date().timeIntervalSince1970 * 1_000_000))
     }
 
     // MARK: Judging

@@ -8,13 +8,13 @@ package import Wire
 /// reached as the error of the transport. Connections are kept and shared by all calls of a client.
 package final class APIClient: Sendable {
     private let url: String
-    private let key: String
+    private let key: String?
     private let certificateAuthority: String?
     private let http = HTTPClient(policy: .operator)
 
-    /// A client of the API at a URL without a path; `certificateAuthority` is a PEM file with the only authority to
+    /// A client of the API at a URL without a path; only `enroll` needs no key. `certificateAuthority` is a PEM file with the only authority to
     /// trust, without it the system's are.
-    package init(url: String, key: String, certificateAuthority: String? = nil) {
+    package init(url: String, key: String?, certificateAuthority: String? = nil) {
         self.url = url.hasSuffix("/") ? String(url.dropLast()) : url
         self.key = key
         self.certificateAuthority = certificateAuthority
@@ -157,7 +157,7 @@ package final class APIClient: Sendable {
     private func request(_ method: String, _ path: String) -> HTTPRequest {
         HTTPRequest(
             method: method, url: url + path,
-            headers: [("Authorization", "Bearer \(key)"), ("Accept", "application/json")],
+            headers: [("Accept", "application/json")] + (key.map { [("Authorization", "Bearer \($0)")] } ?? []),
             timeout: .seconds(60), responseBytesMax: 64 << 20, certificateAuthorityPath: certificateAuthority)
     }
 

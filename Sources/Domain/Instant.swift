@@ -10,7 +10,9 @@ package struct Instant: Hashable, Sendable, Comparable {
     package init(seconds: Int64) { self.microseconds = seconds * 1_000_000 }
 
     /// Whole seconds since 1970, rounded down.
-    package var seconds: Int64 { microseconds >= 0 ? microseconds / 1_000_000 : (microseconds - 999_999) / 1_000_000 }
+    package var seconds: Int64 {
+        microseconds >= 0 ? microseconds / 1_000_000 : (microseconds - 999_999) / 1_000_000
+    }
 
     /// The earlier of two instants is the smaller.
     package static func < (left: Instant, right: Instant) -> Bool { left.microseconds < right.microseconds }
@@ -18,7 +20,8 @@ package struct Instant: Hashable, Sendable, Comparable {
     /// The instant after a duration, to the microsecond.
     package static func + (instant: Instant, duration: Duration) -> Instant {
         let (seconds, attoseconds) = duration.components
-        return Instant(microseconds: instant.microseconds + seconds * 1_000_000 + attoseconds / 1_000_000_000_000)
+        return Instant(
+            microseconds: instant.microseconds + seconds * 1_000_000 + attoseconds / 1_000_000_000_000)
     }
 
     /// The duration from the right instant to the left.
@@ -38,7 +41,8 @@ extension Instant: CustomStringConvertible {
             + "\(padded(Int(milliseconds), 3))Z"
     }
 
-    /// The instant of RFC 3339 text (`Z` or a numeric offset, up to nine digits of a second); `nil` for anything else.
+    /// The instant of RFC 3339 text (`Z` or a numeric offset, up to nine digits of a second); `nil` for
+    /// anything else.
     package init?(_ text: String) {
         var reader = DigitReader(bytes: Array(text.utf8))
         guard let year = reader.digits(4), reader.take("-"), let month = reader.digits(2), reader.take("-"),
@@ -47,7 +51,8 @@ extension Instant: CustomStringConvertible {
             let second = reader.digits(2), (1...12).contains(month), day >= 1,
             day <= CivilDate.days(in: month, of: year), hour < 24, minute < 60, second < 60
         else { return nil }
-        guard let fraction = reader.fractionMicroseconds(), let offset = reader.offsetSeconds(), reader.isAtEnd
+        guard let fraction = reader.fractionMicroseconds(), let offset = reader.offsetSeconds(),
+            reader.isAtEnd
         else { return nil }
         let days = CivilDate(year: year, month: month, day: day).daysSince1970
         let seconds = days * 86_400 + Int64(hour * 3_600 + minute * 60 + second) - offset
@@ -151,7 +156,9 @@ private struct DigitReader {
         if take("Z") || take("z") { return 0 }
         let sign: Int64
         if take("+") { sign = 1 } else if take("-") { sign = -1 } else { return nil }
-        guard let hours = digits(2), take(":"), let minutes = digits(2), hours < 24, minutes < 60 else { return nil }
+        guard let hours = digits(2), take(":"), let minutes = digits(2), hours < 24, minutes < 60 else {
+            return nil
+        }
         return sign * Int64(hours * 3_600 + minutes * 60)
     }
 }

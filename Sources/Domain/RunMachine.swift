@@ -1,8 +1,9 @@
 /// The life of one run as a pure machine: every legal transition, and nothing else.
 ///
-/// SQL repeats each guard (`WHERE state = …`), since the row in PostgreSQL is the truth; a property test drives both.
-/// Invariants: `generation` rises at each entry into `queued`; an attempt exists between its mark and its end; an attempt
-/// that was ever sent never becomes `expired`; an outcome is left only by the one amendment.
+/// SQL repeats each guard (`WHERE state = …`), since the row in PostgreSQL is the truth; a property test
+/// drives both. Invariants: `generation` rises at each entry into `queued`; an attempt exists between its
+/// mark and its end; an attempt that was ever sent never becomes `expired`; an outcome is left only by the
+/// one amendment.
 package struct RunMachine: Sendable, Equatable {
     /// Where the run is.
     package private(set) var state: RunState
@@ -78,7 +79,8 @@ package struct RunMachine: Sendable, Equatable {
         wasSent = true
     }
 
-    /// The attempt never reached a connection (a lost or full inbox): the run may be marked again, with the same attempt.
+    /// The attempt never reached a connection (a lost or full inbox): the run may be marked again, with the
+    /// same attempt.
     package mutating func undeliver(token: AttemptToken) throws(Refusal) {
         guard state == .dispatched else { throw .wrongState(state) }
         try requireOpen(token)
@@ -94,7 +96,8 @@ package struct RunMachine: Sendable, Equatable {
         state = .running
     }
 
-    /// The agent says how the attempt ended: settles an open attempt, or amends, once, an outcome without its word.
+    /// The agent says how the attempt ended: settles an open attempt, or amends, once, an outcome without its
+    /// word.
     package mutating func finish(token: AttemptToken, outcome: Outcome) throws(Refusal) {
         if state.isOutcome {
             guard token == self.token else { throw .staleAttempt }
@@ -110,14 +113,16 @@ package struct RunMachine: Sendable, Equatable {
         isAmendable = outcome == .unknown
     }
 
-    /// Somebody asks for the run to be cancelled. Not sent yet: it ends at once. Otherwise the agent's word decides.
+    /// Somebody asks for the run to be cancelled. Not sent yet: it ends at once. Otherwise the agent's word
+    /// decides.
     package mutating func cancel() throws(Refusal) {
         guard !state.isOutcome else { throw .wrongState(state) }
         cancelRequested = true
         if !wasSent && state != .running { state = .cancelled }
     }
 
-    /// The run's time has passed. Never sent: `expired`. Sent, and no word until the deadline: `unknown`, amendable.
+    /// The run's time has passed. Never sent: `expired`. Sent, and no word until the deadline: `unknown`,
+    /// amendable.
     package mutating func expire() throws(Refusal) {
         guard !state.isOutcome else { throw .wrongState(state) }
         if wasSent {

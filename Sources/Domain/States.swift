@@ -8,7 +8,8 @@
 /// | dispatched | marked; an attempt and its token exist | the agent's word; a lost inbox → queued | the word deadline |
 /// | running | the agent said that it started | the agent's word, cancel | the word deadline |
 ///
-/// The other six are outcomes. A crash leaves a run in the state of its last commit; the reconciler owns the deadlines.
+/// The other six are outcomes. A crash leaves a run in the state of its last commit; the reconciler owns the
+/// deadlines.
 package enum RunState: Int16, Sendable, CaseIterable {
     case scheduled = 0
     case queued = 1
@@ -70,8 +71,9 @@ package enum Outcome: Int16, Sendable, CaseIterable {
 
 /// Where a job is.
 ///
-/// `accepted`: committed, its target not yet expanded; a worker takes it out within seconds. `active`: it has runs that have
-/// not ended; the folder of its deltas takes it out. `paused`: as active, but nothing is marked. `completed`, `cancelled`: ended.
+/// `accepted`: committed, its target not yet expanded; a worker takes it out within seconds. `active`: it has
+/// runs that have not ended; the folder of its deltas takes it out. `paused`: as active, but nothing is
+/// marked. `completed`, `cancelled`: ended.
 package enum JobState: Int16, Sendable, CaseIterable {
     case accepted = 0
     case active = 1

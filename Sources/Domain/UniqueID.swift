@@ -1,6 +1,8 @@
-/// A 128-bit identifier (RFC 9562), kept as two words; new ones are version 7, so ids sort by their time of creation.
+/// A 128-bit identifier (RFC 9562), kept as two words; new ones are version 7, so ids sort by their time of
+/// creation.
 package struct UniqueID: Hashable, Sendable {
-    /// The first eight bytes, most significant first: for version 7, 48 bits of milliseconds, version, 12 random bits.
+    /// The first eight bytes, most significant first: for version 7, 48 bits of milliseconds, version, 12
+    /// random bits.
     package let high: UInt64
     /// The last eight bytes: variant and 62 random bits for version 7.
     package let low: UInt64
@@ -18,7 +20,8 @@ package struct UniqueID: Hashable, Sendable {
     }
 
     /// A version 7 identifier from a given source of randomness.
-    package static func v7(at instant: Instant, using generator: inout some RandomNumberGenerator) -> UniqueID {
+    package static func v7(at instant: Instant, using generator: inout some RandomNumberGenerator) -> UniqueID
+    {
         let milliseconds = UInt64(max(0, instant.microseconds / 1_000)) & 0xFFFF_FFFF_FFFF
         let high = milliseconds << 16 | 0x7000 | (generator.next() & 0x0FFF)
         let low = 0x8000_0000_0000_0000 | (generator.next() & 0x3FFF_FFFF_FFFF_FFFF)

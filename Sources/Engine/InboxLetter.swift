@@ -2,8 +2,8 @@ package import Domain
 
 /// One entry of a gateway's inbox: all attempts that one dispatch or cancel has for it.
 ///
-/// Fixed binary layout, written and read only here: a kind byte (1 dispatch, 2 cancel), then 68 bytes an item:
-/// organization, run, device, token (16 bytes each) and the attempt (4 bytes, most significant first).
+/// Fixed binary layout, written and read only here: a kind byte (1 dispatch, 2 cancel), then 68 bytes an
+/// item: organization, run, device, token (16 bytes each) and the attempt (4 bytes, most significant first).
 package enum InboxLetter: Sendable, Equatable {
     case dispatch([Item])
     case cancel([Item])
@@ -19,7 +19,9 @@ package enum InboxLetter: Sendable, Equatable {
         package let token: AttemptToken
 
         /// An attempt.
-        package init(organization: OrganizationID, run: RunID, device: DeviceID, attempt: Int, token: AttemptToken) {
+        package init(
+            organization: OrganizationID, run: RunID, device: DeviceID, attempt: Int, token: AttemptToken
+        ) {
             self.organization = organization
             self.run = run
             self.device = device
@@ -54,7 +56,8 @@ package enum InboxLetter: Sendable, Equatable {
             let attempt = bytes[start + 64..<start + 68].reduce(0) { $0 << 8 | Int($1) }
             items.append(
                 Item(
-                    organization: ID(ids[0]), run: ID(ids[1]), device: ID(ids[2]), attempt: attempt, token: ID(ids[3])))
+                    organization: ID(ids[0]), run: ID(ids[1]), device: ID(ids[2]), attempt: attempt,
+                    token: ID(ids[3])))
         }
         switch kind {
         case 1: self = .dispatch(items)

@@ -4,8 +4,9 @@ package import Logging
 package import Streams
 import Synchronization
 
-/// The queue as the rest of the engine uses it: it knows the epoch in force, and what cannot be said to Redis now is found
-/// in PostgreSQL later. Nothing here is needed for correctness; refill, stragglers and the reconciler are.
+/// The queue as the rest of the engine uses it: it knows the epoch in force, and what cannot be said to Redis
+/// now is found in PostgreSQL later. Nothing here is needed for correctness; refill, stragglers and the
+/// reconciler are.
 package final class QueueFront: Sendable {
     /// The queue itself.
     package let queue: Queue
@@ -39,7 +40,8 @@ package final class QueueFront: Sendable {
     /// Forgets the epoch: the next call reads it.
     package func forgetEpoch() { known.withLock { $0 = nil } }
 
-    /// The fast path after a commit: queues these runs, and marks organizations whose work a worker has to bring.
+    /// The fast path after a commit: queues these runs, and marks organizations whose work a worker has to
+    /// bring.
     package func offer(_ runs: [QueuedRun], and organizations: [OrganizationID] = []) async {
         do {
             try await call { epoch in
@@ -47,7 +49,9 @@ package final class QueueFront: Sendable {
                     _ = try await self.queue.enqueue(
                         runs.map(Entry.init), organization: organization, priority: .standard, epoch: epoch)
                 }
-                if !organizations.isEmpty { try await self.queue.mark(Array(Set(organizations)), epoch: epoch) }
+                if !organizations.isEmpty {
+                    try await self.queue.mark(Array(Set(organizations)), epoch: epoch)
+                }
             }
         } catch {
             logger.debug("work left to the stragglers' scan", metadata: ["error": "\(error)"])
@@ -77,14 +81,16 @@ package final class QueueFront: Sendable {
         }
     }
 
-    /// Tells gateways to stop runs that their agents may hold. An agent that is not reached hears it at its next hello.
+    /// Tells gateways to stop runs that their agents may hold. An agent that is not reached hears it at its
+    /// next hello.
     package func tellCancelled(_ runs: [CancelledRun]) async {
         var letters: [Letter] = []
         do {
             let presences = try await queue.presence(of: runs.map(\.device))
             for (run, presence) in zip(runs, presences) {
                 guard let presence else { continue }
-                letters.append(Letter(gateway: presence.gateway, payload: InboxLetter.cancel([run.letterItem]).encoded))
+                letters.append(
+                    Letter(gateway: presence.gateway, payload: InboxLetter.cancel([run.letterItem]).encoded))
             }
             _ = try await queue.deliver(letters)
         } catch {
@@ -110,6 +116,7 @@ extension Settled {
     /// The end of a run as the queue knows it.
     init(_ run: SettledRun) {
         self.init(
-            organization: run.organization, run: run.run, generation: run.generation, device: run.device, lane: run.lane)
+            organization: run.organization, run: run.run, generation: run.generation, device: run.device,
+            lane: run.lane)
     }
 }

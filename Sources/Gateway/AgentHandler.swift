@@ -6,8 +6,9 @@ import Wire
 
 /// One agent's WebSocket on its event loop: decodes frames, keeps time, and hands messages on.
 ///
-/// Everything from an agent is hostile until shown otherwise: frames are bounded by the aggregator before this handler and
-/// by the codec's limits here, and the first violation closes the connection with a code that says which.
+/// Everything from an agent is hostile until shown otherwise: frames are bounded by the aggregator before
+/// this handler and by the codec's limits here, and the first violation closes the connection with a code
+/// that says which.
 final class AgentHandler: ChannelInboundHandler {
     typealias InboundIn = WebSocketFrame
     typealias OutboundOut = WebSocketFrame
@@ -78,7 +79,8 @@ final class AgentHandler: ChannelInboundHandler {
 
     func errorCaught(context: ChannelHandlerContext, error: any Error) {
         switch error {
-        case NIOWebSocketError.invalidFrameLength, NIOWebSocketFrameAggregator.Error.accumulatedFrameSizeIsTooLarge,
+        case NIOWebSocketError.invalidFrameLength,
+            NIOWebSocketFrameAggregator.Error.accumulatedFrameSizeIsTooLarge,
             NIOWebSocketFrameAggregator.Error.tooManyFragments:
             close(.tooLarge, context)
         case is NIOWebSocketError, is NIOWebSocketFrameAggregator.Error:

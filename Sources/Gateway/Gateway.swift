@@ -27,10 +27,12 @@ package struct GatewayConfiguration: Sendable {
     }
 }
 
-/// Holds agents' sessions: hello and reconciliation, presence, dispatches from its inbox, results into the ledger.
+/// Holds agents' sessions: hello and reconciliation, presence, dispatches from its inbox, results into the
+/// ledger.
 ///
-/// A gateway is an *incarnation*: its inbox and its presence carry an id that is never used again. When its heartbeat has
-/// lapsed or the data set in Redis is another one, it takes a new id, says again whom it holds, and wakes their waiting runs.
+/// A gateway is an *incarnation*: its inbox and its presence carry an id that is never used again. When its
+/// heartbeat has lapsed or the data set in Redis is another one, it takes a new id, says again whom it holds,
+/// and wakes their waiting runs.
 package final class Gateway: Sendable {
     let ledger: Ledger
     let front: QueueFront
@@ -57,7 +59,8 @@ package final class Gateway: Sendable {
 
     /// A gateway on its own login; `inbox` is a connection of its own, for it blocks.
     package init(
-        configuration: GatewayConfiguration, deployment: DeploymentID, tls: TLSContext, ledger: Ledger, front: QueueFront,
+        configuration: GatewayConfiguration, deployment: DeploymentID, tls: TLSContext, ledger: Ledger,
+        front: QueueFront,
         inbox: RedisBlockingConnection, logger: Logger
     ) {
         self.configuration = configuration
@@ -68,7 +71,9 @@ package final class Gateway: Sendable {
         self.inbox = inbox
         self.logger = logger
         contents = JobContents(ledger: ledger)
-        settler = Settler(ledger: ledger, counters: counters, logger: logger) { runs in await front.settled(runs) }
+        settler = Settler(ledger: ledger, counters: counters, logger: logger) { runs in
+            await front.settled(runs)
+        }
         incarnation = Mutex(GatewayID.new(at: .now()))
         (events, post) = AsyncStream.makeStream()
         group = MultiThreadedEventLoopGroup(numberOfThreads: configuration.threads)
@@ -80,7 +85,8 @@ package final class Gateway: Sendable {
     /// How many sessions it holds.
     package var sessionCount: Int { sessions.count }
 
-    /// Serves until the task is cancelled, then closes its sessions, commits what came in, and ends its incarnation.
+    /// Serves until the task is cancelled, then closes its sessions, commits what came in, and ends its
+    /// incarnation.
     package func run(onBound: @escaping @Sendable (Int) async -> Void) async throws {
         try await begin(id)
         let listener = Listener(
@@ -129,7 +135,8 @@ package final class Gateway: Sendable {
         case .accepted: counters.increment("accepted")
         case .started(let started):
             starts.withLock {
-                $0.append((session.organization, session.device, started.name.run, started.name.token, started.at))
+                $0.append(
+                    (session.organization, session.device, started.name.run, started.name.token, started.at))
             }
         case .finished(let finished):
             settler.submit(
@@ -187,21 +194,29 @@ package final class Gateway: Sendable {
             session.close(.refused(reason.message))
         } catch {
             logger.warning(
-                "a hello could not be answered", metadata: ["device.id": "\(session.device)", "error": "\(error)"])
+                "a hello could not be answered",
+                metadata: ["device.id": "\(session.device)", "error": "\(error)"])
             session.close(.internalError)
         }
     }
 
-    /// Judges the device, writes its presence, and only then compares what it holds with what the server believes.
+    /// Judges the device, writes its presence, and only then compares what it holds with what the server
+    /// believes.
     private func reconcile(_ hello: Hello, _ session: Session, _ peer: PeerIdentity) async throws {
-        guard peer.deployment == deployment else { throw Refusal("deployment", "the certificate is of another installation") }
+        guard peer.deployment == deployment else {
+            throw Refusal("deployment", "the certificate is of another installation")
+        }
         guard
             let identity = try await ledger.identity(
                 peer.device, organization: peer.organization, certificateSerial: peer.serial)
         else { throw Refusal("device", "no such device") }
-        guard identity.keyHash == peer.keyHash else { throw Refusal("key", "the certificate is not for this device's key") }
+        guard identity.keyHash == peer.keyHash else {
+            throw Refusal("key", "the certificate is not for this device's key")
+        }
         guard !identity.certificateRevoked else { throw Refusal("revoked", "the certificate is revoked") }
-        guard identity.certificateEnd > Instant.now() else { throw Refusal("expired", "the certificate has expired") }
+        guard identity.certificateEnd > Instant.now() else {
+            throw Refusal("expired", "the certificate has expired")
+        }
         guard identity.isActive else { throw Refusal("suspended", "the device is suspended") }
         let gateway = id
         let number = try await front.call { epoch in
@@ -214,7 +229,8 @@ package final class Gateway: Sendable {
         session.send([
             .welcome(
                 Welcome(
-                    session: number, assignment: hello.assignmentVersion < identity.assignmentVersion
+                    session: number,
+                    assignment: hello.assignmentVersion < identity.assignmentVersion
                         ? identity.assignment : nil,
                     drop: plan.drop, cancel: plan.cancel, pingSeconds: configuration.pingSeconds))
         ])
@@ -236,11 +252,14 @@ package final class Gateway: Sendable {
         let (device, number, gateway) = (session.device, session.number, id)
         do {
             _ = try await front.call { epoch in
-                try await self.front.queue.absent(device: device, gateway: gateway, session: number, epoch: epoch)
+                try await self.front.queue.absent(
+                    device: device, gateway: gateway, session: number, epoch: epoch)
             }
             try await ledger.left(device, organization: session.organization)
         } catch {
-            logger.debug("the end of a session was not noted", metadata: ["device.id": "\(device)", "error": "\(error)"])
+            logger.debug(
+                "the end of a session was not noted",
+                metadata: ["device.id": "\(device)", "error": "\(error)"])
         }
     }
 
@@ -336,7 +355,8 @@ package final class Gateway: Sendable {
             let back = try await ledger.undeliver(gone.map { ($0.organization, $0.run, $0.token) })
             await front.offer(back)
         }
-        // Noted as sent and committed before it is: a crash in between repeats the same attempt at the next hello.
+        // Noted as sent and committed before it is: a crash in between repeats the same attempt at the next
+        // hello.
         try await send(ledger.take(here.map { ($0.organization, $0.run, $0.token) }))
     }
 

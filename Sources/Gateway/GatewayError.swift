@@ -32,5 +32,6 @@ struct CloseReason: Equatable {
     static func malformed(_ detail: String) -> CloseReason { CloseReason(code: 4400, message: detail) }
     static func refused(_ detail: String) -> CloseReason { CloseReason(code: 4401, message: detail) }
     static let tooLarge = CloseReason(code: 4413, message: "a message is over the limit of 4194304 bytes")
-    static let internalError = CloseReason(code: 1011, message: "the hello could not be answered now; connect again")
+    static let internalError = CloseReason(
+        code: 1011, message: "the hello could not be answered now; connect again")
 }

@@ -5,9 +5,9 @@ import Wire
 
 /// What follows from a hello: the device's word against the server's belief. Pure.
 ///
-/// The hello is the authority on what the device holds. Not held: the same attempt is sent again. Held, but ended on the
-/// server: dropped. A journal that is shorter than it was is a restored copy: its attempts may have run, so they are never
-/// sent again, and end as unknown.
+/// The hello is the authority on what the device holds. Not held: the same attempt is sent again. Held, but
+/// ended on the server: dropped. A journal that is shorter than it was is a restored copy: its attempts may
+/// have run, so they are never sent again, and end as unknown.
 struct HelloPlan: Equatable {
     /// Open attempts that the device does not hold, to be sent (again).
     var resend: [Delivery] = []
@@ -68,10 +68,12 @@ extension AttemptResult {
     /// An attempt that a restored journal does not know.
     init(lost delivery: Delivery, _ session: Session) {
         self.init(
-            organization: session.organization, device: session.device, run: delivery.run, attempt: delivery.attempt,
+            organization: session.organization, device: session.device, run: delivery.run,
+            attempt: delivery.attempt,
             token: delivery.token, outcome: .unknown, exitCode: nil, reason: "journalRegress", startedAt: nil,
             finishedAt: .now(),
             output: OutputRow(
-                stdoutHead: [], stdoutTail: [], stdoutBytes: 0, stderrHead: [], stderrTail: [], stderrBytes: 0))
+                stdoutHead: [], stdoutTail: [], stdoutBytes: 0, stderrHead: [], stderrTail: [], stderrBytes: 0
+            ))
     }
 }

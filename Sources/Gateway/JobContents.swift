@@ -4,8 +4,8 @@ import Synchronization
 import Trust
 import Wire
 
-/// Statements and proofs of jobs, read once a job and kept for a while: a job for many devices is read once, not once a
-/// device. Bounded by bytes; the oldest leave first.
+/// Statements and proofs of jobs, read once a job and kept for a while: a job for many devices is read once,
+/// not once a device. Bounded by bytes; the oldest leave first.
 final class JobContents: Sendable {
     /// What a dispatch needs of its job.
     struct Content: Sendable {

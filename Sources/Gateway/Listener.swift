@@ -7,7 +7,8 @@ import NIOWebSocket
 import Trust
 import Wire
 
-/// The gateway's port: TLS 1.3 with a device's certificate, one HTTP request that upgrades, then an agent's session.
+/// The gateway's port: TLS 1.3 with a device's certificate, one HTTP request that upgrades, then an agent's
+/// session.
 struct Listener {
     let group: MultiThreadedEventLoopGroup
     let tls: TLSContext
@@ -89,7 +90,8 @@ private final class PlainRequestHandler: ChannelInboundHandler, RemovableChannel
 
     func channelRead(context: ChannelHandlerContext, data: NIOAny) {
         guard case .end = unwrapInboundIn(data) else { return }
-        let text = "This is an agent gateway: connect to \(Listener.path) by WebSocket, subprotocol \(Listener.subprotocol).\n"
+        let text =
+            "This is an agent gateway: connect to \(Listener.path) by WebSocket, subprotocol \(Listener.subprotocol).\n"
         let headers: HTTPHeaders = [
             "Content-Type": "text/plain", "Content-Length": String(text.utf8.count), "Connection": "close",
         ]
@@ -97,7 +99,8 @@ private final class PlainRequestHandler: ChannelInboundHandler, RemovableChannel
         context.write(wrapOutboundOut(.head(head)), promise: nil)
         context.write(wrapOutboundOut(.body(.byteBuffer(ByteBuffer(string: text)))), promise: nil)
         let bound = NIOLoopBound(context, eventLoop: context.eventLoop)
-        context.writeAndFlush(wrapOutboundOut(.end(nil))).whenComplete { _ in bound.value.close(promise: nil) }
+        context.writeAndFlush(wrapOutboundOut(.end(nil))).whenComplete { _ in bound.value.close(promise: nil)
+        }
     }
 
     func errorCaught(context: ChannelHandlerContext, error: any Error) { context.close(promise: nil) }

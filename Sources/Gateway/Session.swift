@@ -34,7 +34,8 @@ final class Session: Sendable {
 
     func assign(number: Int) { state.withLock { $0.number = number } }
 
-    /// Writes frames and flushes once. A closed channel swallows them: what matters is repeated at the next hello.
+    /// Writes frames and flushes once. A closed channel swallows them: what matters is repeated at the next
+    /// hello.
     func send(_ frames: [GatewayFrame]) {
         guard !frames.isEmpty else { return }
         let messages = frames.map { frame in

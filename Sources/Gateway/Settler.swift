@@ -7,8 +7,8 @@ import Wire
 
 /// Commits results in batches and acknowledges each only after its commit.
 ///
-/// No linger: while one batch commits, the next gathers. A batch that fails for a passing reason is tried again whole; one
-/// that fails for another is bisected, so that one bad result costs nobody else's.
+/// No linger: while one batch commits, the next gathers. A batch that fails for a passing reason is tried
+/// again whole; one that fails for another is bisected, so that one bad result costs nobody else's.
 final class Settler: Sendable {
     /// A result with the session that waits for its acknowledgement.
     struct Item: Sendable {
@@ -26,7 +26,8 @@ final class Settler: Sendable {
     let counters: GatewayCounters
 
     init(
-        ledger: Ledger, counters: GatewayCounters, logger: Logger, settled: @escaping @Sendable ([SettledRun]) async -> Void
+        ledger: Ledger, counters: GatewayCounters, logger: Logger,
+        settled: @escaping @Sendable ([SettledRun]) async -> Void
     ) {
         settle = { try await ledger.settle($0.map(\.result)) }
         self.settled = settled
@@ -112,7 +113,8 @@ final class Settler: Sendable {
             } catch {
                 // Agents keep what is not acknowledged: giving up at shutdown loses nothing.
                 if Task.isCancelled { return }
-                logger.warning("settlement is tried again", metadata: ["results": "\(items.count)", "error": "\(error)"])
+                logger.warning(
+                    "settlement is tried again", metadata: ["results": "\(items.count)", "error": "\(error)"])
                 try? await Task.sleep(for: wait)
                 wait = min(wait * 2, .seconds(2))
             }
@@ -130,5 +132,7 @@ final class Settler: Sendable {
 }
 
 extension OutputRow {
-    fileprivate var keptBytes: Int { stdoutHead.count + stdoutTail.count + stderrHead.count + stderrTail.count }
+    fileprivate var keptBytes: Int {
+        stdoutHead.count + stdoutTail.count + stderrHead.count + stderrTail.count
+    }
 }

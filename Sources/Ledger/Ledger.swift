@@ -3,8 +3,8 @@ package import Postgres
 
 /// The system of record: what is committed here happened, everything else is a copy.
 ///
-/// One value over one login's pool; each file beside this one holds the statements of one concept and the function that
-/// decodes their rows. Every call names the scope whose rows it may see.
+/// One value over one login's pool; each file beside this one holds the statements of one concept and the
+/// function that decodes their rows. Every call names the scope whose rows it may see.
 package struct Ledger: Sendable {
     let pool: PostgresPool
 
@@ -13,8 +13,11 @@ package struct Ledger: Sendable {
 
     /// The migrations of this release, oldest first.
     package static let migrations: [Migration] = [
-        Migration(version: 1, name: "tenancy", sql: String(decoding: PackageResources.V0001_tenancy_sql, as: UTF8.self)),
-        Migration(version: 2, name: "jobs", sql: String(decoding: PackageResources.V0002_jobs_sql, as: UTF8.self)),
+        Migration(
+            version: 1, name: "tenancy",
+            sql: String(decoding: PackageResources.V0001_tenancy_sql, as: UTF8.self)),
+        Migration(
+            version: 2, name: "jobs", sql: String(decoding: PackageResources.V0002_jobs_sql, as: UTF8.self)),
     ]
 
     /// Succeeds when the database answers.
@@ -37,7 +40,9 @@ package struct Ledger: Sendable {
         let ids = try await pool.query("SELECT id FROM deployment", scope: .platform) { row in
             try row.decode(DeploymentID.self)
         }
-        guard let id = ids.first else { throw LedgerError(.notFound, "the installation has no id yet: start the API role first") }
+        guard let id = ids.first else {
+            throw LedgerError(.notFound, "the installation has no id yet: start the API role first")
+        }
         return id
     }
 }
@@ -122,7 +127,8 @@ extension Instant: PostgresEncodable, PostgresDecodable {
 }
 
 /// A closed set that stands as smallint in its columns.
-package protocol SmallintCoded: PostgresEncodable, PostgresDecodable, RawRepresentable where RawValue == Int16 {}
+package protocol SmallintCoded: PostgresEncodable, PostgresDecodable, RawRepresentable
+where RawValue == Int16 {}
 
 extension SmallintCoded {
     /// A smallint.

@@ -1,8 +1,8 @@
 import Domain
 import Redis
 
-/// A device and one of its lanes, in one word: what the limit of unsettled runs counts by. The device's id comes first, so
-/// that a function finds its presence by the first 36 characters.
+/// A device and one of its lanes, in one word: what the limit of unsettled runs counts by. The device's id
+/// comes first, so that a function finds its presence by the first 36 characters.
 struct DeviceLane: Hashable {
     let device: DeviceID
     let lane: Lane

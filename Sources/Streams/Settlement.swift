@@ -41,7 +41,8 @@ package struct Membership: Sendable, Hashable {
         organization: OrganizationID, run: RunID, generation: Int, device: DeviceID, lane: Lane = .script,
         deadlineMilliseconds: Int
     ) {
-        self.run = Settled(organization: organization, run: run, generation: generation, device: device, lane: lane)
+        self.run = Settled(
+            organization: organization, run: run, generation: generation, device: device, lane: lane)
         self.deadlineMilliseconds = deadlineMilliseconds
     }
 
@@ -54,7 +55,8 @@ package struct Membership: Sendable, Hashable {
             let generation = Int(words[2]), let place = DeviceLane(words[3]), let deadline = deadline.double
         else { throw QueueError.refused("a function answered no membership") }
         self.init(
-            organization: organization, run: run, generation: generation, device: place.device, lane: place.lane,
+            organization: organization, run: run, generation: generation, device: place.device,
+            lane: place.lane,
             deadlineMilliseconds: Int(deadline))
     }
 }

@@ -64,8 +64,11 @@ package enum RefusedEnvironment {
     /// Why a name is refused; `nil` if it may be set.
     package static func refusal(of name: String) -> String? {
         guard let first = name.utf8.first, first == UInt8(ascii: "_") || isLetter(first),
-            name.utf8.allSatisfy({ $0 == UInt8(ascii: "_") || isLetter($0) || isDigit($0) }), name.utf8.count <= 128
-        else { return "must be letters, digits and underscores, 1 to 128 of them, and not begin with a digit" }
+            name.utf8.allSatisfy({ $0 == UInt8(ascii: "_") || isLetter($0) || isDigit($0) }),
+            name.utf8.count <= 128
+        else {
+            return "must be letters, digits and underscores, 1 to 128 of them, and not begin with a digit"
+        }
         if names.contains(name) || prefixes.contains(where: { name.hasPrefix($0) }) {
             return "must not be set, since it changes what an interpreter runs"
         }
@@ -76,5 +79,7 @@ package enum RefusedEnvironment {
         (UInt8(ascii: "a")...UInt8(ascii: "z")).contains(byte | 0x20)
     }
 
-    private static func isDigit(_ byte: UInt8) -> Bool { (UInt8(ascii: "0")...UInt8(ascii: "9")).contains(byte) }
+    private static func isDigit(_ byte: UInt8) -> Bool {
+        (UInt8(ascii: "0")...UInt8(ascii: "9")).contains(byte)
+    }
 }

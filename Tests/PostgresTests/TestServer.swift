@@ -6,7 +6,8 @@ import Testing
 
 /// The server that `CLOUDRMM_TEST_DATABASE_URL` names; its user may create databases.
 enum TestServer {
-    /// A configuration of one connection of each kind, unless `change` says otherwise, with a name of its own.
+    /// A configuration of one connection of each kind, unless `change` says otherwise, with a name of its
+    /// own.
     static func configuration(
         _ change: (inout PostgresConfiguration) -> Void = { _ in }
     ) throws -> PostgresConfiguration {

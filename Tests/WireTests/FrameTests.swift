@@ -5,14 +5,16 @@ import Wire
 @Suite struct FrameTests {
     @Test("frames and their text are the same both ways")
     func roundTrip() throws {
-        let name = AttemptName(run: .new(at: Instant(seconds: 1)), attempt: 2, token: .new(at: Instant(seconds: 2)))
+        let name = AttemptName(
+            run: .new(at: Instant(seconds: 1)), attempt: 2, token: .new(at: Instant(seconds: 2)))
         let finished = Finished(
             name: name, outcome: .failed, exitCode: 3, finishedAt: Instant(seconds: 9),
             stdout: OutputExcerpt(head: [1, 2, 255], tail: [], bytes: 3))
         let frames: [AgentFrame] = [
             .hello(
                 Hello(
-                    agentVersion: "1", hostname: "hé\"\n", platform: "linux", keySetVersion: 1, assignmentVersion: 1,
+                    agentVersion: "1", hostname: "hé\"\n", platform: "linux", keySetVersion: 1,
+                    assignmentVersion: 1,
                     journalPosition: 7, held: [name], ended: [])),
             .accepted(name), .started(Started(name: name, at: Instant(seconds: 3))), .finished(finished),
             .rejected(Rejected(name: name, code: "signature", message: "no")), .ping(4),
@@ -20,7 +22,8 @@ import Wire
         for frame in frames { #expect(try AgentFrame.decode(frame.encoded) == frame) }
         let answers: [GatewayFrame] = [
             .welcome(Welcome(session: 3, keySet: [1], drop: [name], pingSeconds: 30)),
-            .dispatch(Dispatch(name: name, job: [0, 1, 2], leafIndex: 0, proof: [[UInt8](repeating: 7, count: 32)])),
+            .dispatch(
+                Dispatch(name: name, job: [0, 1, 2], leafIndex: 0, proof: [[UInt8](repeating: 7, count: 32)])),
             .cancel(name), .acknowledged(name), .pong(1),
         ]
         for frame in answers { #expect(try GatewayFrame.decode(frame.encoded) == frame) }

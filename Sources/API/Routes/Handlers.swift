@@ -1,5 +1,4 @@
 import Access
-import Domain
 import Engine
 import HTTPTypes
 import Ledger
@@ -15,7 +14,6 @@ struct Handlers: Sendable {
     let queues: QueueView
     let watches: JobWatches
     let readiness: @Sendable () async -> [String: Bool]
-    let now: @Sendable () -> Instant
 
     /// Every route of this release.
     var table: RouteTable {

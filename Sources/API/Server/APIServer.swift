@@ -63,14 +63,13 @@ package struct APIServer: Service {
     ) {
         let handlers = Handlers(
             ledger: ledger, authenticator: authenticator, submitter: submitter, enroller: enroller, presence: presence,
-            queues: queues, watches: JobWatches(ledger: ledger, authenticator: authenticator), readiness: readiness,
-            now: Authenticator.systemTime)
+            queues: queues, watches: JobWatches(ledger: ledger, authenticator: authenticator), readiness: readiness)
         self.configuration = configuration
         self.logger = logger
         responder = Responder(
             routes: handlers.table,
             hosts: Set(configuration.hosts.map { $0.lowercased() }).union(APIConfiguration.loopback),
-            authenticator: authenticator, now: Authenticator.systemTime, logger: logger)
+            authenticator: authenticator, logger: logger)
     }
 
     /// Serves until cancelled or shut down; then finishes the requests under way.

@@ -5,6 +5,7 @@ import Hummingbird
 import Logging
 import NIOCore
 import Synchronization
+import Trust
 import Wire
 
 /// Takes a request to its route: host, route, caller, permission, query and body are judged in this order, and whatever
@@ -27,11 +28,10 @@ struct Responder: HTTPResponder {
     let routes: RouteTable
     let hosts: Set<String>
     let authenticator: Authenticator
-    let now: @Sendable () -> Instant
     let logger: Logger
 
     func respond(to request: Request, context: Context) async throws -> Response {
-        let requestID = UniqueID.v7(at: now()).description
+        let requestID = UniqueID.v7(at: .now()).description
         var logger = logger
         logger[metadataKey: "request.id"] = .string(requestID)
         let isRead = Flag()
@@ -64,13 +64,13 @@ struct Responder: HTTPResponder {
         let target = Substring(request.head.path ?? "")
         let path = target.prefix { $0 != "?" }
         let (route, parameters) = try route(request.method, path)
-        let credential = try Self.credential(of: request)
+        var credential: String?
         var caller: Principal?
         if case .permitted(let permission) = route.caller {
-            guard let credential else { throw AccessError.unauthorized }
-            let principal = try await authenticator.principal(of: credential)
+            let key = try Self.credential(of: request)
+            let principal = try await authenticator.principal(of: key)
             try principal.require(permission)
-            caller = principal
+            (credential, caller) = (key, principal)
         }
         let rawQuery = path.endIndex < target.endIndex ? target[target.index(after: path.endIndex)...] : nil
         if route.query.isEmpty, let rawQuery, !rawQuery.isEmpty {
@@ -118,10 +118,9 @@ struct Responder: HTTPResponder {
         }
     }
 
-    private static func credential(of request: Request) throws -> String? {
+    private static func credential(of request: Request) throws(AccessError) -> String {
         let fields = request.headers[values: .authorization]
-        guard let field = fields.first else { return nil }
-        let parts = field.split(separator: " ", omittingEmptySubsequences: true)
+        let parts = (fields.first ?? "").split(separator: " ")
         guard fields.count == 1, parts.count == 2, parts[0].lowercased() == "bearer" else {
             throw AccessError.unauthorized
         }

@@ -5,11 +5,12 @@ package import Redis
 import Streams
 import Trust
 
-/// Takes runs from the queue to the gateways that hold their devices: claim, mark (committed), inbox, acknowledge.
+/// Takes runs from the queue to the gateways that hold their devices: claim, mark (committed), inbox,
+/// acknowledge.
 ///
-/// The mark is the one gate: nothing is written to an inbox that it did not return. What dies between two steps is found
-/// again: a claim by its lease, a mark that reached no inbox by its accept-by time, a letter in a dead inbox by the
-/// reclaimer.
+/// The mark is the one gate: nothing is written to an inbox that it did not return. What dies between two
+/// steps is found again: a claim by its lease, a mark that reached no inbox by its accept-by time, a letter
+/// in a dead inbox by the reclaimer.
 package final class Dispatcher: Sendable {
     private let ledger: Ledger
     private let front: QueueFront
@@ -18,7 +19,9 @@ package final class Dispatcher: Sendable {
     private let logger: Logger
 
     /// A dispatcher on the worker's login. `owner` names its leases: a word of its own for each dispatcher.
-    package init(ledger: Ledger, front: QueueFront, bell: RedisBlockingConnection, owner: String, logger: Logger) {
+    package init(
+        ledger: Ledger, front: QueueFront, bell: RedisBlockingConnection, owner: String, logger: Logger
+    ) {
         self.ledger = ledger
         self.front = front
         self.bell = bell
@@ -42,7 +45,9 @@ package final class Dispatcher: Sendable {
             }
         }
         // Best effort: what stays leased returns when the lease ends.
-        _ = try? await front.call { epoch in try await self.front.queue.reclaim(owner: self.owner, epoch: epoch) }
+        _ = try? await front.call { epoch in
+            try await self.front.queue.reclaim(owner: self.owner, epoch: epoch)
+        }
     }
 
     /// Claims one batch and takes it as far as it goes.
@@ -58,7 +63,8 @@ package final class Dispatcher: Sendable {
             return false
         }
         guard !claims.items.isEmpty else { return false }
-        // Presence came with the claim; heartbeats are read after it, so that a lapsed gateway is not written to.
+        // Presence came with the claim; heartbeats are read after it, so that a lapsed gateway is not written
+        // to.
         let gateways = Array(Set(claims.items.compactMap { $0.presence?.gateway }))
         let alive = try await front.queue.alive(gateways)
         var reachable: [(Claim, GatewayID)] = []
@@ -75,12 +81,13 @@ package final class Dispatcher: Sendable {
         return claims.more
     }
 
-    /// Runs of offline devices: waiting is committed, then presence is read again, so that a device which connected in
-    /// between is not left waiting.
+    /// Runs of offline devices: waiting is committed, then presence is read again, so that a device which
+    /// connected in between is not left waiting.
     private func park(_ claims: [Claim], epoch: Epoch) async throws {
         guard !claims.isEmpty else { return }
         let waiting = try await ledger.wait(claims.map(QueuedRun.init))
-        try await front.queue.acknowledge(dispatched: [], dropped: claims, deadlineMilliseconds: 0, epoch: epoch)
+        try await front.queue.acknowledge(
+            dispatched: [], dropped: claims, deadlineMilliseconds: 0, epoch: epoch)
         let parked = claims.filter { waiting.contains($0.run) }
         let presences = try await front.queue.presence(of: parked.map(\.device))
         let back = zip(parked, presences).compactMap { claim, presence in
@@ -96,7 +103,8 @@ package final class Dispatcher: Sendable {
         let marked = try await ledger.mark(
             claims.map { claim, gateway in
                 MarkRequest(
-                    organization: claim.organization, run: claim.run, generation: claim.generation, gateway: gateway,
+                    organization: claim.organization, run: claim.run, generation: claim.generation,
+                    gateway: gateway,
                     token: .new(at: now))
             }, epoch: epoch.id, partition: front.queue.keys.partition)
         let items = Dictionary(grouping: marked, by: \.gateway)
@@ -131,7 +139,8 @@ extension QueuedRun {
     /// The run of a claim.
     fileprivate init(_ claim: Claim) {
         self.init(
-            organization: claim.organization, run: claim.run, device: claim.device, generation: claim.generation,
+            organization: claim.organization, run: claim.run, device: claim.device,
+            generation: claim.generation,
             lane: claim.lane)
     }
 }

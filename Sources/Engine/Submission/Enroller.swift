@@ -17,7 +17,8 @@ package struct Enroller: Sendable {
         self.gatewayURL = gatewayURL
     }
 
-    /// Makes a token for a site that the scope sees. Its text is shown here and never again: only its hash is kept.
+    /// Makes a token for a site that the scope sees. Its text is shown here and never again: only its hash is
+    /// kept.
     package func createToken(
         _ new: NewEnrollmentToken, by principal: APIKeyID, scope: Scope
     ) async throws -> CreatedEnrollmentToken {
@@ -73,19 +74,23 @@ package struct Enroller: Sendable {
             now: now.seconds)
         let assignment = signer.sign(
             AssignmentPayload(
-                device: device, keyHash: request.publicKeyHash, partner: token.partner, site: token.site, version: 1),
+                device: device, keyHash: request.publicKeyHash, partner: token.partner, site: token.site,
+                version: 1),
             organization: organization, now: now)
         let kept = try await ledger.enroll(
             EnrolledDevice(
                 token: token.id, tokenHash: SHA256.hash(encoded), device: device, organization: organization,
-                site: token.site, hostname: new.hostname, platform: new.platform, agentVersion: new.agentVersion,
-                machineID: new.machineId, keyHash: request.publicKeyHash, certificateSerial: certificate.serial,
+                site: token.site, hostname: new.hostname, platform: new.platform,
+                agentVersion: new.agentVersion,
+                machineID: new.machineId, keyHash: request.publicKeyHash,
+                certificateSerial: certificate.serial,
                 certificateEnd: Instant(seconds: certificate.notAfter), assignment: assignment.encoded))
         guard kept else {
             throw EngineError(.expiredToken, field: "token", "is used up or revoked; ask for a new one")
         }
         return Enrollment(
-            deviceId: device, organizationId: organization, deploymentId: signer.deployment, certificate: certificate.pem,
+            deviceId: device, organizationId: organization, deploymentId: signer.deployment,
+            certificate: certificate.pem,
             rootKey: signer.rootKey.bytes, keySet: signer.keySet.encoded, assignment: assignment.encoded,
             gatewayUrl: gatewayURL())
     }

@@ -2,7 +2,8 @@ package import Domain
 package import Trust
 import Wire
 
-/// What the API role signs with: the job key for everything that gives a device power, the root key only for the key set.
+/// What the API role signs with: the job key for everything that gives a device power, the root key only for
+/// the key set.
 ///
 /// Held by the API role alone, in files; nothing of it is in PostgreSQL or Redis.
 package struct Signer: Sendable {
@@ -20,7 +21,8 @@ package struct Signer: Sendable {
 
     /// The keys of an installation; the key set is signed anew, so that it says what is in force now.
     package init(
-        deployment: DeploymentID, rootKey: SigningKey, jobKey: SigningKey, keySetVersion: Int, serverCA: Certificate,
+        deployment: DeploymentID, rootKey: SigningKey, jobKey: SigningKey, keySetVersion: Int,
+        serverCA: Certificate,
         deviceCA: CertificateAuthority, now: Instant
     ) {
         self.deployment = deployment
@@ -33,42 +35,53 @@ package struct Signer: Sendable {
             deviceCA: deviceCA.certificate.pem)
         keySet = SignedStatement.sign(
             Statement(
-                type: .keySet, deployment: deployment.bytes, issuedAt: now.seconds, expiresAt: now.seconds + Self.keySetSeconds,
+                type: .keySet, deployment: deployment.bytes, issuedAt: now.seconds,
+                expiresAt: now.seconds + Self.keySetSeconds,
                 payload: payload.json),
             with: rootKey)
     }
 
     /// Signs a job for an organization.
-    func sign(_ job: JobPayload, organization: OrganizationID, now: Instant, expiresAt: Instant) -> SignedStatement {
+    func sign(_ job: JobPayload, organization: OrganizationID, now: Instant, expiresAt: Instant)
+        -> SignedStatement
+    {
         sign(.job, job.json, organization: organization, now: now, expiresAt: expiresAt)
     }
 
     /// Signs an enrolment token.
-    func sign(_ token: TokenPayload, organization: OrganizationID, now: Instant, expiresAt: Instant) -> SignedStatement {
+    func sign(_ token: TokenPayload, organization: OrganizationID, now: Instant, expiresAt: Instant)
+        -> SignedStatement
+    {
         sign(.enrolmentToken, token.json, organization: organization, now: now, expiresAt: expiresAt)
     }
 
     /// Signs where a device belongs.
-    func sign(_ assignment: AssignmentPayload, organization: OrganizationID, now: Instant) -> SignedStatement {
+    func sign(_ assignment: AssignmentPayload, organization: OrganizationID, now: Instant) -> SignedStatement
+    {
         sign(
             .assignment, assignment.json, organization: organization, now: now,
             expiresAt: now + .seconds(Self.assignmentSeconds))
     }
 
     /// The statement of a token's text, if this installation signed it and it has not expired.
-    func verify(token text: String, now: Instant) throws(TrustError) -> (statement: Statement, encoded: [UInt8]) {
+    func verify(token text: String, now: Instant) throws(TrustError) -> (
+        statement: Statement, encoded: [UInt8]
+    ) {
         let signed = try SignedStatement(text: text)
         let statement = try signed.verified(
-            as: .enrolmentToken, by: [jobKey.publicKey], deployment: deployment.bytes, now: now.seconds, organization: nil)
+            as: .enrolmentToken, by: [jobKey.publicKey], deployment: deployment.bytes, now: now.seconds,
+            organization: nil)
         return (statement, signed.encoded)
     }
 
     private func sign(
-        _ type: StatementType, _ payload: [UInt8], organization: OrganizationID, now: Instant, expiresAt: Instant
+        _ type: StatementType, _ payload: [UInt8], organization: OrganizationID, now: Instant,
+        expiresAt: Instant
     ) -> SignedStatement {
         SignedStatement.sign(
             Statement(
-                type: type, deployment: deployment.bytes, organization: organization.bytes, issuedAt: now.seconds,
+                type: type, deployment: deployment.bytes, organization: organization.bytes,
+                issuedAt: now.seconds,
                 expiresAt: max(expiresAt.seconds, now.seconds + 1), payload: payload),
             with: jobKey)
     }

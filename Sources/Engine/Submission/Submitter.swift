@@ -89,7 +89,8 @@ package struct Submitter: Sendable {
     }
 
     // A transaction carries at most so many runs, so that a large bulk does not hold locks for long.
-    private func parts(of prepared: [(index: Int, job: SubmittedJob)]) -> [[(index: Int, job: SubmittedJob)]] {
+    private func parts(of prepared: [(index: Int, job: SubmittedJob)]) -> [[(index: Int, job: SubmittedJob)]]
+    {
         var parts: [[(index: Int, job: SubmittedJob)]] = []
         var size = 0
         for item in prepared {
@@ -127,11 +128,15 @@ package struct Submitter: Sendable {
             switch request.job.target {
             case .devices: break
             case .site(let site):
-                guard places.sites[site] == nil, let place = try await ledger.site(site, scope: scope) else { break }
+                guard places.sites[site] == nil, let place = try await ledger.site(site, scope: scope) else {
+                    break
+                }
                 places.sites[site] = place.organization
-                try await count(Places.Target(organization: place.organization, site: site), into: &places, scope: scope)
+                try await count(
+                    Places.Target(organization: place.organization, site: site), into: &places, scope: scope)
             case .organization(let organization):
-                try await count(Places.Target(organization: organization, site: nil), into: &places, scope: scope)
+                try await count(
+                    Places.Target(organization: organization, site: nil), into: &places, scope: scope)
             }
         }
         return places
@@ -139,7 +144,9 @@ package struct Submitter: Sendable {
 
     private func count(_ target: Places.Target, into places: inout Places, scope: Scope) async throws {
         guard places.counts[target] == nil else { return }
-        if target.site == nil, try await !ledger.seesOrganization(target.organization, scope: scope) { return }
+        if target.site == nil, try await !ledger.seesOrganization(target.organization, scope: scope) {
+            return
+        }
         places.counts[target] = try await ledger.deviceCount(
             organization: target.organization, site: target.site, atMost: 1, scope: scope)
     }
@@ -151,18 +158,23 @@ package struct Submitter: Sendable {
         let id = JobID.new(at: now)
         let target = try judge(job.target, places)
         let payload = JobPayload(
-            job: id, kind: job.kind, script: job.script, timeoutSeconds: job.timeoutSeconds, maximumAttempts: 1,
+            job: id, kind: job.kind, script: job.script, timeoutSeconds: job.timeoutSeconds,
+            maximumAttempts: 1,
             idempotent: job.idempotent, target: target.signed)
         let expiresAt = now + .seconds(job.expiresInSeconds)
-        let statement = signer.sign(payload, organization: target.organization, now: now, expiresAt: expiresAt).encoded
+        let statement = signer.sign(
+            payload, organization: target.organization, now: now, expiresAt: expiresAt
+        ).encoded
         guard statement.count <= Limits.statementBytesMax else {
             throw EngineError(
                 .invalid, field: "script",
                 "has \(statement.count) bytes in its signed form; allowed are \(Limits.statementBytesMax)")
         }
         return SubmittedJob(
-            id: id, organization: target.organization, site: target.commonSite, kind: job.kind, priority: .standard,
-            statement: statement, devices: target.devices, targetSite: target.site, timeoutSeconds: job.timeoutSeconds,
+            id: id, organization: target.organization, site: target.commonSite, kind: job.kind,
+            priority: .standard,
+            statement: statement, devices: target.devices, targetSite: target.site,
+            timeoutSeconds: job.timeoutSeconds,
             maximumAttempts: 1, idempotent: job.idempotent, expiresAt: expiresAt, principal: principal,
             idempotencyKey: request.idempotencyKey, requestHash: request.requestHash)
     }
@@ -182,7 +194,8 @@ package struct Submitter: Sendable {
             var sites: Set<SiteID> = []
             for (index, device) in devices.enumerated() {
                 guard let place = places.devices[device] else {
-                    throw EngineError(.invalid, field: "target.deviceIds[\(index)]", "names no device that you may see")
+                    throw EngineError(
+                        .invalid, field: "target.deviceIds[\(index)]", "names no device that you may see")
                 }
                 if let organization, organization != place.organization {
                     throw EngineError(
@@ -192,22 +205,29 @@ package struct Submitter: Sendable {
                 organization = place.organization
                 sites.insert(place.site)
             }
-            guard let organization else { throw EngineError(.invalid, field: "target.deviceIds", "must not be empty") }
-            let tree = MerkleTree(leaves: devices.map { SignedTarget.leaf(organization: organization, device: $0) })
+            guard let organization else {
+                throw EngineError(.invalid, field: "target.deviceIds", "must not be empty")
+            }
+            let tree = MerkleTree(
+                leaves: devices.map { SignedTarget.leaf(organization: organization, device: $0) })
             return JudgedTarget(
-                organization: organization, commonSite: sites.count == 1 ? sites.first : nil, devices: devices,
+                organization: organization, commonSite: sites.count == 1 ? sites.first : nil,
+                devices: devices,
                 signed: .list(root: tree.root, size: devices.count))
         case .site(let site):
             guard let organization = places.sites[site] else {
                 throw EngineError(.invalid, field: "target.siteId", "names no site that you may see")
             }
             guard places.counts[Places.Target(organization: organization, site: site)] ?? 0 > 0 else {
-                throw EngineError(.invalid, field: "target.siteId", "names a site without devices; a job needs at least one")
+                throw EngineError(
+                    .invalid, field: "target.siteId", "names a site without devices; a job needs at least one"
+                )
             }
             return JudgedTarget(organization: organization, site: site, signed: .site(site))
         case .organization(let organization):
             guard let count = places.counts[Places.Target(organization: organization, site: nil)] else {
-                throw EngineError(.invalid, field: "target.organizationId", "names no organization that you may see")
+                throw EngineError(
+                    .invalid, field: "target.organizationId", "names no organization that you may see")
             }
             guard count > 0 else {
                 throw EngineError(

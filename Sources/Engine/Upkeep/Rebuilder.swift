@@ -6,9 +6,10 @@ import Streams
 
 /// Notices a lost data set in Redis and builds a new one from PostgreSQL.
 ///
-/// The epoch names the data set and the server process that holds it: another server run id means that up to a second of
-/// writes may be missing, so it counts as lost. One worker wins the change of epoch in PostgreSQL, under the lock that
-/// every mark holds shared; the others see the new one. Cost: organizations and running runs, not backlog.
+/// The epoch names the data set and the server process that holds it: another server run id means that up to
+/// a second of writes may be missing, so it counts as lost. One worker wins the change of epoch in
+/// PostgreSQL, under the lock that every mark holds shared; the others see the new one. Cost: organizations
+/// and running runs, not backlog.
 package final class Rebuilder: Sendable {
     private let ledger: Ledger
     private let front: QueueFront
@@ -30,7 +31,8 @@ package final class Rebuilder: Sendable {
         }
     }
 
-    /// Builds a new data set if the one in Redis is not the one that PostgreSQL knows; returns whether it did.
+    /// Builds a new data set if the one in Redis is not the one that PostgreSQL knows; returns whether it
+    /// did.
     package func checkOnce() async throws -> Bool {
         let server = try await serverRunID()
         let partition = front.queue.keys.partition
@@ -38,7 +40,9 @@ package final class Rebuilder: Sendable {
         let present = try await front.queue.epoch()
         if let kept, present?.id == kept, kept.hasSuffix("@" + server) { return false }
         let epoch = Epoch("\(Epoch.fresh())@\(server)")
-        guard try await ledger.beginEpoch(epoch.id, replacing: kept, partition: partition) else { return false }
+        guard try await ledger.beginEpoch(epoch.id, replacing: kept, partition: partition) else {
+            return false
+        }
         let limits = try await ledger.limits().map {
             Entitlement(organization: $0.organization, weight: $0.weight, cap: $0.cap, paused: $0.isPaused)
         }

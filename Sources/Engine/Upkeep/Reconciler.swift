@@ -1,14 +1,14 @@
 import Domain
 package import Ledger
-import Postgres
 package import Logging
+import Postgres
 import Streams
 import Synchronization
 
 /// Takes out of every state what its deadline has passed, and brings PostgreSQL and the queue in line.
 ///
-/// Every worker runs one; locks are skipped, so they share the work. Each step is bounded and repeats while it finds
-/// something.
+/// Every worker runs one; locks are skipped, so they share the work. Each step is bounded and repeats while
+/// it finds something.
 package final class Reconciler: Sendable {
     private let ledger: Ledger
     private let front: QueueFront
@@ -40,7 +40,9 @@ package final class Reconciler: Sendable {
     }
 
     private func sweep() async {
-        await repeating(every: .milliseconds(200), idle: .seconds(1), logger, "sweep") { try await self.sweepOnce() }
+        await repeating(every: .milliseconds(200), idle: .seconds(1), logger, "sweep") {
+            try await self.sweepOnce()
+        }
     }
 
     private func deadlines() async {
@@ -58,7 +60,9 @@ package final class Reconciler: Sendable {
     }
 
     private func gateways() async {
-        await repeating(every: .seconds(1), idle: .seconds(1), logger, "gateways") { try await self.buryGateways() }
+        await repeating(every: .seconds(1), idle: .seconds(1), logger, "gateways") {
+            try await self.buryGateways()
+        }
     }
 
     private func membership() async {
@@ -80,7 +84,8 @@ package final class Reconciler: Sendable {
         }
     }
 
-    /// Runs whose time has passed, marks that reached no gateway, and cancels that have not reached their rows.
+    /// Runs whose time has passed, marks that reached no gateway, and cancels that have not reached their
+    /// rows.
     package func judgeDeadlines() async throws -> Bool {
         let ended = try await ledger.expire(limit: 500)
         await front.ended(ended)
@@ -95,7 +100,8 @@ package final class Reconciler: Sendable {
     /// Marks the organizations whose queued runs the fast path may have lost.
     package func markStragglers(everything: Bool) async throws -> Bool {
         let organizations =
-            everything ? try await ledger.organizationsWithBacklog() : try await ledger.stragglers(limit: 10_000)
+            everything
+            ? try await ledger.organizationsWithBacklog() : try await ledger.stragglers(limit: 10_000)
         guard !organizations.isEmpty else { return false }
         try await front.call { epoch in try await self.front.queue.mark(organizations, epoch: epoch) }
         return true
@@ -108,7 +114,9 @@ package final class Reconciler: Sendable {
         let dead = Set(open).subtracting(try await front.queue.alive(open))
         for gateway in dead {
             var items: [InboxLetter.Item] = []
-            for case .dispatch(let letter)? in try await front.queue.drain(gateway: gateway).map(InboxLetter.init) {
+            for case .dispatch(let letter)? in try await front.queue.drain(gateway: gateway).map(
+                InboxLetter.init)
+            {
                 items += letter
             }
             let back = try await ledger.undeliver(items.map { ($0.organization, $0.run, $0.token) })
@@ -121,7 +129,8 @@ package final class Reconciler: Sendable {
         return !dead.isEmpty
     }
 
-    /// Compares the queue's running runs with the table, so that a crash between commit and settlement leaks nothing.
+    /// Compares the queue's running runs with the table, so that a crash between commit and settlement leaks
+    /// nothing.
     package func compareMembership() async throws -> Bool {
         let epoch = try await front.epoch()
         var cursor: String?

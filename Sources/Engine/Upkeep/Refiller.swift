@@ -5,8 +5,8 @@ import Streams
 
 /// Brings the work of marked organizations from PostgreSQL to the queue, a bounded window at a time.
 ///
-/// The mark is a version: it is cleared only if nothing changed since it was read and nothing more was there. So work that
-/// was committed at any moment is found, whatever happened to the fast path.
+/// The mark is a version: it is cleared only if nothing changed since it was read and nothing more was there.
+/// So work that was committed at any moment is found, whatever happened to the fast path.
 package final class Refiller: Sendable {
     private let ledger: Ledger
     private let front: QueueFront
@@ -26,7 +26,8 @@ package final class Refiller: Sendable {
         }
     }
 
-    /// Expands accepted jobs and refills the organizations that have waited longest; returns how many had work.
+    /// Expands accepted jobs and refills the organizations that have waited longest; returns how many had
+    /// work.
     package func refillOnce() async throws -> Int {
         let expanded = try await ledger.expand(limit: 4)
         if !expanded.isEmpty { await front.offer([], and: expanded) }
@@ -40,9 +41,11 @@ package final class Refiller: Sendable {
         }
         let open = marked.filter { $0.room > 0 }
         guard !open.isEmpty else { return expanded.count }
-        // What the queue holds already comes again and is dropped there by its generation: a full window and one more.
+        // What the queue holds already comes again and is dropped there by its generation: a full window and
+        // one more.
         let limit = Self.windowMax * 3 / 2
-        let queued = try await ledger.queuedRuns(of: open.map(\.organization), priority: .standard, limit: limit)
+        let queued = try await ledger.queuedRuns(
+            of: open.map(\.organization), priority: .standard, limit: limit)
         var admitted = 0
         for organization in open {
             let runs = queued[organization.organization] ?? []

@@ -31,8 +31,9 @@ extension Ledger {
 
     /// Cancels up to 500 open runs of jobs that somebody asked to cancel, in id order.
     ///
-    /// What was not sent ends at once; what was sent keeps its row, gets the request and a deadline after which it is
-    /// declared cancelled without the agent's word, and is returned so that its gateway can be told.
+    /// What was not sent ends at once; what was sent keeps its row, gets the request and a deadline after
+    /// which it is declared cancelled without the agent's word, and is returned so that its gateway can be
+    /// told.
     package func cancelRuns(
         of job: JobID?, organization: OrganizationID?, scope: Scope
     ) async throws -> (ended: [SettledRun], sent: [CancelledRun]) {
@@ -56,7 +57,7 @@ extension Ledger {
                 FROM picked p WHERE r.organization_id = p.organization_id AND r.id = p.id
                 RETURNING r.organization_id, r.id, r.device_id, r.attempt, r.token, r.gateway_id, r.sent_at IS NOT NULL,
                           r.job_id
-                """,
+                """
             ])
         var unsent: [(OrganizationID, RunID)] = []
         var sent: [CancelledRun] = []
@@ -66,7 +67,8 @@ extension Ledger {
             if wasSent, let token {
                 sent.append(
                     CancelledRun(
-                        organization: organization, run: run, device: device, attempt: Int(attempt), token: token,
+                        organization: organization, run: run, device: device, attempt: Int(attempt),
+                        token: token,
                         gateway: gateway))
             } else {
                 unsent.append((organization, run))

@@ -94,7 +94,8 @@ extension Ledger {
 
     /// One run, if the scope sees it.
     package func run(_ id: RunID, scope: Scope) async throws -> RunRow? {
-        try await pool.query("\(fragment: Self.runColumns) WHERE id = \(id)", scope: scope, decode: Self.run).first
+        try await pool.query("\(fragment: Self.runColumns) WHERE id = \(id)", scope: scope, decode: Self.run)
+            .first
     }
 
     /// The output of a run, if there is one yet.
@@ -108,7 +109,8 @@ extension Ledger {
             let (outHead, outTail, outBytes, errorHead, errorTail, errorBytes) = try row.decode(
                 (PostgresData, PostgresData, Int, PostgresData, PostgresData, Int).self)
             return OutputRow(
-                stdoutHead: outHead.bytes, stdoutTail: outTail.bytes, stdoutBytes: outBytes, stderrHead: errorHead.bytes,
+                stdoutHead: outHead.bytes, stdoutTail: outTail.bytes, stdoutBytes: outBytes,
+                stderrHead: errorHead.bytes,
                 stderrTail: errorTail.bytes, stderrBytes: errorBytes)
         }.first
     }
@@ -134,24 +136,33 @@ extension Ledger {
 
     @Sendable private static func job(_ row: PostgresRow) throws -> JobRow {
         let (
-            id, organization, kind, state, total, timeout, createdAt, expiresAt, finishedAt, cancelledAt, ended, deltas, open
+            id, organization, kind, state, total, timeout, createdAt, expiresAt, finishedAt, cancelledAt,
+            ended, deltas, open
         ) = try row.decode(
-                (JobID, OrganizationID, String, JobState, Int32?, Int32, Instant, Instant, Instant?, Instant?, [Int32], [Int32], [Int32]).self)
-        guard let kind = JobKind(rawValue: kind) else { throw LedgerError(.conflict, "a job's kind is not known here") }
+            (
+                JobID, OrganizationID, String, JobState, Int32?, Int32, Instant, Instant, Instant?, Instant?,
+                [Int32], [Int32], [Int32]
+            ).self)
+        guard let kind = JobKind(rawValue: kind) else {
+            throw LedgerError(.conflict, "a job's kind is not known here")
+        }
         var counts: [RunState: Int] = [:]
         for (index, state) in RunState.allCases.enumerated() {
             let count = index < 5 ? open[index] : ended[index - 5] + deltas[index - 5]
             if count != 0 { counts[state] = Int(count) }
         }
         return JobRow(
-            id: id, organization: organization, kind: kind, state: state, counts: counts, total: total.map(Int.init),
+            id: id, organization: organization, kind: kind, state: state, counts: counts,
+            total: total.map(Int.init),
             timeoutSeconds: Int(timeout), createdAt: createdAt, expiresAt: expiresAt, finishedAt: finishedAt,
             cancelRequestedAt: cancelledAt)
     }
 
     @Sendable private static func run(_ row: PostgresRow) throws -> RunRow {
-        let (id, job, device, organization, state, attempt, exitCode, reason, startedAt, finishedAt) = try row.decode(
-                (RunID, JobID, DeviceID, OrganizationID, RunState, Int32, Int32?, String?, Instant?, Instant?).self)
+        let (id, job, device, organization, state, attempt, exitCode, reason, startedAt, finishedAt) =
+            try row.decode(
+                (RunID, JobID, DeviceID, OrganizationID, RunState, Int32, Int32?, String?, Instant?, Instant?)
+                    .self)
         return RunRow(
             id: id, job: job, device: device, organization: organization, state: state, attempt: Int(attempt),
             exitCode: exitCode.map(Int.init), reason: reason, startedAt: startedAt, finishedAt: finishedAt)

@@ -27,8 +27,10 @@ package struct SubmittedJob: Sendable {
 
     /// A job to be committed.
     package init(
-        id: JobID, organization: OrganizationID, site: SiteID?, kind: JobKind, priority: Priority, statement: [UInt8],
-        devices: [DeviceID]?, targetSite: SiteID?, timeoutSeconds: Int, maximumAttempts: Int, idempotent: Bool,
+        id: JobID, organization: OrganizationID, site: SiteID?, kind: JobKind, priority: Priority,
+        statement: [UInt8],
+        devices: [DeviceID]?, targetSite: SiteID?, timeoutSeconds: Int, maximumAttempts: Int,
+        idempotent: Bool,
         expiresAt: Instant, principal: APIKeyID, idempotencyKey: String?, requestHash: [UInt8]
     ) {
         self.id = id
@@ -92,7 +94,8 @@ extension Ledger {
         let rows = try await pool.query(
             "SELECT id, organization_id, site_id FROM devices WHERE id = ANY(\(devices))", scope: scope
         ) { row in try row.decode((DeviceID, OrganizationID, SiteID).self) }
-        return Dictionary(uniqueKeysWithValues: rows.map { ($0.0, DevicePlace(organization: $0.1, site: $0.2)) })
+        return Dictionary(
+            uniqueKeysWithValues: rows.map { ($0.0, DevicePlace(organization: $0.1, site: $0.2)) })
     }
 
     /// How many devices a site or an organization has, counted up to `atMost`.
@@ -115,7 +118,9 @@ extension Ledger {
     /// list before and signs only what it saw. Targets that are a site or an organization are expanded by `expand`.
     /// - Returns: one outcome a job, in order, and the runs that were queued.
     package func submit(_ jobs: [SubmittedJob], scope: Scope) async throws -> ([Submission], [QueuedRun]) {
-        var listed: (jobs: [JobID], organizations: [OrganizationID], devices: [DeviceID], leaves: [Int32]) = ([], [], [], [])
+        var listed: (jobs: [JobID], organizations: [OrganizationID], devices: [DeviceID], leaves: [Int32]) = (
+            [], [], [], []
+        )
         for job in jobs {
             for (leaf, device) in (job.devices ?? []).enumerated() {
                 listed.jobs.append(job.id)
@@ -136,7 +141,8 @@ extension Ledger {
             ON CONFLICT (organization_id, created_by, idempotency_key) WHERE idempotency_key IS NOT NULL DO NOTHING
             RETURNING id
             """
-        // The lists of devices come in an order that is the tree's; jobs that lost a conflict have no row and get no run.
+        // The lists of devices come in an order that is the tree's; jobs that lost a conflict have no row and
+        // get no run.
         let expand: SQL = """
             WITH listed AS (
                 SELECT * FROM unnest(\(listed.organizations), \(listed.jobs), \(listed.devices), \(listed.leaves))
@@ -161,14 +167,16 @@ extension Ledger {
             )
             SELECT organization_id, id, device_id, lane FROM made
             """
-        let results = try await pool.pipeline(scope: scope, listed.jobs.isEmpty ? [insert] : [insert, expand])
+        let results = try await pool.pipeline(
+            scope: scope, listed.jobs.isEmpty ? [insert] : [insert, expand])
         let inserted = Set(try results[0].rows.map { try $0.decode(JobID.self) })
         var runs: [QueuedRun] = []
         if results.count > 1 {
             runs = try results[1].rows.map { row in
                 let (organization, run, device, lane) = try row.decode(
-                (OrganizationID, RunID, DeviceID, Lane).self)
-                return QueuedRun(organization: organization, run: run, device: device, generation: 1, lane: lane)
+                    (OrganizationID, RunID, DeviceID, Lane).self)
+                return QueuedRun(
+                    organization: organization, run: run, device: device, generation: 1, lane: lane)
             }
         }
         var outcomes: [Submission] = []

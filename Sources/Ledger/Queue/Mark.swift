@@ -13,7 +13,9 @@ package struct MarkRequest: Sendable {
     package var token: AttemptToken
 
     /// A request to mark one run.
-    package init(organization: OrganizationID, run: RunID, generation: Int, gateway: GatewayID, token: AttemptToken) {
+    package init(
+        organization: OrganizationID, run: RunID, generation: Int, gateway: GatewayID, token: AttemptToken
+    ) {
         self.organization = organization
         self.run = run
         self.generation = generation
@@ -69,8 +71,8 @@ extension Ledger {
 
     /// The gate: moves queued runs to dispatched, with attempt, token, gateway and deadlines, and commits.
     ///
-    /// Only rows that are returned may leave. A run is refused by its generation, state, cancel, pause, wave or expiry, and
-    /// all are refused under another epoch than the one kept here.
+    /// Only rows that are returned may leave. A run is refused by its generation, state, cancel, pause, wave
+    /// or expiry, and all are refused under another epoch than the one kept here.
     package func mark(_ requests: [MarkRequest], epoch: String, partition: Int) async throws -> [MarkedRun] {
         guard !requests.isEmpty else { return [] }
         return try await pool.query(
@@ -107,12 +109,14 @@ extension Ledger {
             let (organization, run, device, generation, attempt, token, gateway, deadline) = try row.decode(
                 (OrganizationID, RunID, DeviceID, Int32, Int32, AttemptToken, GatewayID, Instant).self)
             return MarkedRun(
-                organization: organization, run: run, device: device, generation: Int(generation), attempt: Int(attempt),
+                organization: organization, run: run, device: device, generation: Int(generation),
+                attempt: Int(attempt),
                 token: token, gateway: gateway, deadline: deadline)
         }
     }
 
-    /// Takes runs that a gateway is about to send: notes that they were sent, and returns those that still may be.
+    /// Takes runs that a gateway is about to send: notes that they were sent, and returns those that still
+    /// may be.
     package func take(_ runs: [(OrganizationID, RunID, AttemptToken)]) async throws -> [Delivery] {
         guard !runs.isEmpty else { return [] }
         return try await pool.query(
@@ -141,7 +145,9 @@ extension Ledger {
             JOIN unnest(\(jobs.map(\.0)), \(jobs.map(\.1))) AS i(organization_id, id) USING (organization_id, id)
             """, scope: .organizations(jobs.map(\.0))
         ) { row in try row.decode((JobID, PostgresData, [DeviceID]?).self) }
-        return Dictionary(rows.map { ($0.0, JobContent(statement: $0.1.bytes, devices: $0.2)) }) { first, _ in first }
+        return Dictionary(rows.map { ($0.0, JobContent(statement: $0.1.bytes, devices: $0.2)) }) { first, _ in
+            first
+        }
     }
 
     /// The attempts that the server believes a device to have: to be compared with what its hello says.
@@ -218,15 +224,17 @@ extension Ledger {
 
     @Sendable static func queuedRun(_ row: PostgresRow) throws -> QueuedRun {
         let (organization, run, device, generation, lane) = try row.decode(
-                (OrganizationID, RunID, DeviceID, Int32, Lane).self)
-        return QueuedRun(organization: organization, run: run, device: device, generation: Int(generation), lane: lane)
+            (OrganizationID, RunID, DeviceID, Int32, Lane).self)
+        return QueuedRun(
+            organization: organization, run: run, device: device, generation: Int(generation), lane: lane)
     }
 
     @Sendable private static func delivery(_ row: PostgresRow) throws -> Delivery {
         let (organization, run, device, job, attempt, token, leaf, cancelled) = try row.decode(
-                (OrganizationID, RunID, DeviceID, JobID, Int32, AttemptToken, Int32?, Bool).self)
+            (OrganizationID, RunID, DeviceID, JobID, Int32, AttemptToken, Int32?, Bool).self)
         return Delivery(
-            organization: organization, run: run, device: device, job: job, attempt: Int(attempt), token: token,
+            organization: organization, run: run, device: device, job: job, attempt: Int(attempt),
+            token: token,
             leaf: leaf.map(Int.init), cancelRequested: cancelled)
     }
 }

@@ -33,7 +33,8 @@ package struct QueueDepth: Sendable {
 }
 
 extension Ledger {
-    /// Runs that were marked and never taken by their gateway within its time go back to queued, in the next generation.
+    /// Runs that were marked and never taken by their gateway within its time go back to queued, in the next
+    /// generation.
     package func undeliver(limit: Int) async throws -> [QueuedRun] {
         try await pool.query(
             """
@@ -72,7 +73,8 @@ extension Ledger {
         SELECT organization_id, id, device_id, generation, lane FROM requeued
         """
 
-    /// Ends runs whose deadline has passed: never sent, `expired`; sent, `unknown` or, if somebody asked, `cancelled`.
+    /// Ends runs whose deadline has passed: never sent, `expired`; sent, `unknown` or, if somebody asked,
+    /// `cancelled`.
     package func expire(limit: Int) async throws -> [SettledRun] {
         try await pool.query(
             """
@@ -130,7 +132,8 @@ extension Ledger {
 
     private static let folderLock = 0x6372_6d6d_666f_6c64
 
-    /// Declares a new data set in Redis under the partition's exclusive lock: no mark of the old one is under way after it.
+    /// Declares a new data set in Redis under the partition's exclusive lock: no mark of the old one is under
+    /// way after it.
     package func beginEpoch(_ epoch: String, replacing old: String?, partition: Int) async throws -> Bool {
         try await pool.transaction(scope: .platform) { transaction in
             try await transaction.execute(
@@ -153,7 +156,8 @@ extension Ledger {
             """, scope: .platform
         ) { row in
             let (id, weight, cap, paused) = try row.decode((OrganizationID, Double, Int32?, Bool).self)
-            return OrganizationLimits(organization: id, weight: weight, cap: cap.map(Int.init), isPaused: paused)
+            return OrganizationLimits(
+                organization: id, weight: weight, cap: cap.map(Int.init), isPaused: paused)
         }
     }
 
@@ -170,7 +174,8 @@ extension Ledger {
                 (OrganizationID, RunID, DeviceID, Int32, Lane, Instant).self)
             return RunningRun(
                 run: QueuedRun(
-                    organization: organization, run: run, device: device, generation: Int(generation), lane: lane),
+                    organization: organization, run: run, device: device, generation: Int(generation),
+                    lane: lane),
                 deadline: deadline)
         }
     }
@@ -194,7 +199,8 @@ extension Ledger {
 
     /// A gateway incarnation ended, by its own word or because its heartbeat has lapsed.
     package func endGateway(_ id: GatewayID) async throws {
-        try await pool.execute("UPDATE gateways SET ended_at = now() WHERE id = \(id) AND ended_at IS NULL", scope: .none)
+        try await pool.execute(
+            "UPDATE gateways SET ended_at = now() WHERE id = \(id) AND ended_at IS NULL", scope: .none)
     }
 
     /// Incarnations that have not ended as far as is known here.
@@ -226,7 +232,8 @@ extension Ledger {
             let (organization, queued, waiting, running, oldest) = try row.decode(
                 (OrganizationID, Int, Int, Int, Double?).self)
             return QueueDepth(
-                organization: organization, priority: .standard, queued: queued, waiting: waiting, running: running,
+                organization: organization, priority: .standard, queued: queued, waiting: waiting,
+                running: running,
                 oldestAgeSeconds: oldest)
         }
     }

@@ -2,7 +2,8 @@ package import Domain
 import Postgres
 
 extension Ledger {
-    /// The oldest queued runs of each of these organizations, up to `limit` each: what refill brings to the queue.
+    /// The oldest queued runs of each of these organizations, up to `limit` each: what refill brings to the
+    /// queue.
     package func queuedRuns(
         of organizations: [OrganizationID], priority: Priority, limit: Int
     ) async throws -> [OrganizationID: [QueuedRun]] {
@@ -25,7 +26,8 @@ extension Ledger {
         return Dictionary(grouping: rows, by: \.organization)
     }
 
-    /// Organizations with runs that were queued between 60 and 2 seconds ago: what the fast path may have lost.
+    /// Organizations with runs that were queued between 60 and 2 seconds ago: what the fast path may have
+    /// lost.
     package func stragglers(limit: Int) async throws -> [OrganizationID] {
         try await pool.query(
             """

@@ -20,7 +20,8 @@ package struct AttemptResult: Sendable {
 
     /// A result.
     package init(
-        organization: OrganizationID, device: DeviceID, run: RunID, attempt: Int, token: AttemptToken, outcome: Outcome,
+        organization: OrganizationID, device: DeviceID, run: RunID, attempt: Int, token: AttemptToken,
+        outcome: Outcome,
         exitCode: Int?, reason: String?, startedAt: Instant?, finishedAt: Instant, output: OutputRow
     ) {
         self.organization = organization
@@ -128,7 +129,8 @@ extension Ledger {
         return settlements.compactMap { $0 }
     }
 
-    /// Results that settled nothing: amends what may be amended, tells duplicates from late ones, keeps evidence.
+    /// Results that settled nothing: amends what may be amended, tells duplicates from late ones, keeps
+    /// evidence.
     private func readBack(_ results: [AttemptResult]) async throws -> [Settlement] {
         guard !results.isEmpty else { return [] }
         let scope = Scope.organizations(results.map(\.organization))
@@ -213,7 +215,8 @@ extension Ledger {
             """, scope: scope, decode: Self.settledRun)
     }
 
-    // Ends the rows that a table `ended` (organization_id, id, outcome, reason) names: history, counts, and the rows.
+    // Ends the rows that a table `ended` (organization_id, id, outcome, reason) names: history, counts, and
+    // the rows.
     static let endWithoutWord: SQL = """
         gone AS (
             DELETE FROM runs r USING ended e WHERE r.organization_id = e.organization_id AND r.id = e.id
@@ -248,8 +251,9 @@ extension Ledger {
 
     @Sendable static func settledRun(_ row: PostgresRow) throws -> SettledRun {
         let (organization, run, device, generation, lane, job) = try row.decode(
-                (OrganizationID, RunID, DeviceID, Int32, Lane, JobID).self)
+            (OrganizationID, RunID, DeviceID, Int32, Lane, JobID).self)
         return SettledRun(
-            organization: organization, run: run, device: device, generation: Int(generation), lane: lane, job: job)
+            organization: organization, run: run, device: device, generation: Int(generation), lane: lane,
+            job: job)
     }
 }

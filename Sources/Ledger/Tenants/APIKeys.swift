@@ -23,8 +23,10 @@ package struct APIKeyRow: Sendable {
 
     /// A key's row.
     package init(
-        id: APIKeyID, keyHash: [UInt8], partner: PartnerID?, organization: OrganizationID?, site: SiteID?, name: String,
-        permissions: [String], expiresAt: Instant, revokedAt: Instant?, macKey: String, mac: [UInt8], createdBy: APIKeyID?
+        id: APIKeyID, keyHash: [UInt8], partner: PartnerID?, organization: OrganizationID?, site: SiteID?,
+        name: String,
+        permissions: [String], expiresAt: Instant, revokedAt: Instant?, macKey: String, mac: [UInt8],
+        createdBy: APIKeyID?
     ) {
         self.id = id
         self.keyHash = keyHash
@@ -63,12 +65,19 @@ extension Ledger {
             FROM api_keys WHERE key_hash = \(PostgresData(hash))
             """, scope: .platform
         ) { row in
-            let (id, partner, organization, site, name, permissions, expiresAt, revokedAt, macKey, mac, createdBy) =
+            let (
+                id, partner, organization, site, name, permissions, expiresAt, revokedAt, macKey, mac,
+                createdBy
+            ) =
                 try row.decode(
-                (APIKeyID, PartnerID?, OrganizationID?, SiteID?, String, [String], Instant, Instant?, String, PostgresData, APIKeyID?).self)
+                    (
+                        APIKeyID, PartnerID?, OrganizationID?, SiteID?, String, [String], Instant, Instant?,
+                        String, PostgresData, APIKeyID?
+                    ).self)
             return APIKeyRow(
                 id: id, keyHash: hash, partner: partner, organization: organization, site: site, name: name,
-                permissions: permissions, expiresAt: expiresAt, revokedAt: revokedAt, macKey: macKey, mac: mac.bytes,
+                permissions: permissions, expiresAt: expiresAt, revokedAt: revokedAt, macKey: macKey,
+                mac: mac.bytes,
                 createdBy: createdBy)
         }.first
     }
@@ -76,6 +85,7 @@ extension Ledger {
     /// Revokes a key that the scope sees.
     package func revokeAPIKey(_ id: APIKeyID, scope: Scope) async throws -> Bool {
         try await pool.execute(
-            "UPDATE api_keys SET revoked_at = now() WHERE id = \(id) AND revoked_at IS NULL", scope: scope) > 0
+            "UPDATE api_keys SET revoked_at = now() WHERE id = \(id) AND revoked_at IS NULL", scope: scope)
+            > 0
     }
 }

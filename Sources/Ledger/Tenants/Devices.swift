@@ -38,7 +38,8 @@ package struct EnrolledDevice: Sendable {
 
     /// An enrolment.
     package init(
-        token: EnrollmentTokenID, tokenHash: [UInt8], device: DeviceID, organization: OrganizationID, site: SiteID,
+        token: EnrollmentTokenID, tokenHash: [UInt8], device: DeviceID, organization: OrganizationID,
+        site: SiteID,
         hostname: String, platform: String, agentVersion: String, machineID: String?, keyHash: [UInt8],
         certificateSerial: String, certificateEnd: Instant, assignment: [UInt8]
     ) {
@@ -78,7 +79,8 @@ package struct DeviceIdentity: Sendable {
 extension Ledger {
     /// Keeps a new enrolment token.
     package func createEnrollmentToken(
-        _ id: EnrollmentTokenID, site: SitePlace, hash: [UInt8], expiresInSeconds: Int, usesMax: Int, by principal: APIKeyID,
+        _ id: EnrollmentTokenID, site: SitePlace, hash: [UInt8], expiresInSeconds: Int, usesMax: Int,
+        by principal: APIKeyID,
         scope: Scope
     ) async throws {
         try await pool.execute(
@@ -89,8 +91,8 @@ extension Ledger {
             """, scope: scope)
     }
 
-    /// Uses a token once and keeps the device and its certificate, in one transaction; `false` if the token is unknown,
-    /// expired, revoked or used up.
+    /// Uses a token once and keeps the device and its certificate, in one transaction; `false` if the token
+    /// is unknown, expired, revoked or used up.
     package func enroll(_ device: EnrolledDevice) async throws -> Bool {
         let kept = try await pool.query(
             """
@@ -158,14 +160,17 @@ extension Ledger {
             let (site, keyHash, assignment, version, position, isActive, isRevoked, end) = try row.decode(
                 (SiteID, PostgresData, PostgresData, Int32, Int, Bool, Bool, Instant).self)
             return DeviceIdentity(
-                site: site, keyHash: keyHash.bytes, assignment: assignment.bytes, assignmentVersion: Int(version),
-                journalPosition: position, isActive: isActive, certificateRevoked: isRevoked, certificateEnd: end)
+                site: site, keyHash: keyHash.bytes, assignment: assignment.bytes,
+                assignmentVersion: Int(version),
+                journalPosition: position, isActive: isActive, certificateRevoked: isRevoked,
+                certificateEnd: end)
         }.first
     }
 
     /// Notes what a hello said; a session's end notes only the time.
     package func seen(
-        _ device: DeviceID, organization: OrganizationID, hostname: String, platform: String, agentVersion: String,
+        _ device: DeviceID, organization: OrganizationID, hostname: String, platform: String,
+        agentVersion: String,
         journalPosition: Int
     ) async throws {
         _ = try await pool.grouped(
@@ -186,7 +191,8 @@ extension Ledger {
     }
 
     @Sendable private static func device(_ row: PostgresRow) throws -> DeviceRow {
-        let (id, organization, site, hostname, platform, agentVersion, lastSeenAt, createdAt) = try row.decode(
+        let (id, organization, site, hostname, platform, agentVersion, lastSeenAt, createdAt) =
+            try row.decode(
                 (DeviceID, OrganizationID, SiteID, String, String, String, Instant?, Instant).self)
         return DeviceRow(
             id: id, organization: organization, site: site, hostname: hostname, platform: platform,

@@ -109,7 +109,9 @@ extension Ledger {
         }.isEmpty
     }
 
-    private func one(_ statement: SQL, scope: Scope, missing: String = "nothing was made") async throws -> TenantRow {
+    private func one(_ statement: SQL, scope: Scope, missing: String = "nothing was made") async throws
+        -> TenantRow
+    {
         guard let row = try await pool.query(statement, scope: scope, decode: Self.tenant).first else {
             throw LedgerError(.notFound, missing)
         }
@@ -118,8 +120,9 @@ extension Ledger {
 
     @Sendable private static func tenant(_ row: PostgresRow) throws -> TenantRow {
         let (id, partner, organization, name, createdAt) = try row.decode(
-                (ID<Subject.Tenant>, PartnerID?, OrganizationID?, String, Instant).self)
-        return TenantRow(id: id.value, partner: partner, organization: organization, name: name, createdAt: createdAt)
+            (ID<Subject.Tenant>, PartnerID?, OrganizationID?, String, Instant).self)
+        return TenantRow(
+            id: id.value, partner: partner, organization: organization, name: name, createdAt: createdAt)
     }
 }
 

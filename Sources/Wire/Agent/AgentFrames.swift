@@ -139,7 +139,8 @@ package struct Started: WireObject, Equatable {
 package struct OutputExcerpt: WireObject, Equatable {
     /// The first bytes, up to `Limits.outputHeadBytes`.
     package var head: Base64Bytes
-    /// The last bytes after a gap, up to `Limits.outputTailBytes`; empty if the head is all or what follows it directly.
+    /// The last bytes after a gap, up to `Limits.outputTailBytes`; empty if the head is all or what follows
+    /// it directly.
     package var tail: Base64Bytes
     /// How many bytes were written.
     package var bytes: Int
@@ -163,7 +164,8 @@ package struct OutputExcerpt: WireObject, Equatable {
         tail = try reader.field("tail", Base64Bytes.self, .in(0...Limits.outputTailBytes))
         bytes = try reader.field("bytes", Int.self, .in(0...Int.max))
         if !reader.isRecording, bytes < head.bytes.count + tail.bytes.count {
-            throw FieldError(.invalid, field: reader.name(of: "bytes"), "is less than what head and tail hold")
+            throw FieldError(
+                .invalid, field: reader.name(of: "bytes"), "is less than what head and tail hold")
         }
     }
 
@@ -194,7 +196,8 @@ package struct Finished: WireObject, Equatable {
 
     /// An end.
     package init(
-        name: AttemptName, outcome: Outcome, exitCode: Int? = nil, reason: String? = nil, startedAt: Instant? = nil,
+        name: AttemptName, outcome: Outcome, exitCode: Int? = nil, reason: String? = nil,
+        startedAt: Instant? = nil,
         finishedAt: Instant, stdout: OutputExcerpt = .empty, stderr: OutputExcerpt = .empty
     ) {
         self.name = name
@@ -218,7 +221,8 @@ package struct Finished: WireObject, Equatable {
         stdout = try reader.field("stdout")
         stderr = try reader.field("stderr")
         if !reader.isRecording, outcome == .expired {
-            throw FieldError(.invalid, field: reader.name(of: "outcome"), "expired is the server's word, not an agent's")
+            throw FieldError(
+                .invalid, field: reader.name(of: "outcome"), "expired is the server's word, not an agent's")
         }
     }
 
@@ -362,7 +366,8 @@ extension AgentFrame {
         case "finished": frame = .finished(try Finished(from: &reader))
         case "rejected": frame = .rejected(try Rejected(from: &reader))
         case "ping": frame = .ping(try reader.field("seq", Int.self))
-        default: throw FieldError(.invalid, field: "type", "\"\(printable(type))\" is not a message of an agent")
+        default:
+            throw FieldError(.invalid, field: "type", "\"\(printable(type))\" is not a message of an agent")
         }
         try reader.finish()
         return frame
@@ -393,7 +398,8 @@ extension GatewayFrame {
         case "cancel": frame = .cancel(try AttemptName(from: &reader))
         case "acknowledged": frame = .acknowledged(try AttemptName(from: &reader))
         case "pong": frame = .pong(try reader.field("seq", Int.self))
-        default: throw FieldError(.invalid, field: "type", "\"\(printable(type))\" is not a message of a gateway")
+        default:
+            throw FieldError(.invalid, field: "type", "\"\(printable(type))\" is not a message of a gateway")
         }
         try reader.finish()
         return frame

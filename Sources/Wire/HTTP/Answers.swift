@@ -17,7 +17,8 @@ package struct Problem: WireObject, Error, Equatable {
 
     /// A problem.
     package init(
-        code: String, status: Int, title: String, detail: String, field: String? = nil, requestId: String? = nil
+        code: String, status: Int, title: String, detail: String, field: String? = nil,
+        requestId: String? = nil
     ) {
         self.code = code
         self.status = status
@@ -96,7 +97,8 @@ package struct QueueStatus: WireObject, Equatable {
 
     /// A queue as it is shown.
     package init(
-        organizationId: OrganizationID, priority: Priority, depth: Int, oldestAgeSeconds: Double?, waiting: Int,
+        organizationId: OrganizationID, priority: Priority, depth: Int, oldestAgeSeconds: Double?,
+        waiting: Int,
         running: Int, cap: Int?, weight: Double, share: Double?, entitlement: Double?, drainRate: Double?
     ) {
         self.organizationId = organizationId

@@ -59,7 +59,8 @@ package struct NewJob: WireObject, Equatable {
 
     /// A job to be submitted.
     package init(
-        kind: JobKind, target: Target, script: Script? = nil, timeoutSeconds: Int = Limits.timeoutSecondsDefault,
+        kind: JobKind, target: Target, script: Script? = nil,
+        timeoutSeconds: Int = Limits.timeoutSecondsDefault,
         expiresInSeconds: Int = Limits.expiresInSecondsDefault, idempotent: Bool = false
     ) {
         self.kind = kind
@@ -77,7 +78,8 @@ package struct NewJob: WireObject, Equatable {
         target = try reader.field("target")
         script = try reader.optional("script")
         timeoutSeconds =
-            try reader.optional("timeoutSeconds", Int.self, .in(Limits.timeoutSeconds)) ?? Limits.timeoutSecondsDefault
+            try reader.optional("timeoutSeconds", Int.self, .in(Limits.timeoutSeconds))
+            ?? Limits.timeoutSecondsDefault
         expiresInSeconds =
             try reader.optional("expiresInSeconds", Int.self, .in(Limits.expiresInSeconds))
             ?? Limits.expiresInSecondsDefault
@@ -207,7 +209,8 @@ package struct Job: WireObject, Equatable {
     package var counts: [String: Int]
     /// Seconds that it may run on a device.
     package var timeoutSeconds: Int
-    /// When it was submitted, when its runs expire, when the last of them ended, when somebody asked to cancel it.
+    /// When it was submitted, when its runs expire, when the last of them ended, when somebody asked to
+    /// cancel it.
     package var createdAt: Instant
     package var expiresAt: Instant
     package var finishedAt: Instant?
@@ -216,7 +219,8 @@ package struct Job: WireObject, Equatable {
     /// A job as it is shown.
     package init(
         id: JobID, organizationId: OrganizationID, kind: JobKind, state: JobState, counts: [String: Int],
-        timeoutSeconds: Int, createdAt: Instant, expiresAt: Instant, finishedAt: Instant?, cancelRequestedAt: Instant?
+        timeoutSeconds: Int, createdAt: Instant, expiresAt: Instant, finishedAt: Instant?,
+        cancelRequestedAt: Instant?
     ) {
         self.id = id
         self.organizationId = organizationId

@@ -83,7 +83,8 @@ package struct Tenant: WireObject, Equatable {
 
     /// A tenant as it is shown.
     package init(
-        id: UniqueID, name: String, partnerId: PartnerID? = nil, organizationId: OrganizationID? = nil, createdAt: Instant
+        id: UniqueID, name: String, partnerId: PartnerID? = nil, organizationId: OrganizationID? = nil,
+        createdAt: Instant
     ) {
         self.id = ID(id)
         self.name = name
@@ -126,7 +127,8 @@ package struct NewAPIKey: WireObject, Equatable {
 
     /// A key to be made.
     package init(
-        name: String, partnerId: PartnerID? = nil, organizationId: OrganizationID? = nil, siteId: SiteID? = nil,
+        name: String, partnerId: PartnerID? = nil, organizationId: OrganizationID? = nil,
+        siteId: SiteID? = nil,
         permissions: [String], expiresInSeconds: Int = 7_776_000
     ) {
         self.name = name
@@ -149,7 +151,8 @@ package struct NewAPIKey: WireObject, Equatable {
         let levels = [partnerId != nil, organizationId != nil, siteId != nil].count { $0 }
         if levels > 1 {
             throw FieldError(
-                .invalid, field: reader.name(of: "partnerId"), "only one of partnerId, organizationId and siteId may be given")
+                .invalid, field: reader.name(of: "partnerId"),
+                "only one of partnerId, organizationId and siteId may be given")
         }
     }
 
@@ -332,7 +335,8 @@ package struct NewEnrollment: WireObject, Equatable {
 
     /// An enrolment.
     package init(
-        token: String, request: String, hostname: String, platform: String, agentVersion: String, machineId: String?
+        token: String, request: String, hostname: String, platform: String, agentVersion: String,
+        machineId: String?
     ) {
         self.token = token
         self.request = request

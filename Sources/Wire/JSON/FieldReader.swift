@@ -84,8 +84,8 @@ package protocol JSONReadable: Sendable {
 
 /// Reads the fields of one object; asking for a field is also what documents it.
 ///
-/// A reader either reads (every field that was not asked for is refused at the end) or records which fields a type asks
-/// for, from which its shape comes. So a body's description cannot differ from what is accepted.
+/// A reader either reads (every field that was not asked for is refused at the end) or records which fields a
+/// type asks for, from which its shape comes. So a body's description cannot differ from what is accepted.
 package struct FieldReader {
     private enum Mode {
         case reading(members: [JSONMember])
@@ -161,7 +161,8 @@ package struct FieldReader {
         for member in members where !asked.contains(member.name) {
             let known = asked.sorted().joined(separator: ", ")
             throw FieldError(
-                .unknownField, field: name(of: printable(member.name)), "is not a field here; known are: \(known)")
+                .unknownField, field: name(of: printable(member.name)),
+                "is not a field here; known are: \(known)")
         }
     }
 
@@ -182,7 +183,9 @@ package protocol WireObject: JSONReadable, JSONWritable {
 
 extension WireObject {
     /// The object of JSON text.
-    package static func decode(_ bytes: [UInt8]) throws -> Self { try read(JSON.parse(bytes), .none, field: "") }
+    package static func decode(_ bytes: [UInt8]) throws -> Self {
+        try read(JSON.parse(bytes), .none, field: "")
+    }
 
     /// The object of a field.
     package static func read(_ json: JSON, _ limit: FieldLimit, field: String) throws(FieldError) -> Self {
@@ -203,14 +206,17 @@ extension WireObject {
     /// An object of placeholders.
     package static var placeholder: Self {
         var reader = FieldReader.recording()
-        do { return try Self(from: &reader) } catch { preconditionFailure("\(Self.self) judges while recording: \(error)") }
+        do { return try Self(from: &reader) } catch {
+            preconditionFailure("\(Self.self) judges while recording: \(error)")
+        }
     }
 
     /// A JSON object.
     package func write(to writer: inout JSONWriter) { writer.object { fields(to: &$0) } }
 }
 
-/// Text with everything outside printable ASCII replaced, cut at 64 characters: safe to show back to a caller.
+/// Text with everything outside printable ASCII replaced, cut at 64 characters: safe to show back to a
+/// caller.
 package func printable(_ text: String) -> String {
     String(text.unicodeScalars.prefix(64).map { (0x20..<0x7F).contains($0.value) ? Character($0) : "?" })
 }

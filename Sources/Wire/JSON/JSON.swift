@@ -59,8 +59,8 @@ package struct JSONSyntaxError: Error, Equatable, CustomStringConvertible {
 extension JSON {
     /// Parses one value that takes up all the bytes.
     ///
-    /// Refuses what RFC 8259 refuses, and also invalid UTF-8, lone surrogates, duplicate members, and nesting deeper than
-    /// `depthMax`.
+    /// Refuses what RFC 8259 refuses, and also invalid UTF-8, lone surrogates, duplicate members, and nesting
+    /// deeper than `depthMax`.
     package static func parse(_ bytes: [UInt8], depthMax: Int = 32) throws(JSONSyntaxError) -> JSON {
         var parser = JSONParser(bytes: bytes, depthMax: depthMax)
         return try parser.parseAll()
@@ -165,7 +165,9 @@ private struct JSONParser {
     mutating func parseString() throws(JSONSyntaxError) -> String {
         position += 1
         let start = position
-        while position < bytes.count, bytes[position] != UInt8(ascii: "\""), bytes[position] != UInt8(ascii: "\\") {
+        while position < bytes.count, bytes[position] != UInt8(ascii: "\""),
+            bytes[position] != UInt8(ascii: "\\")
+        {
             guard bytes[position] >= 0x20 else { throw failure("a control character stands in a string") }
             position += 1
         }
@@ -182,7 +184,9 @@ private struct JSONParser {
             guard position < bytes.count else { throw failure("a string is not closed") }
         }
         position += 1
-        guard let string = String(validating: text, as: UTF8.self) else { throw failure("a string is not UTF-8") }
+        guard let string = String(validating: text, as: UTF8.self) else {
+            throw failure("a string is not UTF-8")
+        }
         return string
     }
 
@@ -201,7 +205,9 @@ private struct JSONParser {
         case UInt8(ascii: "u"):
             var unit = try parseCodeUnit()
             if (0xD800..<0xDC00).contains(unit) {
-                guard take(UInt8(ascii: "\\")), take(UInt8(ascii: "u")) else { throw failure("a surrogate stands alone") }
+                guard take(UInt8(ascii: "\\")), take(UInt8(ascii: "u")) else {
+                    throw failure("a surrogate stands alone")
+                }
                 let low = try parseCodeUnit()
                 guard (0xDC00..<0xE000).contains(low) else { throw failure("a surrogate stands alone") }
                 unit = 0x10000 + (unit - 0xD800) << 10 + (low - 0xDC00)
@@ -250,7 +256,9 @@ private struct JSONParser {
 
     mutating func skipDigits() -> Int {
         let start = position
-        while position < bytes.count, (UInt8(ascii: "0")...UInt8(ascii: "9")).contains(bytes[position]) { position += 1 }
+        while position < bytes.count, (UInt8(ascii: "0")...UInt8(ascii: "9")).contains(bytes[position]) {
+            position += 1
+        }
         return position - start
     }
 }

@@ -13,12 +13,16 @@ extension String: JSONReadable {
                     ? "must not be empty"
                     : "has \(text.utf8.count) bytes; allowed are \(range.lowerBound) to \(range.upperBound)")
         }
-        guard !text.utf8.contains(0) else { throw FieldError(.invalid, field: field, "must not contain a NUL character") }
+        guard !text.utf8.contains(0) else {
+            throw FieldError(.invalid, field: field, "must not contain a NUL character")
+        }
         return text
     }
 
     /// A string.
-    package static func shape(_ limit: FieldLimit) -> Shape { .string(format: nil, allowed: [], limit: limit) }
+    package static func shape(_ limit: FieldLimit) -> Shape {
+        .string(format: nil, allowed: [], limit: limit)
+    }
 
     /// Stands for any string.
     package static var placeholder: String { "" }
@@ -32,7 +36,8 @@ extension Int: JSONReadable {
         }
         if let range = limit.range, !range.contains(Int(number)) {
             throw FieldError(
-                .invalid, field: field, "is \(number); allowed are \(range.lowerBound) to \(range.upperBound)")
+                .invalid, field: field, "is \(number); allowed are \(range.lowerBound) to \(range.upperBound)"
+            )
         }
         return Int(number)
     }
@@ -82,13 +87,16 @@ extension Instant: JSONReadable {
     package static func read(_ json: JSON, _ limit: FieldLimit, field: String) throws(FieldError) -> Instant {
         let text = try String.read(json, .in(1...40), field: field)
         guard let instant = Instant(text) else {
-            throw FieldError(.invalid, field: field, "must be a time of RFC 3339, such as 2026-03-01T12:00:00Z")
+            throw FieldError(
+                .invalid, field: field, "must be a time of RFC 3339, such as 2026-03-01T12:00:00Z")
         }
         return instant
     }
 
     /// A time.
-    package static func shape(_ limit: FieldLimit) -> Shape { .string(format: "date-time", allowed: [], limit: .none) }
+    package static func shape(_ limit: FieldLimit) -> Shape {
+        .string(format: "date-time", allowed: [], limit: .none)
+    }
 
     /// Stands for any time.
     package static var placeholder: Instant { Instant(microseconds: 0) }
@@ -104,7 +112,9 @@ extension ID: JSONReadable {
     }
 
     /// A UUID.
-    package static func shape(_ limit: FieldLimit) -> Shape { .string(format: "uuid", allowed: [], limit: .none) }
+    package static func shape(_ limit: FieldLimit) -> Shape {
+        .string(format: "uuid", allowed: [], limit: .none)
+    }
 
     /// Stands for any id.
     package static var placeholder: ID { ID(.zero) }
@@ -112,7 +122,8 @@ extension ID: JSONReadable {
 
 extension Array: JSONReadable where Element: JSONReadable {
     /// An array whose count lies within its limit.
-    package static func read(_ json: JSON, _ limit: FieldLimit, field: String) throws(FieldError) -> [Element] {
+    package static func read(_ json: JSON, _ limit: FieldLimit, field: String) throws(FieldError) -> [Element]
+    {
         guard case .array(let elements) = json else {
             throw FieldError(.wrongType, field: field, "must be an array, not \(json.kind)")
         }
@@ -121,7 +132,8 @@ extension Array: JSONReadable where Element: JSONReadable {
                 .invalid, field: field,
                 elements.isEmpty
                     ? "must not be empty"
-                    : "has \(elements.count) elements; allowed are \(range.lowerBound) to \(range.upperBound)")
+                    : "has \(elements.count) elements; allowed are \(range.lowerBound) to \(range.upperBound)"
+            )
         }
         var values: [Element] = []
         values.reserveCapacity(elements.count)
@@ -132,7 +144,9 @@ extension Array: JSONReadable where Element: JSONReadable {
     }
 
     /// An array.
-    package static func shape(_ limit: FieldLimit) -> Shape { .array(Element.shape(limit.ofElements), limit: limit) }
+    package static func shape(_ limit: FieldLimit) -> Shape {
+        .array(Element.shape(limit.ofElements), limit: limit)
+    }
 
     /// Stands for any array.
     package static var placeholder: [Element] { [] }
@@ -140,7 +154,9 @@ extension Array: JSONReadable where Element: JSONReadable {
 
 extension Dictionary: JSONReadable where Key == String, Value: JSONReadable {
     /// An object of any names; its limit is the count, that of its elements each value's.
-    package static func read(_ json: JSON, _ limit: FieldLimit, field: String) throws(FieldError) -> [String: Value] {
+    package static func read(_ json: JSON, _ limit: FieldLimit, field: String) throws(FieldError) -> [String:
+        Value]
+    {
         guard case .object(let members) = json else {
             throw FieldError(.wrongType, field: field, "must be an object, not \(json.kind)")
         }
@@ -151,7 +167,8 @@ extension Dictionary: JSONReadable where Key == String, Value: JSONReadable {
         }
         var values: [String: Value] = [:]
         for member in members {
-            values[member.name] = try Value.read(member.value, limit.ofElements, field: "\(field).\(printable(member.name))")
+            values[member.name] = try Value.read(
+                member.value, limit.ofElements, field: "\(field).\(printable(member.name))")
         }
         return values
     }
@@ -165,7 +182,9 @@ extension Dictionary: JSONReadable where Key == String, Value: JSONReadable {
 
 extension JSON: JSONReadable {
     /// Any value.
-    package static func read(_ json: JSON, _ limit: FieldLimit, field: String) throws(FieldError) -> JSON { json }
+    package static func read(_ json: JSON, _ limit: FieldLimit, field: String) throws(FieldError) -> JSON {
+        json
+    }
 
     /// Anything.
     package static func shape(_ limit: FieldLimit) -> Shape { .any }
@@ -190,7 +209,9 @@ extension WireWord {
     package static func read(_ json: JSON, _ limit: FieldLimit, field: String) throws(FieldError) -> Self {
         let text = try String.read(json, .none, field: field)
         if let value = allCases.first(where: { $0.word == text }) { return value }
-        if notSupportedYet.contains(text) { throw FieldError(.notSupported, field: field, "\(text) is not supported yet") }
+        if notSupportedYet.contains(text) {
+            throw FieldError(.notSupported, field: field, "\(text) is not supported yet")
+        }
         let allowed = allCases.map(\.word).joined(separator: ", ")
         throw FieldError(.invalid, field: field, "is \"\(printable(text))\"; allowed are: \(allowed)")
     }
@@ -249,7 +270,9 @@ package struct Base64Bytes: JSONReadable, JSONWritable, Hashable {
     package init(_ bytes: [UInt8]) { self.bytes = bytes }
 
     /// The bytes of base64 text; its limit counts bytes, not characters.
-    package static func read(_ json: JSON, _ limit: FieldLimit, field: String) throws(FieldError) -> Base64Bytes {
+    package static func read(_ json: JSON, _ limit: FieldLimit, field: String) throws(FieldError)
+        -> Base64Bytes
+    {
         guard case .string(let text) = json, let bytes = Base64.decode(text) else {
             throw FieldError(.invalid, field: field, "must be base64")
         }
@@ -262,7 +285,9 @@ package struct Base64Bytes: JSONReadable, JSONWritable, Hashable {
     }
 
     /// A base64 string.
-    package static func shape(_ limit: FieldLimit) -> Shape { .string(format: "byte", allowed: [], limit: .none) }
+    package static func shape(_ limit: FieldLimit) -> Shape {
+        .string(format: "byte", allowed: [], limit: .none)
+    }
 
     /// Stands for any bytes.
     package static var placeholder: Base64Bytes { Base64Bytes([]) }
@@ -277,7 +302,8 @@ package struct Base64Bytes: JSONReadable, JSONWritable, Hashable {
 
 /// Base64 of RFC 4648 §4, strict: padded, no other characters, zero trailing bits.
 package enum Base64 {
-    private static let alphabet = Array("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/".utf8)
+    private static let alphabet = Array(
+        "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/".utf8)
     private static let values: [UInt8] = {
         var values = [UInt8](repeating: 0xFF, count: 256)
         for (value, character) in alphabet.enumerated() { values[Int(character)] = UInt8(value) }
@@ -313,7 +339,8 @@ package enum Base64 {
         while index < text.count {
             let padding =
                 index + 4 == text.count
-                ? (text[index + 3] == UInt8(ascii: "=") ? (text[index + 2] == UInt8(ascii: "=") ? 2 : 1) : 0) : 0
+                ? (text[index + 3] == UInt8(ascii: "=") ? (text[index + 2] == UInt8(ascii: "=") ? 2 : 1) : 0)
+                : 0
             var group: UInt32 = 0
             for offset in 0..<4 - padding {
                 let value = values[Int(text[index + offset])]

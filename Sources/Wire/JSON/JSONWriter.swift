@@ -37,7 +37,9 @@ package struct JSONWriter: Sendable {
     }
 
     /// Appends an array, element by element.
-    package mutating func array<Elements: Sequence>(_ elements: Elements, _ write: (Elements.Element, inout JSONWriter) -> Void) {
+    package mutating func array<Elements: Sequence>(
+        _ elements: Elements, _ write: (Elements.Element, inout JSONWriter) -> Void
+    ) {
         bytes.append(UInt8(ascii: "["))
         for element in elements {
             separate()

@@ -1,6 +1,7 @@
 package import Domain
 
-/// Payload of a job statement: the whole execution. The agent takes every field from here and from nowhere else.
+/// Payload of a job statement: the whole execution. The agent takes every field from here and from nowhere
+/// else.
 package struct JobPayload: WireObject, Equatable {
     /// The job; with the attempt it is the agent's replay key.
     package var job: JobID
@@ -19,7 +20,8 @@ package struct JobPayload: WireObject, Equatable {
 
     /// An execution as a principal submitted it.
     package init(
-        job: JobID, kind: JobKind, script: Script?, timeoutSeconds: Int, maximumAttempts: Int, idempotent: Bool,
+        job: JobID, kind: JobKind, script: Script?, timeoutSeconds: Int, maximumAttempts: Int,
+        idempotent: Bool,
         target: SignedTarget
     ) {
         self.job = job
@@ -41,7 +43,8 @@ package struct JobPayload: WireObject, Equatable {
         idempotent = try reader.field("idempotent")
         target = try reader.field("target")
         if !reader.isRecording, (kind == .script) != (script != nil) {
-            throw FieldError(.invalid, field: reader.name(of: "script"), "stands with kind script and only with it")
+            throw FieldError(
+                .invalid, field: reader.name(of: "script"), "stands with kind script and only with it")
         }
     }
 
@@ -63,7 +66,8 @@ package enum SignedTarget: Sendable, Equatable {
     case organization
     /// Every device of a site.
     case site(SiteID)
-    /// The devices of a list: root and size of the Merkle tree over `SignedTarget.leaf`; each dispatch brings a proof.
+    /// The devices of a list: root and size of the Merkle tree over `SignedTarget.leaf`; each dispatch brings
+    /// a proof.
     case list(root: [UInt8], size: Int)
 
     /// The bytes of a device's leaf: organization, then device.
@@ -85,7 +89,9 @@ extension SignedTarget: WireObject {
         case (nil, nil, let root?, let size?): self = .list(root: root.bytes, size: size)
         default:
             guard reader.isRecording else {
-                throw FieldError(.invalid, field: reader.name(of: "target"), "must be organization, site, or root and size")
+                throw FieldError(
+                    .invalid, field: reader.name(of: "target"), "must be organization, site, or root and size"
+                )
             }
             self = .organization
         }
@@ -119,7 +125,8 @@ package struct TokenPayload: WireObject, Equatable {
 
     /// A token's content.
     package init(
-        id: EnrollmentTokenID, partner: PartnerID, site: SiteID, uses: Int, rootKeyHash: [UInt8], serverCAHash: [UInt8],
+        id: EnrollmentTokenID, partner: PartnerID, site: SiteID, uses: Int, rootKeyHash: [UInt8],
+        serverCAHash: [UInt8],
         deviceCAHash: [UInt8]
     ) {
         self.id = id
@@ -154,7 +161,8 @@ package struct TokenPayload: WireObject, Equatable {
     }
 }
 
-/// Payload of a key set: which keys may sign what. Signed by the root key; only a higher version replaces a pinned one.
+/// Payload of a key set: which keys may sign what. Signed by the root key; only a higher version replaces a
+/// pinned one.
 package struct KeySetPayload: WireObject, Equatable {
     /// Rises with every change.
     package var version: Int

@@ -29,10 +29,12 @@ package struct Script: WireObject, Equatable {
         body = try reader.field("body", String.self, .in(1...Limits.scriptBytesMax))
         args =
             try reader.optional(
-                "args", [String].self, .in(0...Limits.argumentsMax, elements: 0...Limits.argumentBytesMax)) ?? []
+                "args", [String].self, .in(0...Limits.argumentsMax, elements: 0...Limits.argumentBytesMax))
+            ?? []
         env =
             try reader.optional(
-                "env", [String: String].self, .in(0...Limits.environmentMax, elements: 0...Limits.environmentBytesMax))
+                "env", [String: String].self,
+                .in(0...Limits.environmentMax, elements: 0...Limits.environmentBytesMax))
             ?? [:]
         stdin = try reader.optional("stdin", String.self, .in(0...Limits.stdinBytesMax))
         workingDirectory = try reader.optional("workingDirectory", String.self, .in(1...Limits.pathBytesMax))

@@ -16,17 +16,20 @@ struct DemoAgent {
     func prepare(_ ready: Ready) async throws {
         try endLeftover()
         guard !fileExists("\(state)/identity.json") else { return }
-        let client = APIClient(url: ready.apiURL, key: ready.apiKey, certificateAuthority: ready.caCertificate)
+        let client = APIClient(
+            url: ready.apiURL, key: ready.apiKey, certificateAuthority: ready.caCertificate)
         let partner = try await client.createPartner(NewPartner(name: "Demo Partner"))
         let organization = try await client.createOrganization(
             NewOrganization(name: "Demo Organization", partnerId: ID(partner.id.value)))
-        let site = try await client.createSite(NewSite(name: "Demo Site", organizationId: ID(organization.id.value)))
+        let site = try await client.createSite(
+            NewSite(name: "Demo Site", organizationId: ID(organization.id.value)))
         let token = try await client.createEnrollmentToken(NewEnrollmentToken(siteId: ID(site.id.value)))
         try Directory.make(state, mode: 0o700)
         if let user { try FileStatus.setOwner(state, userID: user.id, groupID: user.group) }
         let enrol = try Child.spawn(
             options([
-                "enroll", "--api-url", ready.apiURL, "--ca", try publicCopy(of: ready.caCertificate), "--token", token.token,
+                "enroll", "--api-url", ready.apiURL, "--ca", try publicCopy(of: ready.caCertificate),
+                "--token", token.token,
                 "--data-dir", state,
             ]))
         let exit = await enrol.wait()
@@ -83,6 +86,8 @@ struct DemoAgent {
 /// A program that was installed beside this one.
 func siblingExecutable(_ name: String) throws -> String {
     let path = "\(Directory.parent(of: try ownExecutablePath()))/\(name)"
-    guard fileExists(path) else { throw CommandError("\(path) is missing; it is built and installed beside cloudrmm") }
+    guard fileExists(path) else {
+        throw CommandError("\(path) is missing; it is built and installed beside cloudrmm")
+    }
     return path
 }

@@ -3,7 +3,8 @@ import Engine
 import Process
 import Trust
 
-/// The installation's keys in a directory that only its owner can read: made at first start, the same ever after.
+/// The installation's keys in a directory that only its owner can read: made at first start, the same ever
+/// after.
 ///
 /// | file | what | read by |
 /// |---|---|---|
@@ -44,10 +45,12 @@ struct KeyFiles {
         let serverCA = try authority("server-ca", "CloudRMM server CA")
         let deviceCA = try authority("device-ca", "CloudRMM device CA")
         let signer = Signer(
-            deployment: deploymentID, rootKey: root, jobKey: job, keySetVersion: 1, serverCA: serverCA.certificate,
+            deployment: deploymentID, rootKey: root, jobKey: job, keySetVersion: 1,
+            serverCA: serverCA.certificate,
             deviceCA: deviceCA, now: .now())
         return APIKeys(
-            signer: signer, macKey: try MACKey(bytes: macBytes), macKeyID: Hex.encode(SHA256.hash(macBytes).prefix(8)))
+            signer: signer, macKey: try MACKey(bytes: macBytes),
+            macKeyID: Hex.encode(SHA256.hash(macBytes).prefix(8)))
     }
 
     /// Issues this host's server certificate for the names that callers use.
@@ -63,14 +66,17 @@ struct KeyFiles {
     /// TLS of the API: no client certificate, 1.2 and 1.3.
     func apiTLS() throws -> TLSContext {
         try TLSContext.server(
-            certificatePEM: read("server.pem"), keyPEM: read("server.key"), clientCA: nil, minimum: .v12, alpn: ["http/1.1"])
+            certificatePEM: read("server.pem"), keyPEM: read("server.key"), clientCA: nil, minimum: .v12,
+            alpn: ["http/1.1"])
     }
 
     /// TLS of the gateway: a device's certificate is asked for, 1.3 only.
     func gatewayTLS() throws -> TLSContext {
         try TLSContext.server(
-            certificatePEM: read("server.pem"), keyPEM: read("server.key"), clientCA: read("device-ca.pem"), minimum: .v13,
-            alpn: ["http/1.1"], ticketKeys: bytes("tickets.key") { randomBytes(TLSContext.ticketKeyByteCount) })
+            certificatePEM: read("server.pem"), keyPEM: read("server.key"), clientCA: read("device-ca.pem"),
+            minimum: .v13,
+            alpn: ["http/1.1"],
+            ticketKeys: bytes("tickets.key") { randomBytes(TLSContext.ticketKeyByteCount) })
     }
 
     private func authority(_ name: String, _ commonName: String) throws -> CertificateAuthority {

@@ -15,7 +15,8 @@ struct Ready: WireObject, Equatable {
     var caCertificate: String
 
     init(
-        webURL: String, apiURL: String, gatewayURL: String, operationsURL: String, databaseURL: String, redisURL: String,
+        webURL: String, apiURL: String, gatewayURL: String, operationsURL: String, databaseURL: String,
+        redisURL: String,
         apiKey: String, caCertificate: String
     ) {
         self.webURL = webURL
@@ -82,7 +83,8 @@ final class BoundPorts: Sendable {
     }
 }
 
-/// The ports of an installation that were free when it was first asked to take any; used again while they are free.
+/// The ports of an installation that were free when it was first asked to take any; used again while they are
+/// free.
 struct RememberedPorts {
     let path: String
 
@@ -97,7 +99,9 @@ struct RememberedPorts {
 
     private var ports: [String: Int] {
         // A missing or unreadable file only means that nothing is remembered.
-        guard let bytes = try? readFile(path, max: 4_096), let json = try? JSON.parse(bytes) else { return [:] }
+        guard let bytes = try? readFile(path, max: 4_096), let json = try? JSON.parse(bytes) else {
+            return [:]
+        }
         return (try? [String: Int].read(json, .none, field: "")) ?? [:]
     }
 

@@ -21,11 +21,14 @@ struct BuiltAPI: Sendable {
 
     /// A key of the whole platform for the person who started this; the one before it is revoked.
     func makeAdministratorKey(rememberedIn path: String) async throws -> String {
-        if fileExists(path), let before = APIKeyID(String(decoding: try readFile(path, max: 64), as: UTF8.self)) {
+        if fileExists(path),
+            let before = APIKeyID(String(decoding: try readFile(path, max: 64), as: UTF8.self))
+        {
             _ = try await ledger.revokeAPIKey(before, scope: .platform)
         }
         let (row, secret) = try await authenticator.createKey(
-            name: "administrator", level: .platform, permissions: Set(Permission.allCases), expiresIn: .seconds(30 * 86_400),
+            name: "administrator", level: .platform, permissions: Set(Permission.allCases),
+            expiresIn: .seconds(30 * 86_400),
             by: nil)
         try DurableFile.write(Array(row.id.description.utf8), to: path)
         return secret
@@ -61,10 +64,12 @@ extension Roles {
         }
         let server = APIServer(
             configuration: APIConfiguration(
-                host: settings.host, port: settings.apiPort, tls: try keys.apiTLS(), hosts: Set(settings.names)
+                host: settings.host, port: settings.apiPort, tls: try keys.apiTLS(),
+                hosts: Set(settings.names)
             ) { port in ports.bound("api", port) },
             ledger: ledger, authenticator: authenticator, submitter: submitter, enroller: enroller,
-            presence: Presence(front: front), queues: QueueView(ledger: ledger, front: front), readiness: readiness,
+            presence: Presence(front: front), queues: QueueView(ledger: ledger, front: front),
+            readiness: readiness,
             logger: logger)
         let part = Part("api") {
             try await server.run()
@@ -74,7 +79,8 @@ extension Roles {
         return BuiltAPI(part: part, authenticator: authenticator, ledger: ledger, readiness: readiness)
     }
 
-    /// Health and metrics, and the dashboard's port, which leads to the API's pages until there is a dashboard.
+    /// Health and metrics, and the dashboard's port, which leads to the API's pages until there is a
+    /// dashboard.
     func makeOperations(
         ports: BoundPorts, readiness: @escaping @Sendable () async -> [String: Bool],
         metrics: @escaping @Sendable () async -> String

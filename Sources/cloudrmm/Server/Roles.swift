@@ -60,7 +60,8 @@ struct Roles {
     }
 
     func makeConnection() throws -> RedisConnection {
-        let connection = RedisConnection(configuration: try RedisConfiguration(url: settings.redisURL), logger: logger)
+        let connection = RedisConnection(
+            configuration: try RedisConfiguration(url: settings.redisURL), logger: logger)
         connection.start()
         return connection
     }
@@ -105,7 +106,8 @@ struct Roles {
         let deployment = try await ledger.deployment()
         let tls = try KeyFiles(directory: settings.keysDirectory).gatewayTLS()
         let gateway = Gateway(
-            configuration: GatewayConfiguration(host: settings.host, port: settings.gatewayPort), deployment: deployment,
+            configuration: GatewayConfiguration(host: settings.host, port: settings.gatewayPort),
+            deployment: deployment,
             tls: tls, ledger: ledger, front: front, inbox: inbox, logger: logger)
         let part = Part("gateway") {
             try await gateway.run { port in ports.bound("gateway", port) }

@@ -40,7 +40,8 @@ struct Serve: AsyncParsableCommand {
         for name in roles.split(separator: ",") {
             guard let role = Role(rawValue: String(name)) else {
                 throw ValidationError(
-                    "--roles names \"\(name)\"; allowed are: \(Role.allCases.map(\.rawValue).joined(separator: ", "))")
+                    "--roles names \"\(name)\"; allowed are: \(Role.allCases.map(\.rawValue).joined(separator: ", "))"
+                )
             }
             chosen.insert(role)
         }
@@ -51,7 +52,8 @@ struct Serve: AsyncParsableCommand {
             workerDatabaseURL: chosen.contains(.worker) ? try require("CLOUDRMM_WORKER_DATABASE_URL") : "",
             gatewayDatabaseURL: chosen.contains(.gateway) ? try require("CLOUDRMM_GATEWAY_DATABASE_URL") : "",
             redisURL: redis, redisLoaderURL: environmentVariable("CLOUDRMM_REDIS_LOADER_URL") ?? redis,
-            keysDirectory: absolutePath(keysDir ?? environmentVariable("CLOUDRMM_KEYS_DIR") ?? ".cloudrmm/keys"))
+            keysDirectory: absolutePath(
+                keysDir ?? environmentVariable("CLOUDRMM_KEYS_DIR") ?? ".cloudrmm/keys"))
         settings.host = host
         settings.apiPort = apiPort
         settings.gatewayPort = gatewayPort
@@ -70,7 +72,9 @@ struct Serve: AsyncParsableCommand {
             Part("announcer") {
                 var line = "ready roles=\(names.joined(separator: ","))"
                 if names.contains("api") { line += " api=https://localhost:\(await ports.port("api"))" }
-                if names.contains("gateway") { line += " gateway=wss://localhost:\(await ports.port("gateway"))" }
+                if names.contains("gateway") {
+                    line += " gateway=wss://localhost:\(await ports.port("gateway"))"
+                }
                 printLine(line)
                 try await untilCancelled()
             })
@@ -104,11 +108,15 @@ struct Migrate: AsyncParsableCommand {
 
     func run() async throws {
         guard let url = ownerURL ?? environmentVariable("CLOUDRMM_OWNER_DATABASE_URL") else {
-            throw ValidationError("--owner-url is missing, and so is CLOUDRMM_OWNER_DATABASE_URL in the environment")
+            throw ValidationError(
+                "--owner-url is missing, and so is CLOUDRMM_OWNER_DATABASE_URL in the environment")
         }
         let logger = try makeLogger(level: "notice")
         let applied = try await Migrator(migrations: Ledger.migrations).migrate(
             PostgresConfiguration(url: url), logger: logger)
-        printLine(applied.isEmpty ? "the schema is up to date" : "applied migrations \(applied.map(String.init).joined(separator: ", "))")
+        printLine(
+            applied.isEmpty
+                ? "the schema is up to date"
+                : "applied migrations \(applied.map(String.init).joined(separator: ", "))")
     }
 }

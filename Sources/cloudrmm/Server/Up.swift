@@ -61,7 +61,8 @@ struct Up: AsyncParsableCommand {
         try Directory.make(directory, mode: 0o700)
         let servers: EmbeddedServers
         do {
-            servers = try await EmbeddedServers.start(EmbeddedOptions(dataDirectory: directory), logger: logger)
+            servers = try await EmbeddedServers.start(
+                EmbeddedOptions(dataDirectory: directory), logger: logger)
         } catch {
             throw CommandError("\(error)")
         }
@@ -78,9 +79,12 @@ struct Up: AsyncParsableCommand {
         let remembered = RememberedPorts(path: "\(directory)/ports.json")
         var settings = RoleSettings(
             apiDatabaseURL: servers.postgresURL(user: "crmm_api", password: try servers.secret("crmm-api")),
-            workerDatabaseURL: servers.postgresURL(user: "crmm_worker", password: try servers.secret("crmm-worker")),
-            gatewayDatabaseURL: servers.postgresURL(user: "crmm_gateway", password: try servers.secret("crmm-gateway")),
-            redisURL: try servers.redisURL(user: .runtime), redisLoaderURL: try servers.redisURL(user: .loader),
+            workerDatabaseURL: servers.postgresURL(
+                user: "crmm_worker", password: try servers.secret("crmm-worker")),
+            gatewayDatabaseURL: servers.postgresURL(
+                user: "crmm_gateway", password: try servers.secret("crmm-gateway")),
+            redisURL: try servers.redisURL(user: .runtime),
+            redisLoaderURL: try servers.redisURL(user: .loader),
             keysDirectory: "\(directory)/keys")
         settings.apiPort = remembered.port("api", asked: apiPort)
         settings.gatewayPort = remembered.port("gateway", asked: gatewayPort)
@@ -109,7 +113,8 @@ struct Up: AsyncParsableCommand {
                 databaseURL: databaseURL, redisURL: try servers.redisAdminURL, apiKey: administrator,
                 caCertificate: keys.serverCAPath)
             try remembered.remember([
-                "api": await ports.port("api"), "gateway": await ports.port("gateway"), "web": await ports.port("web"),
+                "api": await ports.port("api"), "gateway": await ports.port("gateway"),
+                "web": await ports.port("web"),
                 "operations": await ports.port("operations"),
             ])
             if let demoAgent { try await demoAgent.prepare(ready) }
@@ -121,7 +126,8 @@ struct Up: AsyncParsableCommand {
         }
         let watch = Part("embedded servers") {
             for await exit in servers.onUnexpectedExit {
-                throw CommandError("\(exit.server) ended by itself (\(exit.exit)); see its log in \(directory)")
+                throw CommandError(
+                    "\(exit.server) ended by itself (\(exit.exit)); see its log in \(directory)")
             }
         }
         let group = ServiceGroup(

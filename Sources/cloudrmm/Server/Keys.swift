@@ -1,0 +1,60 @@
+import Access
+import ArgumentParser
+import Ledger
+import Postgres
+import Process
+
+/// `cloudrmm keys …`: API keys, made by whoever holds the installation's own keys.
+struct Keys: AsyncParsableCommand {
+    static let configuration = CommandConfiguration(
+        abstract: "API keys, made with the installation's own keys.", subcommands: [CreateAdministrator.self])
+
+    /// The first key of an installation that 'cloudrmm serve' runs: every other key is made through the API.
+    struct CreateAdministrator: AsyncParsableCommand {
+        static let configuration = CommandConfiguration(
+            commandName: "create-administrator",
+            abstract: "Make an API key of the whole platform and print it.",
+            discussion: """
+                Reads DATABASE_URL (the API's login) from the environment and needs the API's directory of keys; \
+                run 'cloudrmm migrate' first. The key is printed here and never again.
+                """)
+
+        @Option(help: "The directory of the installation's keys; else $CLOUDRMM_KEYS_DIR, else .cloudrmm/keys.")
+        var keysDir: String?
+
+        @Option(help: "What the key is called.")
+        var name = "administrator"
+
+        @Option(help: "Days until it ends.")
+        var expiresInDays = 30
+
+        func validate() throws {
+            guard (1...3_650).contains(expiresInDays) else {
+                throw ValidationError("--expires-in-days is \(expiresInDays); allowed are 1 to 3650")
+            }
+        }
+
+        func run() async throws {
+            guard let url = environmentVariable("DATABASE_URL"), !url.isEmpty else {
+                throw ValidationError("the environment has no DATABASE_URL, the API's login")
+            }
+            let directory = keysDir ?? environmentVariable("CLOUDRMM_KEYS_DIR") ?? ".cloudrmm/keys"
+            let keys = try KeyFiles(directory: absolutePath(directory)).openAPIKeys()
+            let pool = PostgresPool(
+                configuration: try PostgresConfiguration(url: url), logger: try makeLogger(level: "warning"))
+            pool.start()
+            let ledger = Ledger(pool: pool)
+            let deployment = try await ledger.deployment(orCreate: keys.signer.deployment)
+            guard deployment == keys.signer.deployment else {
+                throw CommandError("the keys in \(directory) belong to another installation than the database")
+            }
+            let (_, secret) = try await Authenticator(
+                ledger: ledger, macKey: keys.macKey, macKeyID: keys.macKeyID
+            ).createKey(
+                name: name, level: .platform, permissions: Permission.all, expiresIn: .seconds(expiresInDays * 86_400),
+                by: nil)
+            await pool.close()
+            printLine(secret)
+        }
+    }
+}

@@ -1,0 +1,221 @@
+import Access
+import Domain
+import Engine
+import Foundation
+import Ledger
+import Logging
+import Outbound
+import Postgres
+import Redis
+import ServiceLifecycle
+import Streams
+import Synchronization
+import Testing
+import Trust
+import Wire
+
+@testable import API
+
+/// One tenant with a site and a device, and a key that may do everything in it.
+struct Tenancy {
+    let partner: PartnerID
+    let organization: OrganizationID
+    let site: SiteID
+    let device: DeviceID
+    let key: String
+}
+
+/// An API on a port of its own over a database of its own: two tenants, and a key of the platform.
+struct TestAPI {
+    let url: String
+    let http: HTTPClient
+    let ledger: Ledger
+    let owner: PostgresPool
+    let authenticator: Authenticator
+    let admin: String
+    let one: Tenancy
+    let other: Tenancy
+    let queue: Queue
+    let handlers: Handlers
+    let isReady: Flag
+
+    /// Gives a device a session at a gateway that lives.
+    func connect(_ device: DeviceID) async throws {
+        let gateway = GatewayID.new(at: .now())
+        let epoch = try #require(await queue.epoch())
+        try await queue.beat(gateway: gateway, milliseconds: 60_000)
+        _ = try await queue.present(device: device, gateway: gateway, epoch: epoch)
+    }
+
+    /// Sends one request; a body is sent as JSON unless the headers say otherwise.
+    func call(
+        _ method: String, _ path: String, key: String?? = nil, body: String? = nil, headers: [(String, String)] = []
+    ) async throws -> HTTPResponse {
+        try await call(method, path, key: key, bytes: body.map { Array($0.utf8) }, headers: headers)
+    }
+
+    /// As above, with bytes.
+    func call(
+        _ method: String, _ path: String, key: String?? = nil, bytes: [UInt8]?, headers: [(String, String)] = []
+    ) async throws -> HTTPResponse {
+        var headers = headers
+        if let key = key ?? admin { headers.append(("Authorization", "Bearer \(key)")) }
+        if bytes != nil, !headers.contains(where: { $0.0 == "Content-Type" }) {
+            headers.append(("Content-Type", "application/json"))
+        }
+        return try await http.send(
+            HTTPRequest(method: method, url: url + path, headers: headers, body: bytes ?? [], responseBytesMax: 64 << 20))
+    }
+
+    /// The problem of an answer.
+    func problem(_ response: HTTPResponse) throws -> Problem {
+        #expect(response.header("content-type") == "application/problem+json")
+        let problem = try Problem.decode(response.body)
+        #expect(problem.status == response.status)
+        #expect(problem.requestId == response.header("x-request-id"))
+        return problem
+    }
+}
+
+extension TestAPI {
+    /// Makes everything, runs the body against it, stops and drops everything.
+    static func with(
+        tls: TLSContext? = nil, _ body: (TestAPI) async throws -> Void
+    ) async throws {
+        let variable = "CLOUDRMM_TEST_DATABASE_URL"
+        let database = try #require(ProcessInfo.processInfo.environment[variable], "\(variable) is not set")
+        let logger = Logger(label: "test") { _ in SwiftLogNoOpLogHandler() }
+        let name = "crmm_api_\(UInt64.random(in: 0...UInt64.max))"
+        func pool(_ user: String?, _ name: String?) throws -> PostgresPool {
+            var configuration = try PostgresConfiguration(url: database)
+            (configuration.user, configuration.database) = (user, name)
+            (configuration.connections, configuration.transactionConnections) = (1, 1)
+            let pool = PostgresPool(configuration: configuration, logger: logger)
+            pool.start()
+            return pool
+        }
+        let server = try pool(nil, nil)
+        try await server.createDatabase(name)
+        let (owner, api) = (try pool(nil, name), try pool("crmm_api", name))
+        let outcome: (any Error)?
+        do {
+            _ = try await Migrator(migrations: Ledger.migrations).migrate(owner)
+            try await withQueue(logger) { queue in try await serve(Ledger(pool: api), owner, queue, tls, logger, body) }
+            outcome = nil
+        } catch {
+            outcome = error
+        }
+        await api.close()
+        await owner.close()
+        try await server.dropDatabase(name)
+        await server.close()
+        if let outcome { throw outcome }
+    }
+
+    /// A queue with keys of its own and a data set in force.
+    private static func withQueue(_ logger: Logger, _ body: (Queue) async throws -> Void) async throws {
+        let variable = "CLOUDRMM_TEST_REDIS_URL"
+        let url = try #require(ProcessInfo.processInfo.environment[variable], "\(variable) is not set")
+        let connection = RedisConnection(configuration: try RedisConfiguration(url: url), logger: logger)
+        connection.start()
+        let prefix = "crmm_api_\(UInt64.random(in: 0...UInt64.max)):"
+        let queue = Queue(
+            connection: connection, keys: Keyspace(prefix: prefix, librarySuffix: "_api_tests"), logger: logger)
+        let outcome: (any Error)?
+        do {
+            try await queue.load(using: connection)
+            try await queue.rebuild(epoch: .fresh(), entitlements: [], running: [])
+            try await body(queue)
+            outcome = nil
+        } catch {
+            outcome = error
+        }
+        let keys = try await connection.send(RedisCommand("KEYS", .string(prefix + "*")))
+        for key in (keys.array ?? []).compactMap(\.text) {
+            _ = try await connection.send(RedisCommand("DEL", .string(key)))
+        }
+        await connection.close()
+        if let outcome { throw outcome }
+    }
+
+    private static func serve(
+        _ ledger: Ledger, _ owner: PostgresPool, _ queue: Queue, _ tls: TLSContext?, _ logger: Logger,
+        _ body: (TestAPI) async throws -> Void
+    ) async throws {
+        let authenticator = Authenticator(
+            ledger: ledger, macKey: try MACKey(bytes: Array(repeating: 7, count: 32)), macKeyID: "k1")
+        let (_, admin) = try await authenticator.createKey(
+            name: "admin", level: .platform, permissions: Permission.all, expiresIn: .seconds(600), by: nil)
+        let front = QueueFront(queue: queue, logger: logger)
+        let serverCA = try CertificateAuthority.make(commonName: "server", validitySeconds: 3_600)
+        let signer = Signer(
+            deployment: try await ledger.deployment(orCreate: .new(at: .now())), rootKey: SigningKey(), jobKey: SigningKey(),
+            keySetVersion: 1, serverCA: serverCA.certificate,
+            deviceCA: try CertificateAuthority.make(commonName: "device", validitySeconds: 3_600), now: .now())
+        let isReady = Flag()
+        let handlers = Handlers(
+            ledger: ledger, authenticator: authenticator,
+            submitter: Submitter(ledger: ledger, signer: signer, front: front, logger: logger),
+            enroller: Enroller(ledger: ledger, signer: signer) { "wss://localhost" }, presence: Presence(front: front),
+            queues: QueueView(ledger: ledger, front: front),
+            watches: JobWatches(ledger: ledger, authenticator: authenticator),
+            readiness: { ["database": true, "redis": isReady.isSet] })
+        let (ports, bound) = AsyncStream.makeStream(of: Int.self)
+        let api = APIServer(
+            configuration: APIConfiguration(host: "127.0.0.1", port: 0, tls: tls, hosts: ["rmm.example"]) { port in
+                bound.yield(port)
+            }, ledger: ledger, authenticator: authenticator, submitter: handlers.submitter, enroller: handlers.enroller,
+            presence: handlers.presence, queues: handlers.queues, readiness: handlers.readiness, logger: logger)
+        let group = ServiceGroup(configuration: .init(services: [api], logger: logger))
+        async let running: Void = group.run()
+        guard let port = await ports.first(where: { _ in true }) else { return }
+        let http = HTTPClient(policy: .operator)
+        let outcome: (any Error)?
+        do {
+            try await body(
+                TestAPI(
+                    url: "\(tls == nil ? "http" : "https")://127.0.0.1:\(port)", http: http, ledger: ledger, owner: owner,
+                    authenticator: authenticator, admin: admin, one: tenancy("one", ledger, authenticator),
+                    other: tenancy("other", ledger, authenticator), queue: queue, handlers: handlers, isReady: isReady))
+            outcome = nil
+        } catch {
+            outcome = error
+        }
+        http.close()
+        await group.triggerGracefulShutdown()
+        try await running
+        if let outcome { throw outcome }
+    }
+
+    private static func tenancy(
+        _ name: String, _ ledger: Ledger, _ authenticator: Authenticator
+    ) async throws -> Tenancy {
+        let now = Instant.now()
+        let (partner, organization, site) = (PartnerID.new(at: now), OrganizationID.new(at: now), SiteID.new(at: now))
+        _ = try await ledger.createPartner(partner, name: name, scope: .platform)
+        _ = try await ledger.createOrganization(organization, partner: partner, name: name, scope: .platform)
+        _ = try await ledger.createSite(site, organization: organization, name: name, scope: .platform)
+        let (row, key) = try await authenticator.createKey(
+            name: name, level: .organization(organization), permissions: Permission.all, expiresIn: .seconds(600), by: nil)
+        let (token, device) = (EnrollmentTokenID.new(at: now), DeviceID.new(at: now))
+        let hash = SHA256.hash(Array(name.utf8))
+        try await ledger.createEnrollmentToken(
+            token, site: #require(await ledger.site(site, scope: .platform)), hash: hash,
+            expiresInSeconds: 60, usesMax: 1, by: row.id, scope: .platform)
+        let isKept = try await ledger.enroll(
+            EnrolledDevice(
+                token: token, tokenHash: hash, device: device, organization: organization, site: site, hostname: name,
+                platform: "linux", agentVersion: "1", machineID: nil, keyHash: hash, certificateSerial: "01",
+                certificateEnd: now + .seconds(600), assignment: [1]))
+        #expect(isKept)
+        return Tenancy(partner: partner, organization: organization, site: site, device: device, key: key)
+    }
+}
+
+/// Whether the parts behind the API answer.
+final class Flag: Sendable {
+    private let value = Atomic(true)
+
+    var isSet: Bool { value.load(ordering: .relaxed) }
+    func clear() { value.store(false, ordering: .relaxed) }
+}
