@@ -15,7 +15,8 @@ struct APIKeySecret {
     /// The secret of its text; `nil` for anything else.
     init?(_ text: String) {
         guard text.utf8.count == Self.prefix.utf8.count + 43, text.hasPrefix(Self.prefix),
-            let bytes = Base64URL.decode(String(text.dropFirst(Self.prefix.count))), bytes.count == Self.byteCount
+            let bytes = Base64URL.decode(String(text.dropFirst(Self.prefix.count))),
+            bytes.count == Self.byteCount
         else { return nil }
         self.bytes = bytes
     }
@@ -25,12 +26,13 @@ struct APIKeySecret {
 }
 
 extension APIKeyRow {
-    /// What the row's MAC covers: every column that says what the key may do, where and until when. The permissions stand
-    /// last, since their number varies.
+    /// What the row's MAC covers: every column that says what the key may do, where and until when. The
+    /// permissions stand last, since their number varies.
     var sealedParts: [[UInt8]] {
         [
             Array("api_keys".utf8), id.bytes, Array(macKey.utf8), keyHash, partner?.bytes ?? [],
-            organization?.bytes ?? [], site?.bytes ?? [], Array(name.utf8), Array(String(expiresAt.microseconds).utf8),
+            organization?.bytes ?? [], site?.bytes ?? [], Array(name.utf8),
+            Array(String(expiresAt.microseconds).utf8),
         ] + permissions.map { Array($0.utf8) }
     }
 

@@ -28,7 +28,8 @@ package struct AccessError: Error, CustomStringConvertible {
 
     /// The one answer to every credential that does not hold.
     package static let unauthorized = AccessError(
-        .unauthorized, "the API key is missing, unknown, expired or revoked; send Authorization: Bearer crmm_…")
+        .unauthorized,
+        "the API key is missing, unknown, expired or revoked; send Authorization: Bearer crmm_…")
 
     /// The sentence.
     package var description: String { message }

@@ -6,9 +6,9 @@ package import Trust
 
 /// Judges API keys and makes them.
 ///
-/// A key's row is believed only if its MAC holds, whose key is not in PostgreSQL: an owner of the database can delete a key,
-/// not make or widen one. Judged principals are remembered for `cacheSeconds`, so a revocation holds after at most that
-/// time; refusals are not remembered.
+/// A key's row is believed only if its MAC holds, whose key is not in PostgreSQL: an owner of the database
+/// can delete a key, not make or widen one. Judged principals are remembered for `cacheSeconds`, so a
+/// revocation holds after at most that time; refusals are not remembered.
 package final class Authenticator: Sendable {
     /// How long a judged key is believed without another look at its row.
     package static let cacheSeconds = 5
@@ -71,8 +71,8 @@ package final class Authenticator: Sendable {
 
     /// Makes a key and keeps its row; the secret is known to the caller alone.
     ///
-    /// A key never has more than its maker: no other permission, no level outside the maker's, no later expiry. Without a
-    /// maker the installation itself makes it, and only the level must exist.
+    /// A key never has more than its maker: no other permission, no level outside the maker's, no later
+    /// expiry. Without a maker the installation itself makes it, and only the level must exist.
     package func createKey(
         name: String, level: Level, permissions: Set<Permission>, expiresIn: Duration, by maker: Principal?
     ) async throws -> (row: APIKeyRow, secret: String) {
@@ -91,7 +91,8 @@ package final class Authenticator: Sendable {
         let secret = APIKeySecret()
         var row = APIKeyRow(
             id: .new(at: time), keyHash: secret.hash, partner: nil, organization: nil, site: nil, name: name,
-            permissions: permissions.map(\.rawValue).sorted(), expiresAt: expiresAt, revokedAt: nil, macKey: macKeyID,
+            permissions: permissions.map(\.rawValue).sorted(), expiresAt: expiresAt, revokedAt: nil,
+            macKey: macKeyID,
             mac: [], createdBy: maker?.id)
         switch level {
         case .platform: break
@@ -113,10 +114,12 @@ package final class Authenticator: Sendable {
         case .platform:
             guard maker == nil || maker?.level == .platform else {
                 throw AccessError(
-                    .forbidden, "only a key of the platform can make another: name a partnerId, organizationId or siteId")
+                    .forbidden,
+                    "only a key of the platform can make another: name a partnerId, organizationId or siteId")
             }
             return
-        case .partner(let id): (isSeen, field) = (try await ledger.partner(id, scope: scope) != nil, "partnerId")
+        case .partner(let id):
+            (isSeen, field) = (try await ledger.partner(id, scope: scope) != nil, "partnerId")
         case .organization(let id):
             (isSeen, field) = (try await ledger.seesOrganization(id, scope: scope), "organizationId")
         case .site(let id): (isSeen, field) = (try await ledger.site(id, scope: scope) != nil, "siteId")

@@ -45,7 +45,9 @@ package struct Principal: Sendable, Hashable {
     /// Refuses with `forbidden`, naming the permission, unless the principal has it.
     package func require(_ permission: Permission) throws(AccessError) {
         guard permissions.contains(permission) else {
-            throw AccessError(.forbidden, "this needs the permission \(permission.rawValue), which the API key does not have")
+            throw AccessError(
+                .forbidden,
+                "this needs the permission \(permission.rawValue), which the API key does not have")
         }
     }
 }

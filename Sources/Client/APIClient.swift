@@ -4,16 +4,17 @@ package import Wire
 
 /// Calls the API of an installation.
 ///
-/// Refusals are thrown as `Problem`, what is no answer of this API as `ClientError`, and what keeps the server from being
-/// reached as the error of the transport. Connections are kept and shared by all calls of a client.
+/// Refusals are thrown as `Problem`, what is no answer of this API as `ClientError`, and what keeps the
+/// server from being reached as the error of the transport. Connections are kept and shared by all calls of a
+/// client.
 package final class APIClient: Sendable {
     private let url: String
     private let key: String?
     private let certificateAuthority: String?
     private let http = HTTPClient(policy: .operator)
 
-    /// A client of the API at a URL without a path; only `enroll` needs no key. `certificateAuthority` is a PEM file with the only authority to
-    /// trust, without it the system's are.
+    /// A client of the API at a URL without a path; only `enroll` needs no key. `certificateAuthority` is a
+    /// PEM file with the only authority to trust, without it the system's are.
     package init(url: String, key: String?, certificateAuthority: String? = nil) {
         self.url = url.hasSuffix("/") ? String(url.dropLast()) : url
         self.key = key
@@ -26,7 +27,9 @@ package final class APIClient: Sendable {
     // MARK: Tenants, keys, tokens
 
     /// Makes a partner.
-    package func createPartner(_ new: NewPartner) async throws -> Tenant { try await post("/v1/partners", new) }
+    package func createPartner(_ new: NewPartner) async throws -> Tenant {
+        try await post("/v1/partners", new)
+    }
 
     /// Makes an organization.
     package func createOrganization(_ new: NewOrganization) async throws -> Tenant {
@@ -52,7 +55,9 @@ package final class APIClient: Sendable {
     }
 
     /// Makes an API key.
-    package func createAPIKey(_ new: NewAPIKey) async throws -> CreatedAPIKey { try await post("/v1/api-keys", new) }
+    package func createAPIKey(_ new: NewAPIKey) async throws -> CreatedAPIKey {
+        try await post("/v1/api-keys", new)
+    }
 
     /// Makes an enrolment token.
     package func createEnrollmentToken(_ new: NewEnrollmentToken) async throws -> CreatedEnrollmentToken {
@@ -60,13 +65,16 @@ package final class APIClient: Sendable {
     }
 
     /// Enrols a device; the token in the body is the credential.
-    package func enroll(_ new: NewEnrollment) async throws -> Enrollment { try await post("/v1/enrollments", new) }
+    package func enroll(_ new: NewEnrollment) async throws -> Enrollment {
+        try await post("/v1/enrollments", new)
+    }
 
     // MARK: Devices
 
     /// One page of devices, optionally of one organization or site, or only those that are online or not.
     package func devices(
-        organization: OrganizationID? = nil, site: SiteID? = nil, online: Bool? = nil, _ page: PageOptions = PageOptions()
+        organization: OrganizationID? = nil, site: SiteID? = nil, online: Bool? = nil,
+        _ page: PageOptions = PageOptions()
     ) async throws -> Page<Device> {
         try await get(
             "/v1/devices",
@@ -120,8 +128,8 @@ package final class APIClient: Sendable {
         try await get("/v1/queues", page.parameters)
     }
 
-    /// The job at once and at each change; the stream ends after the job has. A connection that breaks ends the stream
-    /// with its error.
+    /// The job at once and at each change; the stream ends after the job has. A connection that breaks ends
+    /// the stream with its error.
     package func events(of job: JobID) -> AsyncThrowingStream<Job, any Error> {
         var request = request("GET", "/v1/jobs/\(job)/events")
         request.headers.append(("Accept", "text/event-stream"))
@@ -136,7 +144,8 @@ package final class APIClient: Sendable {
     private func get<Answer: WireObject>(
         _ path: String, _ parameters: [(String, String?)] = []
     ) async throws -> Answer {
-        let query = parameters.compactMap { name, value in value.map { "\(name)=\($0)" } }.joined(separator: "&")
+        let query = parameters.compactMap { name, value in value.map { "\(name)=\($0)" } }.joined(
+            separator: "&")
         return try await send(request("GET", query.isEmpty ? path : "\(path)?\(query)"))
     }
 
@@ -157,7 +166,8 @@ package final class APIClient: Sendable {
     private func request(_ method: String, _ path: String) -> HTTPRequest {
         HTTPRequest(
             method: method, url: url + path,
-            headers: [("Accept", "application/json")] + (key.map { [("Authorization", "Bearer \($0)")] } ?? []),
+            headers: [("Accept", "application/json")]
+                + (key.map { [("Authorization", "Bearer \($0)")] } ?? []),
             timeout: .seconds(60), responseBytesMax: 64 << 20, certificateAuthorityPath: certificateAuthority)
     }
 

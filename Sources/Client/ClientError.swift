@@ -14,7 +14,9 @@ package struct ClientError: Error, CustomStringConvertible {
         {
             return problem
         }
-        return ClientError(description: "the server answered with status \(response.status) and no problem: is it CloudRMM's API?")
+        return ClientError(
+            description:
+                "the server answered with status \(response.status) and no problem: is it CloudRMM's API?")
     }
 
     /// The value of an answer's body.

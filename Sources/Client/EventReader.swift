@@ -1,8 +1,8 @@
 import Outbound
 import Wire
 
-/// Splits the bytes of server-sent events into the data of each event (WHATWG HTML, 9.2.6): comments and fields other than
-/// `data` are skipped, lines end in LF or CRLF.
+/// Splits the bytes of server-sent events into the data of each event (WHATWG HTML, 9.2.6): comments and
+/// fields other than `data` are skipped, lines end in LF or CRLF.
 struct EventParser {
     /// The most bytes of one event.
     static let eventBytesMax = 1 << 20
@@ -49,7 +49,8 @@ actor EventReader {
     func next() async throws -> Job? {
         while waiting.isEmpty {
             var iterator = iterator
-            guard let chunk = try await Self.refusals({ try await iterator.next(isolation: #isolation) }) else { return nil }
+            guard let chunk = try await Self.refusals({ try await iterator.next(isolation: #isolation) })
+            else { return nil }
             self.iterator = iterator
             waiting = try parser.take(chunk)
         }

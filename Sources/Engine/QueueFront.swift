@@ -11,34 +11,50 @@ package final class QueueFront: Sendable {
     /// The queue itself.
     package let queue: Queue
     private let logger: Logger
-    private let known = Mutex<Epoch?>(nil)
+    private let known = Mutex<Known>(Known())
 
-    /// A front of a queue.
-    package init(queue: Queue, logger: Logger) {
+    private struct Known {
+        var epoch: Epoch?
+        var latest: Epoch?
+        var since = ContinuousClock.now
+    }
+
+    private let settling: Duration
+
+    /// A front of a queue; for `settling` after it has seen a new data set, missing presences mean nothing.
+    package init(queue: Queue, logger: Logger, settling: Duration = .seconds(2)) {
         self.queue = queue
         self.logger = logger
+        self.settling = settling
     }
 
     /// The epoch of the data set, as Redis has it now if none is remembered.
     package func epoch() async throws -> Epoch {
-        if let epoch = known.withLock({ $0 }) { return epoch }
+        if let epoch = known.withLock({ $0.epoch }) { return epoch }
         guard let epoch = try await queue.epoch() else { throw QueueError.staleEpoch(current: nil) }
-        known.withLock { $0 = epoch }
+        known.withLock { known in
+            if known.latest != epoch { (known.latest, known.since) = (epoch, .now) }
+            known.epoch = epoch
+        }
         return epoch
     }
+
+    /// Whether the data set is so new that gateways may not have said again whom they hold: until then a
+    /// missing presence means nothing.
+    var isSettling: Bool { known.withLock { ContinuousClock.now - $0.since < settling } }
 
     /// Calls the queue under the epoch in force; a stale one is forgotten and read once more.
     package func call<Value: Sendable>(_ body: (Epoch) async throws -> Value) async throws -> Value {
         do {
             return try await body(epoch())
         } catch QueueError.staleEpoch {
-            known.withLock { $0 = nil }
+            forgetEpoch()
             return try await body(epoch())
         }
     }
 
     /// Forgets the epoch: the next call reads it.
-    package func forgetEpoch() { known.withLock { $0 = nil } }
+    package func forgetEpoch() { known.withLock { $0.epoch = nil } }
 
     /// The fast path after a commit: queues these runs, and marks organizations whose work a worker has to
     /// bring.

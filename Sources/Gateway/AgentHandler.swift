@@ -73,7 +73,10 @@ final class AgentHandler: ChannelInboundHandler {
     }
 
     func channelInactive(context: ChannelHandlerContext) {
-        if let session { actions.closed(session) }
+        if let session {
+            session.end()
+            actions.closed(session)
+        }
         context.fireChannelInactive()
     }
 

@@ -111,9 +111,11 @@ package final class Gateway: Sendable {
 
     private func stop(_ channel: any Channel) async {
         try? await channel.close().get()
-        for session in sessions.all {
-            session.close(.goingAway)
-            await leave(session)
+        await withTaskGroup(of: Void.self) { tasks in
+            for session in sessions.all {
+                session.close(.goingAway)
+                tasks.addTask { await self.leave(session) }
+            }
         }
         let id = id
         // Best effort: a worker buries an incarnation whose heartbeat lapses.
@@ -224,8 +226,14 @@ package final class Gateway: Sendable {
         }
         session.assign(number: number)
         if let before = sessions.replace(with: session) { before.close(.superseded) }
+        // The connection may have ended before it was known here: then nobody else takes it back.
+        if session.hasEnded { return await leave(session) }
         let open = try await ledger.openAttempts(of: peer.device, organization: peer.organization)
-        let plan = HelloPlan(hello, open: open, journalPosition: identity.journalPosition)
+        let held = hello.held.filter { name in !open.contains { $0.name == name } }
+        let amendable = try await ledger.amendable(
+            held.map(\.run), device: peer.device, organization: peer.organization)
+        let plan = HelloPlan(
+            hello, open: open, amendable: amendable, journalPosition: identity.journalPosition)
         session.send([
             .welcome(
                 Welcome(
@@ -298,10 +306,12 @@ package final class Gateway: Sendable {
         incarnation.withLock { $0 = new }
         let all = sessions.all
         for part in stride(from: 0, to: all.count, by: 128).map({ all[$0..<min($0 + 128, all.count)] }) {
-            let numbers = try await front.call { epoch in
-                try await self.front.queue.present(part.map(\.device), gateway: new, epoch: epoch)
+            let kept = try await front.call { epoch in
+                try await self.front.queue.republish(
+                    part.map { (device: $0.device, session: $0.number) }, gateway: new, epoch: epoch)
             }
-            for (session, number) in zip(part, numbers) { session.assign(number: number) }
+            // A later session of the device is known elsewhere: the one here is a leftover.
+            for (session, isKept) in zip(part, kept) where !isKept { session.close(.superseded) }
             let returned = try await ledger.reconnect(part.map { ($0.organization, $0.device) })
             await front.offer([], and: returned.map(\.organization))
         }
@@ -352,12 +362,25 @@ package final class Gateway: Sendable {
             }
         }
         if !gone.isEmpty {
+            try await withdrawPresence(of: Set(gone.map(\.device)))
             let back = try await ledger.undeliver(gone.map { ($0.organization, $0.run, $0.token) })
             await front.offer(back)
         }
         // Noted as sent and committed before it is: a crash in between repeats the same attempt at the next
         // hello.
         try await send(ledger.take(here.map { ($0.organization, $0.run, $0.token) }))
+    }
+
+    /// Presence that still names this gateway for devices that it does not hold, as when its withdrawal was lost.
+    private func withdrawPresence(of devices: Set<DeviceID>) async throws {
+        let devices = Array(devices)
+        for (device, presence) in zip(devices, try await front.queue.presence(of: devices)) {
+            guard let presence, presence.gateway == id, sessions[device] == nil else { continue }
+            _ = try await front.call { epoch in
+                try await self.front.queue.absent(
+                    device: device, gateway: presence.gateway, session: presence.session, epoch: epoch)
+            }
+        }
     }
 
     private func send(_ deliveries: [Delivery]) async throws {

@@ -18,12 +18,18 @@ struct HelloPlan: Equatable {
     /// Open attempts that a restored journal may have forgotten.
     var lost: [Delivery] = []
 
-    init(_ hello: Hello, open: [Delivery], journalPosition: Int) {
+    init(_ hello: Hello, open: [Delivery], amendable: [RunID: Outcome], journalPosition: Int) {
         let held = Set(hello.held)
         let ended = Set(hello.ended)
         let regressed = hello.journalPosition < journalPosition
         let openNames = Set(open.map(\.name))
-        drop = hello.held.filter { !openNames.contains($0) }
+        for name in hello.held where !openNames.contains(name) {
+            switch amendable[name.run] {
+            case nil: drop.append(name)
+            case .cancelled?: cancel.append(name)
+            default: break
+            }
+        }
         for delivery in open {
             let name = delivery.name
             if held.contains(name) {

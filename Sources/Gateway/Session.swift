@@ -20,6 +20,7 @@ final class Session: Sendable {
         var inFlight = 0
         var isPaused = false
         var isClosed = false
+        var hasEnded = false
     }
 
     init(device: DeviceID, organization: OrganizationID, channel: any Channel) {
@@ -31,6 +32,11 @@ final class Session: Sendable {
 
     /// The number that the queue gave this session.
     var number: Int { state.withLock { $0.number } }
+
+    /// Whether the connection has ended: what is registered after it would never be taken back.
+    var hasEnded: Bool { state.withLock { $0.hasEnded } }
+
+    func end() { state.withLock { $0.hasEnded = true } }
 
     func assign(number: Int) { state.withLock { $0.number = number } }
 

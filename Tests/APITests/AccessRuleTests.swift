@@ -13,7 +13,9 @@ import Wire
 struct AccessRuleTests {
     private static let id = "018f0000-0000-7000-8000-000000000001"
 
-    @Test("every route that names a permission refuses a caller without a key, and one without the permission, by name")
+    @Test(
+        "every route with a permission refuses a caller without a key, and one without the permission"
+    )
     func everyRoute() async throws {
         try await TestAPI.with { api in
             let (_, powerless) = try await api.authenticator.createKey(
@@ -30,7 +32,8 @@ struct AccessRuleTests {
                 }
                 let problem = try api.problem(
                     try await api.call(route.method.rawValue, path, key: powerless, body: body))
-                #expect(problem.status == 403 && problem.detail.contains(permission.rawValue), "\(route.path)")
+                #expect(
+                    problem.status == 403 && problem.detail.contains(permission.rawValue), "\(route.path)")
             }
         }
     }
@@ -41,7 +44,8 @@ struct AccessRuleTests {
             let open = api.handlers.table.routes.filter { $0.caller == .anyone }.map(\.path)
             #expect(
                 Set(open) == [
-                    "/healthz", "/readyz", "/docs", "/docs/docs.js", "/docs/docs.css", "/openapi.json", "/v1/enrollments",
+                    "/healthz", "/readyz", "/docs", "/docs/docs.js", "/docs/docs.css", "/openapi.json",
+                    "/v1/enrollments",
                 ])
         }
     }
@@ -50,7 +54,8 @@ struct AccessRuleTests {
     func credential() async throws {
         try await TestAPI.with { api in
             for headers in [
-                [("Authorization", "Basic \(api.admin)")], [("Authorization", api.admin)], [("Authorization", "Bearer")],
+                [("Authorization", "Basic \(api.admin)")], [("Authorization", api.admin)],
+                [("Authorization", "Bearer")],
                 [("Authorization", "Bearer \(api.admin)"), ("Authorization", "Bearer \(api.admin)")],
             ] {
                 let response = try await api.call("GET", "/v1/partners", key: .some(nil), headers: headers)
@@ -63,18 +68,23 @@ struct AccessRuleTests {
         }
     }
 
-    @Test("what belongs to another tenant does not exist: not in reads, not in lists, not as a parent, not as a target")
+    @Test(
+        "what belongs to another tenant does not exist: in reads, in lists, as a parent, as a target"
+    )
     func otherTenant() async throws {
         try await TestAPI.with { api in
             let (mine, other) = (api.one, api.other)
             let ping = #"{"kind":"ping","target":{"deviceIds":["\#(other.device)"]}}"#
-            let job = try AcceptedJob.decode(try await api.call("POST", "/v1/jobs", key: other.key, body: ping).body)
+            let job = try AcceptedJob.decode(
+                try await api.call("POST", "/v1/jobs", key: other.key, body: ping).body)
             let runs = try Page<Run>.decode(
                 try await api.call("GET", "/v1/jobs/\(job.id)/runs", key: other.key).body)
             let run = try #require(runs.items.first).id
             let reads = [
-                "/v1/partners/\(mine.partner)", "/v1/organizations/\(other.organization)", "/v1/sites/\(other.site)",
-                "/v1/devices/\(other.device)", "/v1/jobs/\(job.id)", "/v1/jobs/\(job.id)/runs", "/v1/jobs/\(job.id)/events",
+                "/v1/partners/\(mine.partner)", "/v1/organizations/\(other.organization)",
+                "/v1/sites/\(other.site)",
+                "/v1/devices/\(other.device)", "/v1/jobs/\(job.id)", "/v1/jobs/\(job.id)/runs",
+                "/v1/jobs/\(job.id)/events",
                 "/v1/runs/\(run)", "/v1/runs/\(run)/output",
             ]
             for path in reads {
@@ -83,7 +93,10 @@ struct AccessRuleTests {
             let writes = [
                 ("/v1/organizations", #"{"name":"x","partnerId":"\#(mine.partner)"}"#),
                 ("/v1/sites", #"{"name":"x","organizationId":"\#(other.organization)"}"#),
-                ("/v1/api-keys", #"{"name":"x","organizationId":"\#(other.organization)","permissions":["jobs:read"]}"#),
+                (
+                    "/v1/api-keys",
+                    #"{"name":"x","organizationId":"\#(other.organization)","permissions":["jobs:read"]}"#
+                ),
                 ("/v1/api-keys", #"{"name":"x","siteId":"\#(other.site)","permissions":["jobs:read"]}"#),
                 ("/v1/jobs/\(job.id)/cancel", "{}"),
             ]
@@ -94,32 +107,44 @@ struct AccessRuleTests {
                 ("/v1/enrollment-tokens", #"{"siteId":"\#(other.site)"}"#, "siteId"),
                 ("/v1/jobs", ping, "target.deviceIds[0]"),
                 ("/v1/jobs", #"{"kind":"ping","target":{"siteId":"\#(other.site)"}}"#, "target.siteId"),
-                ("/v1/jobs", #"{"kind":"ping","target":{"organizationId":"\#(other.organization)"}}"#, "target.organizationId"),
+                (
+                    "/v1/jobs", #"{"kind":"ping","target":{"organizationId":"\#(other.organization)"}}"#,
+                    "target.organizationId"
+                ),
             ]
             for (path, body, field) in fields {
                 let problem = try api.problem(try await api.call("POST", path, key: mine.key, body: body))
                 #expect(problem.status == 422 && problem.field == field, "\(field)")
             }
-            for path in ["/v1/devices", "/v1/devices?organizationId=\(other.organization)", "/v1/jobs", "/v1/sites"] {
-                let text = String(decoding: try await api.call("GET", path, key: mine.key).body, as: UTF8.self)
+            for path in [
+                "/v1/devices", "/v1/devices?organizationId=\(other.organization)", "/v1/jobs", "/v1/sites",
+            ] {
+                let text = String(
+                    decoding: try await api.call("GET", path, key: mine.key).body, as: UTF8.self)
                 #expect(!text.contains(other.organization.description), "\(path)")
             }
-            #expect(try Job.decode(try await api.call("GET", "/v1/jobs/\(job.id)", key: other.key).body).state == .active)
+            #expect(
+                try Job.decode(try await api.call("GET", "/v1/jobs/\(job.id)", key: other.key).body).state
+                    == .active)
         }
     }
 
     @Test("a key made over HTTP has at most its maker's power, and a tenant's key makes no partner")
     func keys() async throws {
         try await TestAPI.with { api in
-            let body = #"{"name":"k","siteId":"\#(api.one.site)","permissions":["devices:read"],"expiresInSeconds":60}"#
+            let body =
+                #"{"name":"k","siteId":"\#(api.one.site)","permissions":["devices:read"]}"#
             let made = try await api.call("POST", "/v1/api-keys", key: api.one.key, body: body)
             #expect(made.status == 201)
             let key = try CreatedAPIKey.decode(made.body).key
             #expect(try await api.call("GET", "/v1/devices/\(api.one.device)", key: key).status == 200)
             #expect(try await api.call("GET", "/v1/jobs", key: key).status == 403)
             let platform = #"{"name":"k","permissions":["devices:read"]}"#
-            #expect(try await api.call("POST", "/v1/api-keys", key: api.one.key, body: platform).status == 403)
-            #expect(try await api.call("POST", "/v1/partners", key: api.one.key, body: #"{"name":"p"}"#).status == 403)
+            #expect(
+                try await api.call("POST", "/v1/api-keys", key: api.one.key, body: platform).status == 403)
+            #expect(
+                try await api.call("POST", "/v1/partners", key: api.one.key, body: #"{"name":"p"}"#).status
+                    == 403)
         }
     }
 

@@ -23,7 +23,8 @@ struct BadInputTests {
 
         init(
             _ what: String, _ method: String = "POST", _ path: String = "/v1/jobs", body: String? = nil,
-            headers: [(String, String)] = [], status: Int, code: String, field: String? = nil, says: String? = nil
+            headers: [(String, String)] = [], status: Int, code: String, field: String? = nil,
+            says: String? = nil
         ) {
             self.what = what
             self.method = method
@@ -48,60 +49,128 @@ struct BadInputTests {
         job(#""script":{"interpreter":"sh","body":"\#(body)"\#(rest)}"#, kind: "script")
     }
 
+    private static func enrollment(_ token: String) -> String {
+        #"{"token":"\#(token)","request":"x","hostname":"h","platform":"p","agentVersion":"1"}"#
+    }
+
     static let bodies: [Case] = [
         Case("no body", body: "", status: 400, code: "malformed"),
         Case("half an object", body: #"{"kind":"#, status: 400, code: "malformed", says: "byte"),
         Case("two values", body: "{} {}", status: 400, code: "malformed"),
         Case("a member twice", body: #"{"kind":"ping","kind":"ping"}"#, status: 400, code: "malformed"),
-        Case("too deep", body: String(repeating: "[", count: 100), status: 400, code: "malformed", says: "32"),
+        Case(
+            "too deep", body: String(repeating: "[", count: 100), status: 400, code: "malformed", says: "32"),
         Case("a lone surrogate", body: #"{"kind":"\ud800"}"#, status: 400, code: "malformed"),
         Case("no object", body: "[]", status: 422, code: "wrongType"),
-        Case("an unknown field", body: job(#""colour":1"#), status: 422, code: "unknownField", field: "colour"),
-        Case("an unknown kind", body: job("", kind: "dance"), status: 422, code: "invalid", field: "kind", says: "script, ping"),
-        Case("a later kind", body: job("", kind: "patch.scan"), status: 422, code: "notSupported", field: "kind"),
-        Case("a later field", body: job(#""rollout":{}"#), status: 422, code: "notSupported", field: "rollout"),
-        Case("a later target", body: job("", target: #"{"tags":["a"]}"#), status: 422, code: "notSupported", field: "target.tags"),
-        Case("an empty target", body: job("", target: "{}"), status: 422, code: "invalid", field: "target.deviceIds"),
-        Case("no devices", body: job("", target: #"{"deviceIds":[]}"#), status: 422, code: "invalid", field: "target.deviceIds"),
-        Case("no id", body: job("", target: #"{"siteId":"x"}"#), status: 422, code: "invalid", field: "target.siteId"),
-        Case("a negative timeout", body: job(#""timeoutSeconds":-1"#), status: 422, code: "invalid", field: "timeoutSeconds", says: "86400"),
-        Case("a fractional timeout", body: job(#""timeoutSeconds":1.5"#), status: 422, code: "wrongType", field: "timeoutSeconds"),
-        Case("a script of 1 MiB and 1", body: script(String(repeating: "x", count: 1 << 20 + 1)), status: 422, code: "invalid", field: "script.body", says: "1048576"),
-        Case("NUL in a script", body: script(#"echo \u0000"#), status: 422, code: "invalid", field: "script.body", says: "NUL"),
-        Case("NUL in a name", "POST", "/v1/partners", body: #"{"name":"a\u0000"}"#, status: 422, code: "invalid", field: "name"),
-        Case("a refused variable", body: script("x", #","env":{"LD_PRELOAD":"x"}"#), status: 422, code: "invalid", field: "script.env.LD_PRELOAD"),
+        Case(
+            "an unknown field", body: job(#""hue":1"#), status: 422, code: "unknownField", field: "hue"),
+        Case(
+            "an unknown kind", body: job("", kind: "dance"), status: 422, code: "invalid", field: "kind",
+            says: "script, ping"),
+        Case(
+            "a later kind", body: job("", kind: "patch.scan"), status: 422, code: "notSupported",
+            field: "kind"),
+        Case(
+            "a later field", body: job(#""retry":{}"#), status: 422, code: "notSupported", field: "retry"),
+        Case(
+            "a later target", body: job("", target: #"{"tags":["a"]}"#), status: 422, code: "notSupported",
+            field: "target.tags"),
+        Case(
+            "an empty target", body: job("", target: "{}"), status: 422, code: "invalid",
+            field: "target.deviceIds"),
+        Case(
+            "no devices", body: job("", target: #"{"deviceIds":[]}"#), status: 422, code: "invalid",
+            field: "target.deviceIds"),
+        Case(
+            "no id", body: job("", target: #"{"siteId":"x"}"#), status: 422, code: "invalid",
+            field: "target.siteId"),
+        Case(
+            "a negative timeout", body: job(#""timeoutSeconds":-1"#), status: 422, code: "invalid",
+            field: "timeoutSeconds", says: "86400"),
+        Case(
+            "a fractional timeout", body: job(#""timeoutSeconds":1.5"#), status: 422, code: "wrongType",
+            field: "timeoutSeconds"),
+        Case(
+            "a script of 1 MiB and 1", body: script(String(repeating: "x", count: 1 << 20 + 1)), status: 422,
+            code: "invalid", field: "script.body", says: "1048576"),
+        Case(
+            "NUL in a script", body: script(#"echo \u0000"#), status: 422, code: "invalid",
+            field: "script.body", says: "NUL"),
+        Case(
+            "NUL in a name", "POST", "/v1/partners", body: #"{"name":"a\u0000"}"#, status: 422,
+            code: "invalid", field: "name"),
+        Case(
+            "a refused variable", body: script("x", #","env":{"LD_PRELOAD":"x"}"#), status: 422,
+            code: "invalid", field: "script.env.LD_PRELOAD"),
         Case("no script", body: job("", kind: "script"), status: 422, code: "missing", field: "script"),
         Case("no name", "POST", "/v1/partners", body: "{}", status: 422, code: "missing", field: "name"),
-        Case("an empty name", "POST", "/v1/partners", body: #"{"name":""}"#, status: 422, code: "invalid", field: "name"),
-        Case("no jobs", "POST", "/v1/jobs/bulk", body: #"{"jobs":[]}"#, status: 422, code: "invalid", field: "jobs"),
-        Case("too many jobs", "POST", "/v1/jobs/bulk", body: "{\"jobs\":[\(Array(repeating: "1", count: 10_001).joined(separator: ","))]}", status: 422, code: "invalid", field: "jobs", says: "10000"),
-        Case("an unknown permission", "POST", "/v1/api-keys", body: #"{"name":"k","permissions":["all"]}"#, status: 422, code: "invalid", field: "permissions[0]", says: "jobs:run"),
-        Case("an empty idempotency key", body: job(""), headers: [("Idempotency-Key", String(repeating: "k", count: 201))], status: 422, code: "invalid", field: "Idempotency-Key", says: "200"),
-        Case("another content type", body: job(""), headers: [("Content-Type", "text/plain")], status: 415, code: "unsupportedMediaType", says: "application/json"),
-        Case("a long token", "POST", "/v1/enrollments", body: #"{"token":"\#(String(repeating: "t", count: 4_097))","request":"x","hostname":"h","platform":"p","agentVersion":"1"}"#, status: 422, code: "invalid", field: "token", says: "4096"),
-        Case("a token that is none", "POST", "/v1/enrollments", body: #"{"token":"t","request":"x","hostname":"h","platform":"p","agentVersion":"1"}"#, status: 422, code: "invalid", field: "token"),
+        Case(
+            "an empty name", "POST", "/v1/partners", body: #"{"name":""}"#, status: 422, code: "invalid",
+            field: "name"),
+        Case(
+            "no jobs", "POST", "/v1/jobs/bulk", body: #"{"jobs":[]}"#, status: 422, code: "invalid",
+            field: "jobs"),
+        Case(
+            "too many jobs", "POST", "/v1/jobs/bulk",
+            body: "{\"jobs\":[\(Array(repeating: "1", count: 10_001).joined(separator: ","))]}", status: 422,
+            code: "invalid", field: "jobs", says: "10000"),
+        Case(
+            "an unknown permission", "POST", "/v1/api-keys", body: #"{"name":"k","permissions":["all"]}"#,
+            status: 422, code: "invalid", field: "permissions[0]", says: "jobs:run"),
+        Case(
+            "an empty idempotency key", body: job(""),
+            headers: [("Idempotency-Key", String(repeating: "k", count: 201))], status: 422, code: "invalid",
+            field: "Idempotency-Key", says: "200"),
+        Case(
+            "another content type", body: job(""), headers: [("Content-Type", "text/plain")], status: 415,
+            code: "unsupportedMediaType", says: "application/json"),
+        Case(
+            "a long token", "POST", "/v1/enrollments",
+            body:
+                enrollment(String(repeating: "t", count: 4_097)),
+            status: 422, code: "invalid", field: "token", says: "4096"),
+        Case(
+            "a token that is none", "POST", "/v1/enrollments",
+            body: enrollment("t"),
+            status: 422, code: "invalid", field: "token"),
     ]
 
     static let lines: [Case] = [
         Case("an unknown path", "GET", "/v1/dragons", status: 404, code: "notFound"),
         Case("a path and more", "GET", "/v1/jobs/", status: 404, code: "notFound"),
         Case("a wrong method", "DELETE", "/v1/jobs", status: 405, code: "methodNotAllowed", says: "GET"),
-        Case("a later path", "POST", "/v1/jobs/\(id)/pause", status: 404, code: "notSupported", says: "/v1/jobs/{id}/pause"),
+        Case(
+            "a later path", "POST", "/v1/jobs/\(id)/pause", status: 404, code: "notSupported",
+            says: "/v1/jobs/{id}/pause"),
         Case("another later path", "GET", "/v1/runs/\(id)/explain", status: 404, code: "notSupported"),
         Case("an id that is none", "GET", "/v1/jobs/1;DROP", status: 404, code: "notFound"),
         Case("nobody's id", "GET", "/v1/jobs/\(id)", status: 404, code: "notFound"),
         Case("nobody's events", "GET", "/v1/jobs/\(id)/events", status: 404, code: "notFound"),
-        Case("an unknown parameter", "GET", "/v1/jobs?colour=1", status: 422, code: "unknownField", field: "colour", says: "limit"),
+        Case(
+            "an unknown parameter", "GET", "/v1/jobs?colour=1", status: 422, code: "unknownField",
+            field: "colour", says: "limit"),
         Case("a parameter where none is", "GET", "/v1/jobs/\(id)?limit=1", status: 422, code: "unknownField"),
-        Case("a parameter twice", "GET", "/v1/jobs?limit=1&limit=2", status: 422, code: "invalid", field: "limit"),
-        Case("a limit of 0", "GET", "/v1/jobs?limit=0", status: 422, code: "invalid", field: "limit", says: "500"),
-        Case("a limit of 501", "GET", "/v1/jobs?limit=501", status: 422, code: "invalid", field: "limit", says: "500"),
+        Case(
+            "a parameter twice", "GET", "/v1/jobs?limit=1&limit=2", status: 422, code: "invalid",
+            field: "limit"),
+        Case(
+            "a limit of 0", "GET", "/v1/jobs?limit=0", status: 422, code: "invalid", field: "limit",
+            says: "500"),
+        Case(
+            "a limit of 501", "GET", "/v1/jobs?limit=501", status: 422, code: "invalid", field: "limit",
+            says: "500"),
         Case("a limit in words", "GET", "/v1/jobs?limit=ten", status: 422, code: "wrongType", field: "limit"),
         Case("a bad cursor", "GET", "/v1/jobs?cursor=xyz", status: 422, code: "invalid", field: "cursor"),
         Case("a broken escape", "GET", "/v1/jobs?limit=%zz", status: 422, code: "invalid", field: "query"),
-        Case("bytes that are no UTF-8", "GET", "/v1/jobs?cursor=%ff", status: 422, code: "invalid", field: "query"),
-        Case("online in words", "GET", "/v1/devices?online=perhaps", status: 422, code: "wrongType", field: "online"),
-        Case("another host", "GET", "/healthz", headers: [("Host", "evil.example")], status: 421, code: "hostNotAllowed"),
+        Case(
+            "bytes that are no UTF-8", "GET", "/v1/jobs?cursor=%ff", status: 422, code: "invalid",
+            field: "query"),
+        Case(
+            "online in words", "GET", "/v1/devices?online=perhaps", status: 422, code: "wrongType",
+            field: "online"),
+        Case(
+            "another host", "GET", "/healthz", headers: [("Host", "evil.example")], status: 421,
+            code: "hostNotAllowed"),
     ]
 
     @Test("each body is refused with its status, code, field and limit")
@@ -118,7 +187,9 @@ struct BadInputTests {
                 let problem = try api.problem(response)
                 #expect(problem.code == one.code, "\(one.what)")
                 if let field = one.field { #expect(problem.field == field, "\(one.what)") }
-                if let words = one.says { #expect(problem.detail.contains(words), "\(one.what): \(problem.detail)") }
+                if let words = one.says {
+                    #expect(problem.detail.contains(words), "\(one.what): \(problem.detail)")
+                }
             }
             let jobs = try await api.ledger.jobs(organization: nil, before: nil, limit: 10, scope: .platform)
             #expect(jobs.isEmpty)
@@ -135,8 +206,10 @@ struct BadInputTests {
             let padded = body + Array(repeating: UInt8(ascii: " "), count: limit - body.count)
             let read = try await api.call("POST", "/v1/jobs", bytes: padded)
             #expect(try api.problem(read).field == "target.deviceIds[0]")
-            let refused = try api.problem(try await api.call("POST", "/v1/jobs", bytes: padded + [UInt8(ascii: " ")]))
-            #expect(refused.status == 413 && refused.code == "tooLarge" && refused.detail.contains("\(limit)"))
+            let refused = try api.problem(
+                try await api.call("POST", "/v1/jobs", bytes: padded + [UInt8(ascii: " ")]))
+            #expect(
+                refused.status == 413 && refused.code == "tooLarge" && refused.detail.contains("\(limit)"))
             let bulk = try await api.call("POST", "/v1/jobs/bulk", bytes: padded + [UInt8(ascii: " ")])
             #expect(bulk.status == 422)
         }
@@ -146,7 +219,9 @@ struct BadInputTests {
     func invalidUTF8() async throws {
         try await TestAPI.with { api in
             let (head, tail) = (Array(#"{"name":""#.utf8), Array(#""}"#.utf8))
-            for bytes: [UInt8] in [[0xFF], [0xC0, 0x80], [0xED, 0xA0, 0x80], [0xF4, 0x90, 0x80, 0x80], [0xE2, 0x82]] {
+            for bytes: [UInt8] in [
+                [0xFF], [0xC0, 0x80], [0xED, 0xA0, 0x80], [0xF4, 0x90, 0x80, 0x80], [0xE2, 0x82],
+            ] {
                 let response = try await api.call("POST", "/v1/partners", bytes: head + bytes + tail)
                 #expect(response.status == 400)
                 #expect(try api.problem(response).code == "malformed")
@@ -158,9 +233,14 @@ struct BadInputTests {
     func garbage() async throws {
         try await TestAPI.with { api in
             var generator = SystemRandomNumberGenerator()
-            let pieces = ["{", "}", "[", "]", ":", ",", "\"", "kind", "target", "ping", "\\u0000", "1e999", "-", "null", "é"]
+            let pieces = [
+                "{", "}", "[", "]", ":", ",", "\"", "kind", "target", "ping", "\\u0000", "1e999", "-", "null",
+                "é",
+            ]
             for _ in 0..<300 {
-                let text = (0..<Int.random(in: 0..<12, using: &generator)).map { _ in pieces.randomElement(using: &generator) ?? "" }
+                let text = (0..<Int.random(in: 0..<12, using: &generator)).map { _ in
+                    pieces.randomElement(using: &generator) ?? ""
+                }
                 let response = try await api.call("POST", "/v1/jobs", body: text.joined())
                 #expect(response.status == 400 || response.status == 422, "\(text.joined())")
                 _ = try api.problem(response)

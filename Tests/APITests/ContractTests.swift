@@ -4,6 +4,7 @@ import Domain
 import Engine
 import Foundation
 import HTTPTypes
+import Hummingbird
 import Ledger
 import Logging
 import Outbound
@@ -46,7 +47,8 @@ struct ContractTests {
         try await TestAPI.with { api in
             let client = APIClient(url: api.url, key: api.one.key)
             defer { client.close() }
-            let accepted = try await client.submit(NewJob(kind: .ping, target: .devices([api.one.device]), timeoutSeconds: 5))
+            let accepted = try await client.submit(
+                NewJob(kind: .ping, target: .devices([api.one.device]), timeoutSeconds: 5))
             #expect(accepted.state == .active)
             let job = try await client.job(accepted.id)
             #expect(job.counts == ["queued": 1] && job.timeoutSeconds == 5 && job.kind == .ping)
@@ -72,12 +74,15 @@ struct ContractTests {
             let first = try await client.submit(job, idempotencyKey: "k")
             #expect(try await client.submit(job, idempotencyKey: "k").id == first.id)
             // The same job in other words: another order of members and defaults written out.
-            let words = #"{"target":{"deviceIds":["\#(api.one.device)"]},"expiresInSeconds":604800,"kind":"ping"}"#
+            let words =
+                #"{"target":{"deviceIds":["\#(api.one.device)"]},"expiresInSeconds":604800,"kind":"ping"}"#
             let again = try await api.call(
                 "POST", "/v1/jobs", key: api.one.key, body: words, headers: [("Idempotency-Key", "k")])
             #expect(try AcceptedJob.decode(again.body).id == first.id)
             let other = NewJob(kind: .sysinfo, target: .devices([api.one.device]))
-            let refused = await #expect(throws: Problem.self) { _ = try await client.submit(other, idempotencyKey: "k") }
+            let refused = await #expect(throws: Problem.self) {
+                _ = try await client.submit(other, idempotencyKey: "k")
+            }
             #expect(refused?.status == 409 && refused?.code == "idempotencyConflict")
             #expect(try await client.submit(job, idempotencyKey: "l").id != first.id)
         }
@@ -90,13 +95,15 @@ struct ContractTests {
             let stranger = #"{"kind":"ping","target":{"deviceIds":["\#(api.other.device)"]}}"#
             let body = #"{"jobs":[\#(good),{"kind":"ping"},1,\#(stranger),\#(good)]}"#
             let headers = [("Idempotency-Key", "b")]
-            let response = try await api.call("POST", "/v1/jobs/bulk", key: api.one.key, body: body, headers: headers)
+            let response = try await api.call(
+                "POST", "/v1/jobs/bulk", key: api.one.key, body: body, headers: headers)
             #expect(response.status == 207)
             let items = try BulkAnswer.decode(response.body).items
             #expect(items.map(\.status) == [202, 422, 422, 422, 202])
             #expect(items[1].problem?.field == "jobs[1].target" && items[2].problem?.field == "jobs[2]")
             #expect(items[0].id != nil && items[0].id != items[4].id)
-            let again = try await api.call("POST", "/v1/jobs/bulk", key: api.one.key, body: body, headers: headers)
+            let again = try await api.call(
+                "POST", "/v1/jobs/bulk", key: api.one.key, body: body, headers: headers)
             #expect(try BulkAnswer.decode(again.body).items.map(\.id) == items.map(\.id))
         }
     }
@@ -114,12 +121,17 @@ struct ContractTests {
             #expect(try await client.devices(organization: api.one.organization, online: true).items.isEmpty)
             #expect(try await client.devices(site: api.other.site).items.map(\.id) == [api.other.device])
             let first = try await client.devices(PageOptions(limit: 1))
-            #expect(try await client.devices(PageOptions(cursor: first.next)).items.map(\.id) == [api.other.device])
+            #expect(
+                try await client.devices(PageOptions(cursor: first.next)).items.map(\.id) == [
+                    api.other.device
+                ])
             #expect(try await client.device(api.other.device).online)
         }
     }
 
-    @Test("a stream shows the job at once, at each change, and ends with the job; it ends when the key is revoked")
+    @Test(
+        "a stream shows the job at once and at each change, and ends with the job"
+    )
     func events() async throws {
         try await TestAPI.with { api in
             let client = APIClient(url: api.url, key: api.one.key)
@@ -159,11 +171,14 @@ struct ContractTests {
             func enroll(_ token: String, _ request: String) async throws -> Enrollment {
                 try await nobody.enroll(
                     NewEnrollment(
-                        token: token, request: request, hostname: "h", platform: "linux", agentVersion: "1", machineId: nil))
+                        token: token, request: request, hostname: "h", platform: "linux", agentVersion: "1",
+                        machineId: nil))
             }
             let request = try P256Key().certificateRequest(commonName: "any")
             let changed = String(token.token.dropLast(9)) + "A" + token.token.suffix(8)
-            for (token, request, field) in [(changed, request, "token"), (token.token, "no request", "request")] {
+            for (token, request, field) in [
+                (changed, request, "token"), (token.token, "no request", "request"),
+            ] {
                 let refused = await #expect(throws: Problem.self) { _ = try await enroll(token, request) }
                 #expect(refused?.status == 422 && refused?.field == field)
             }
@@ -185,6 +200,29 @@ struct ContractTests {
         }
     }
 
+    @Test("a key holds 100 event streams and no more; each that ends makes room")
+    func streamLimit() async throws {
+        try await TestAPI.with { api in
+            let client = APIClient(url: api.url, key: api.one.key)
+            defer { client.close() }
+            let accepted = try await client.submit(NewJob(kind: .ping, target: .devices([api.one.device])))
+            let row = try #require(await api.ledger.job(accepted.id, scope: .platform))
+            let call = Call(
+                id: "r", caller: try await api.authenticator.principal(of: api.one.key),
+                credential: api.one.key,
+                parameters: [:], rawQuery: nil, body: [], idempotencyKey: nil,
+                stream: RequestBody(buffer: ByteBuffer()), logger: Logger(label: "test"))
+            let watches = JobWatches(ledger: api.ledger, authenticator: api.authenticator)
+            var replies: [Reply] = []
+            for _ in 0..<JobWatches.streamsMax { replies.append(try watches.reply(to: call, first: row)) }
+            let refused = #expect(throws: Problem.self) { _ = try watches.reply(to: call, first: row) }
+            #expect(refused?.status == 429 && refused?.detail.contains("100") == true)
+            replies.removeLast()
+            replies.append(try watches.reply(to: call, first: row))
+            #expect(throws: Problem.self) { _ = try watches.reply(to: call, first: row) }
+        }
+    }
+
     @Test("readiness names the parts that do not answer")
     func readiness() async throws {
         try await TestAPI.with { api in
@@ -197,16 +235,21 @@ struct ContractTests {
         }
     }
 
-    @Test("a database that does not let the API in is a 503 with Retry-After, and the answer is told without details")
+    @Test(
+        "a database that is away is a 503 with Retry-After and without details"
+    )
     func databaseGone() async throws {
         try await TestAPI.with { api in
             let closed = PostgresPool(
                 configuration: try PostgresConfiguration(url: "postgresql:///none"),
                 logger: Logger(label: "test") { _ in SwiftLogNoOpLogHandler() })
-            let thrown = await #expect(throws: PostgresError.self) { try await closed.execute("SELECT 1", scope: .none) }
+            let thrown = await #expect(throws: PostgresError.self) {
+                try await closed.execute("SELECT 1", scope: .none)
+            }
             let error = try #require(thrown)
             let problem = try #require(Problem.of(error))
-            #expect(problem.status == 503 && problem.code == "unavailable" && !problem.detail.contains("SELECT"))
+            #expect(
+                problem.status == 503 && problem.code == "unavailable" && !problem.detail.contains("SELECT"))
             #expect(problem.reply(requestID: "r").headers[.retryAfter] == "1")
         }
     }
@@ -218,15 +261,19 @@ struct ContractTests {
         let certificate = try authority.issueServer(
             for: key, dnsNames: ["localhost"], ipAddresses: ["127.0.0.1"], validitySeconds: 3_600)
         let context = try TLSContext.server(
-            certificatePEM: certificate.pem, keyPEM: key.pem, clientCA: nil, minimum: .v12, alpn: ["http/1.1"])
-        let file = FileManager.default.temporaryDirectory.appending(path: "crmm-\(UInt64.random(in: 0...UInt64.max)).pem")
+            certificatePEM: certificate.pem, keyPEM: key.pem, clientCA: nil, minimum: .v12, alpn: ["http/1.1"]
+        )
+        let file = FileManager.default.temporaryDirectory.appending(
+            path: "crmm-\(UInt64.random(in: 0...UInt64.max)).pem")
         try Data(authority.certificate.pem.utf8).write(to: file)
-        defer { try? FileManager.default.removeItem(at: file) } // A leftover of a failed test does no harm.
+        defer { try? FileManager.default.removeItem(at: file) }  // A leftover of a failed test does no harm.
         try await TestAPI.with(tls: context) { api in
             let client = APIClient(url: api.url, key: api.admin, certificateAuthority: file.path)
             defer { client.close() }
             #expect(try await client.partners().items.count == 2)
-            let big = NewJob(kind: .script, target: .devices([api.one.device]), script: Script(.sh, String(repeating: "x", count: 1 << 20)))
+            let big = NewJob(
+                kind: .script, target: .devices([api.one.device]),
+                script: Script(.sh, String(repeating: "x", count: 1 << 20)))
             _ = try await client.submit(big)
             let stranger = APIClient(url: api.url, key: api.admin)
             defer { stranger.close() }

@@ -21,7 +21,8 @@ struct DescriptionTests {
             let routes = api.handlers.table.routes
             var described = 0
             for route in routes {
-                let call = try #require(document["paths"]?[route.path]?[route.method.rawValue.lowercased()], "\(route.path)")
+                let call = try #require(
+                    document["paths"]?[route.path]?[route.method.rawValue.lowercased()], "\(route.path)")
                 #expect(call["summary"] == .string(route.summary))
                 #expect(call["responses"]?[String(route.status.code)] != nil)
                 #expect((call["requestBody"] != nil) == (route.body != nil))
@@ -46,7 +47,9 @@ struct DescriptionTests {
             let document = try JSON.parse(try await api.call("GET", "/openapi.json").body)
             let job = document["components"]?["schemas"]?["NewJob"]
             #expect(job?["properties"]?["timeoutSeconds"]?["maximum"] == .integer(86_400))
-            #expect(job?["properties"]?["kind"]?["enum"] == .array(["script", "ping", "sysinfo"].map(JSON.string)))
+            #expect(
+                job?["properties"]?["kind"]?["enum"]
+                    == .array(["script", "ping", "sysinfo"].map(JSON.string)))
             #expect(job?["required"] == .array([.string("kind"), .string("target")]))
             #expect(job?["additionalProperties"] == .bool(false))
             let script = document["components"]?["schemas"]?["Script"]

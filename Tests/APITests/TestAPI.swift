@@ -49,14 +49,16 @@ struct TestAPI {
 
     /// Sends one request; a body is sent as JSON unless the headers say otherwise.
     func call(
-        _ method: String, _ path: String, key: String?? = nil, body: String? = nil, headers: [(String, String)] = []
+        _ method: String, _ path: String, key: String?? = nil, body: String? = nil,
+        headers: [(String, String)] = []
     ) async throws -> HTTPResponse {
         try await call(method, path, key: key, bytes: body.map { Array($0.utf8) }, headers: headers)
     }
 
     /// As above, with bytes.
     func call(
-        _ method: String, _ path: String, key: String?? = nil, bytes: [UInt8]?, headers: [(String, String)] = []
+        _ method: String, _ path: String, key: String?? = nil, bytes: [UInt8]?,
+        headers: [(String, String)] = []
     ) async throws -> HTTPResponse {
         var headers = headers
         if let key = key ?? admin { headers.append(("Authorization", "Bearer \(key)")) }
@@ -64,7 +66,9 @@ struct TestAPI {
             headers.append(("Content-Type", "application/json"))
         }
         return try await http.send(
-            HTTPRequest(method: method, url: url + path, headers: headers, body: bytes ?? [], responseBytesMax: 64 << 20))
+            HTTPRequest(
+                method: method, url: url + path, headers: headers, body: bytes ?? [],
+                responseBytesMax: 64 << 20))
     }
 
     /// The problem of an answer.
@@ -100,7 +104,9 @@ extension TestAPI {
         let outcome: (any Error)?
         do {
             _ = try await Migrator(migrations: Ledger.migrations).migrate(owner)
-            try await withQueue(logger) { queue in try await serve(Ledger(pool: api), owner, queue, tls, logger, body) }
+            try await withQueue(logger) { queue in
+                try await serve(Ledger(pool: api), owner, queue, tls, logger, body)
+            }
             outcome = nil
         } catch {
             outcome = error
@@ -120,7 +126,8 @@ extension TestAPI {
         connection.start()
         let prefix = "crmm_api_\(UInt64.random(in: 0...UInt64.max)):"
         let queue = Queue(
-            connection: connection, keys: Keyspace(prefix: prefix, librarySuffix: "_api_tests"), logger: logger)
+            connection: connection, keys: Keyspace(prefix: prefix, librarySuffix: "_api_tests"),
+            logger: logger)
         let outcome: (any Error)?
         do {
             try await queue.load(using: connection)
@@ -149,23 +156,29 @@ extension TestAPI {
         let front = QueueFront(queue: queue, logger: logger)
         let serverCA = try CertificateAuthority.make(commonName: "server", validitySeconds: 3_600)
         let signer = Signer(
-            deployment: try await ledger.deployment(orCreate: .new(at: .now())), rootKey: SigningKey(), jobKey: SigningKey(),
+            deployment: try await ledger.deployment(orCreate: .new(at: .now())), rootKey: SigningKey(),
+            jobKey: SigningKey(),
             keySetVersion: 1, serverCA: serverCA.certificate,
-            deviceCA: try CertificateAuthority.make(commonName: "device", validitySeconds: 3_600), now: .now())
+            deviceCA: try CertificateAuthority.make(commonName: "device", validitySeconds: 3_600), now: .now()
+        )
         let isReady = Flag()
         let handlers = Handlers(
             ledger: ledger, authenticator: authenticator,
             submitter: Submitter(ledger: ledger, signer: signer, front: front, logger: logger),
-            enroller: Enroller(ledger: ledger, signer: signer) { "wss://localhost" }, presence: Presence(front: front),
+            enroller: Enroller(ledger: ledger, signer: signer) { "wss://localhost" },
+            presence: Presence(front: front),
             queues: QueueView(ledger: ledger, front: front),
             watches: JobWatches(ledger: ledger, authenticator: authenticator),
             readiness: { ["database": true, "redis": isReady.isSet] })
         let (ports, bound) = AsyncStream.makeStream(of: Int.self)
         let api = APIServer(
-            configuration: APIConfiguration(host: "127.0.0.1", port: 0, tls: tls, hosts: ["rmm.example"]) { port in
+            configuration: APIConfiguration(host: "127.0.0.1", port: 0, tls: tls, hosts: ["rmm.example"]) {
+                port in
                 bound.yield(port)
-            }, ledger: ledger, authenticator: authenticator, submitter: handlers.submitter, enroller: handlers.enroller,
-            presence: handlers.presence, queues: handlers.queues, readiness: handlers.readiness, logger: logger)
+            }, ledger: ledger, authenticator: authenticator, submitter: handlers.submitter,
+            enroller: handlers.enroller,
+            presence: handlers.presence, queues: handlers.queues, readiness: handlers.readiness,
+            logger: logger)
         let group = ServiceGroup(configuration: .init(services: [api], logger: logger))
         async let running: Void = group.run()
         guard let port = await ports.first(where: { _ in true }) else { return }
@@ -174,9 +187,11 @@ extension TestAPI {
         do {
             try await body(
                 TestAPI(
-                    url: "\(tls == nil ? "http" : "https")://127.0.0.1:\(port)", http: http, ledger: ledger, owner: owner,
+                    url: "\(tls == nil ? "http" : "https")://127.0.0.1:\(port)", http: http, ledger: ledger,
+                    owner: owner,
                     authenticator: authenticator, admin: admin, one: tenancy("one", ledger, authenticator),
-                    other: tenancy("other", ledger, authenticator), queue: queue, handlers: handlers, isReady: isReady))
+                    other: tenancy("other", ledger, authenticator), queue: queue, handlers: handlers,
+                    isReady: isReady))
             outcome = nil
         } catch {
             outcome = error
@@ -191,12 +206,15 @@ extension TestAPI {
         _ name: String, _ ledger: Ledger, _ authenticator: Authenticator
     ) async throws -> Tenancy {
         let now = Instant.now()
-        let (partner, organization, site) = (PartnerID.new(at: now), OrganizationID.new(at: now), SiteID.new(at: now))
+        let (partner, organization, site) = (
+            PartnerID.new(at: now), OrganizationID.new(at: now), SiteID.new(at: now)
+        )
         _ = try await ledger.createPartner(partner, name: name, scope: .platform)
         _ = try await ledger.createOrganization(organization, partner: partner, name: name, scope: .platform)
         _ = try await ledger.createSite(site, organization: organization, name: name, scope: .platform)
         let (row, key) = try await authenticator.createKey(
-            name: name, level: .organization(organization), permissions: Permission.all, expiresIn: .seconds(600), by: nil)
+            name: name, level: .organization(organization), permissions: Permission.all,
+            expiresIn: .seconds(600), by: nil)
         let (token, device) = (EnrollmentTokenID.new(at: now), DeviceID.new(at: now))
         let hash = SHA256.hash(Array(name.utf8))
         try await ledger.createEnrollmentToken(
@@ -204,7 +222,8 @@ extension TestAPI {
             expiresInSeconds: 60, usesMax: 1, by: row.id, scope: .platform)
         let isKept = try await ledger.enroll(
             EnrolledDevice(
-                token: token, tokenHash: hash, device: device, organization: organization, site: site, hostname: name,
+                token: token, tokenHash: hash, device: device, organization: organization, site: site,
+                hostname: name,
                 platform: "linux", agentVersion: "1", machineID: nil, keyHash: hash, certificateSerial: "01",
                 certificateEnd: now + .seconds(600), assignment: [1]))
         #expect(isKept)

@@ -13,7 +13,8 @@ struct AuthenticatorTests {
         try await TestDatabase.with { database in
             let authenticator = database.authenticator()
             let (row, secret) = try await authenticator.createKey(
-                name: "admin", level: .platform, permissions: [.jobsRun, .jobsRead], expiresIn: .seconds(60), by: nil)
+                name: "admin", level: .platform, permissions: [.jobsRun, .jobsRead], expiresIn: .seconds(60),
+                by: nil)
             #expect(secret.hasPrefix("crmm_") && secret.utf8.count == 48)
             let principal = try await authenticator.principal(of: secret)
             #expect(principal.id == row.id && principal.level == .platform)
@@ -35,17 +36,21 @@ struct AuthenticatorTests {
             let (otherRow, other) = try await authenticator.createKey(
                 name: "b", level: .platform, permissions: [], expiresIn: .seconds(600), by: nil)
             let unknown = "crmm_" + Base64URL.encode(Array(repeating: 1, count: 32))
-            for text in ["", "crmm_", secret + "A", String(secret.dropLast()), "CRMM_" + secret.dropFirst(5), unknown] {
+            for text in [
+                "", "crmm_", secret + "A", String(secret.dropLast()), "CRMM_" + secret.dropFirst(5), unknown,
+            ] {
                 let refused = try await refusal { _ = try await authenticator.principal(of: text) }
                 #expect(refused.code == .unauthorized && refused.message == AccessError.unauthorized.message)
             }
             _ = try await authenticator.principal(of: secret)
             clock.advance(.seconds(61))
-            #expect(try await refusal { _ = try await authenticator.principal(of: secret) }.code == .unauthorized)
+            #expect(
+                try await refusal { _ = try await authenticator.principal(of: secret) }.code == .unauthorized)
             _ = try await authenticator.principal(of: other)
             #expect(try await database.ledger.revokeAPIKey(otherRow.id, scope: .platform))
             clock.advance(.seconds(Int64(Authenticator.cacheSeconds)))
-            #expect(try await refusal { _ = try await authenticator.principal(of: other) }.code == .unauthorized)
+            #expect(
+                try await refusal { _ = try await authenticator.principal(of: other) }.code == .unauthorized)
         }
     }
 
@@ -61,7 +66,8 @@ struct AuthenticatorTests {
             clock.advance(.seconds(4))
             _ = try await authenticator.principal(of: secret)
             clock.advance(.seconds(1))
-            #expect(try await refusal { _ = try await authenticator.principal(of: secret) }.code == .unauthorized)
+            #expect(
+                try await refusal { _ = try await authenticator.principal(of: secret) }.code == .unauthorized)
         }
     }
 
@@ -111,7 +117,9 @@ struct AuthenticatorTests {
             let own = APIKeySecret()
             try await database.owner.execute(
                 "UPDATE api_keys SET key_hash = \(PostgresData(own.hash))", scope: .platform)
-            #expect(try await refusal { _ = try await authenticator.principal(of: own.text) }.code == .unauthorized)
+            #expect(
+                try await refusal { _ = try await authenticator.principal(of: own.text) }.code
+                    == .unauthorized)
         }
     }
 }

@@ -8,7 +8,9 @@ import Trust
 
 extension TestDatabase {
     func makeOrganization() async throws -> OrganizationID {
-        let (partner, organization) = (PartnerID.new(at: Instant.now()), OrganizationID.new(at: Instant.now()))
+        let (partner, organization) = (
+            PartnerID.new(at: Instant.now()), OrganizationID.new(at: Instant.now())
+        )
         _ = try await ledger.createPartner(partner, name: "p", scope: .platform)
         _ = try await ledger.createOrganization(organization, partner: partner, name: "o", scope: .platform)
         return organization
@@ -37,7 +39,8 @@ struct KeyLimitTests {
             let maker = principal(.platform, [.apiKeysWrite, .jobsRead])
             let refused = try await refusal {
                 _ = try await database.authenticator().createKey(
-                    name: "k", level: .platform, permissions: [.jobsRead, .jobsRun], expiresIn: .seconds(60), by: maker)
+                    name: "k", level: .platform, permissions: [.jobsRead, .jobsRun], expiresIn: .seconds(60),
+                    by: maker)
             }
             #expect(refused.code == .forbidden && refused.message.contains("jobs:run"))
         }
@@ -57,7 +60,9 @@ struct KeyLimitTests {
     func levels() async throws {
         try await TestDatabase.with { database in
             let (own, other) = (try await database.makeOrganization(), try await database.makeOrganization())
-            let (ownSite, otherSite) = (try await database.makeSite(of: own), try await database.makeSite(of: other))
+            let (ownSite, otherSite) = (
+                try await database.makeSite(of: own), try await database.makeSite(of: other)
+            )
             let maker = principal(.organization(own), [.apiKeysWrite])
             let siteMaker = principal(.site(ownSite), [.apiKeysWrite])
             func code(_ level: Level, _ maker: Principal) async throws -> AccessError.Code? {
@@ -83,9 +88,13 @@ struct KeyLimitTests {
 
     @Test("an unknown permission is refused with the list of those that there are")
     func unknownPermission() throws {
-        let refused = #expect(throws: AccessError.self) { try Permission.set(["jobs:run", "jobs:everything"]) }
+        let refused = #expect(throws: AccessError.self) {
+            try Permission.set(["jobs:run", "jobs:everything"])
+        }
         #expect(refused?.field == "permissions[1]")
-        for permission in Permission.allCases { #expect(refused?.message.contains(permission.rawValue) == true) }
+        for permission in Permission.allCases {
+            #expect(refused?.message.contains(permission.rawValue) == true)
+        }
         #expect(try Permission.set(["jobs:run", "jobs:run"]) == [.jobsRun])
     }
 }

@@ -9,7 +9,8 @@ import Trust
 
 @testable import Access
 
-/// A migrated database of its own, with the ledger as the API's login sees it and a pool of the database's owner.
+/// A migrated database of its own, with the ledger as the API's login sees it and a pool of the database's
+/// owner.
 struct TestDatabase {
     let ledger: Ledger
     let owner: PostgresPool

@@ -4,8 +4,8 @@ import Wire
 
 /// The OpenAPI 3.1 document of a table of routes.
 ///
-/// Objects become components by the name of their type; everything else stands where it is used. Bodies are strict
-/// (`additionalProperties: false`), since unknown fields are refused; answers may grow.
+/// Objects become components by the name of their type; everything else stands where it is used. Bodies are
+/// strict (`additionalProperties: false`), since unknown fields are refused; answers may grow.
 enum OpenAPI {
     /// The document as JSON text.
     static func document(of routes: [Route]) -> [UInt8] {
@@ -20,14 +20,16 @@ enum OpenAPI {
                 writer.field("version", "1")
                 writer.field(
                     "description",
-                    "Work on fleets of devices that belong to many customers. Refusals are problems of RFC 9457 with a "
+                    "Work on fleets of devices of many customers. Refusals are problems of RFC 9457 with a "
                         + "stable code; lists have a cursor.")
             }
             writer.object("paths") { writer in
                 for path in paths.keys.sorted() {
                     writer.object(path) { writer in
                         for route in paths[path] ?? [] {
-                            writer.object(route.method.rawValue.lowercased()) { operation(route, &$0, &components) }
+                            writer.object(route.method.rawValue.lowercased()) {
+                                operation(route, &$0, &components)
+                            }
                         }
                     }
                 }
@@ -46,7 +48,8 @@ enum OpenAPI {
         return writer.bytes
     }
 
-    private static func operation(_ route: Route, _ writer: inout JSONWriter, _ components: inout Components) {
+    private static func operation(_ route: Route, _ writer: inout JSONWriter, _ components: inout Components)
+    {
         writer.field("operationId", operationID(route))
         writer.field("summary", route.summary)
         if case .permitted(let permission) = route.caller {
@@ -101,11 +104,14 @@ enum OpenAPI {
         }
         let inQuery = route.query.map { parameter($0.name, in: "query", $0.shape, isRequired: $0.isRequired) }
         let key = Shape.string(format: nil, allowed: [], limit: .in(Limits.idempotencyKeyBytes))
-        let inHeader = route.takesIdempotencyKey ? [parameter("Idempotency-Key", in: "header", key, isRequired: false)] : []
+        let inHeader =
+            route.takesIdempotencyKey
+            ? [parameter("Idempotency-Key", in: "header", key, isRequired: false)] : []
         return .array(inPath + inQuery + inHeader)
     }
 
-    private static func parameter(_ name: String, in place: String, _ shape: Shape, isRequired: Bool) -> JSON {
+    private static func parameter(_ name: String, in place: String, _ shape: Shape, isRequired: Bool) -> JSON
+    {
         .object([
             JSONMember(name: "name", value: .string(name)), JSONMember(name: "in", value: .string(place)),
             JSONMember(name: "required", value: .bool(isRequired)),
@@ -141,10 +147,13 @@ private struct Components {
         case .string(let format, let allowed, let limit):
             var members = [JSONMember(name: "type", value: .string("string"))]
             if let format { members.append(JSONMember(name: "format", value: .string(format))) }
-            if !allowed.isEmpty { members.append(JSONMember(name: "enum", value: .array(allowed.map(JSON.string)))) }
+            if !allowed.isEmpty {
+                members.append(JSONMember(name: "enum", value: .array(allowed.map(JSON.string))))
+            }
             return .object(members + bounds(limit, "minLength", "maxLength"))
         case .integer(let limit):
-            return .object([JSONMember(name: "type", value: .string("integer"))] + bounds(limit, "minimum", "maximum"))
+            return .object(
+                [JSONMember(name: "type", value: .string("integer"))] + bounds(limit, "minimum", "maximum"))
         case .number: return .object([JSONMember(name: "type", value: .string("number"))])
         case .boolean: return .object([JSONMember(name: "type", value: .string("boolean"))])
         case .array(let element, let limit):
@@ -159,7 +168,9 @@ private struct Components {
                 JSONMember(name: "additionalProperties", value: schema(element)),
             ])
         case .object(let name, _):
-            return .object([JSONMember(name: "$ref", value: .string("#/components/schemas/\(identifier(name))"))])
+            return .object([
+                JSONMember(name: "$ref", value: .string("#/components/schemas/\(identifier(name))"))
+            ])
         case .any: return .object([])
         }
     }

@@ -8,8 +8,10 @@ struct Cursor: JSONReadable {
     let last: UniqueID
 
     static func read(_ json: JSON, _ limit: FieldLimit, field: String) throws(FieldError) -> Cursor {
-        guard case .string(let text) = json, let id = Base64URL.decode(text).flatMap({ UniqueID(bytes: $0) }) else {
-            throw FieldError(.invalid, field: field, "is no cursor: take the value of next of the page before")
+        guard case .string(let text) = json, let id = Base64URL.decode(text).flatMap({ UniqueID(bytes: $0) })
+        else {
+            throw FieldError(
+                .invalid, field: field, "is no cursor: take the value of next of the page before")
         }
         return Cursor(last: id)
     }
@@ -40,7 +42,9 @@ struct PageQuery: WireObject {
     var request: PageRequest { PageRequest(after: cursor?.last, limit: limit + 1) }
 
     /// The page of rows that were read with one more than its limit.
-    func page<Row, Item: WireObject>(_ rows: [Row], id: (Row) -> UniqueID, _ item: (Row) -> Item) -> Page<Item> {
+    func page<Row, Item: WireObject>(_ rows: [Row], id: (Row) -> UniqueID, _ item: (Row) -> Item) -> Page<
+        Item
+    > {
         let shown = rows.prefix(limit)
         let next = rows.count > limit ? shown.last.map { Cursor.text(after: id($0)) } : nil
         return Page(items: shown.map(item), next: next)

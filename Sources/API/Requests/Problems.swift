@@ -37,7 +37,8 @@ extension Problem {
         case .invalid: Problem(.unprocessableContent, "invalid", error.message, field: error.field)
         case .notFound: Problem(.notFound, "notFound", error.message, field: error.field)
         case .conflict: Problem(.conflict, "conflict", error.message, field: error.field)
-        case .idempotencyConflict: Problem(.conflict, "idempotencyConflict", error.message, field: error.field)
+        case .idempotencyConflict:
+            Problem(.conflict, "idempotencyConflict", error.message, field: error.field)
         case .notSupported: Problem(.unprocessableContent, "notSupported", error.message, field: error.field)
         case .expiredToken: Problem(.unauthorized, "expiredToken", error.message, field: error.field)
         case .overloaded: Problem(.serviceUnavailable, "overloaded", error.message, field: error.field)
@@ -57,7 +58,8 @@ extension Problem {
             return Problem(.serviceUnavailable, "unavailable", "the database does not answer now; try again")
         }
         // insufficient_privilege: a row outside the caller's scope.
-        return error.sqlState == "42501" ? Problem(.forbidden, "forbidden", "this lies outside what the API key may act on") : nil
+        return error.sqlState == "42501"
+            ? Problem(.forbidden, "forbidden", "this lies outside what the API key may act on") : nil
     }
 
     /// A problem of a status; the title is the status in words.
@@ -74,7 +76,8 @@ extension Problem {
 
     /// A body over its limit.
     static func tooLarge(bytesMax: Int) -> Problem {
-        Problem(.contentTooLarge, "tooLarge", "the body has more than \(bytesMax) bytes, which is the limit here")
+        Problem(
+            .contentTooLarge, "tooLarge", "the body has more than \(bytesMax) bytes, which is the limit here")
     }
 
     /// What nobody foresaw.
@@ -86,7 +89,8 @@ extension Problem {
         var named = self
         named.requestId = requestID
         var reply = Reply.bytes(
-            named.json, "application/problem+json", status: HTTPResponse.Status(code: status, reasonPhrase: title))
+            named.json, "application/problem+json",
+            status: HTTPResponse.Status(code: status, reasonPhrase: title))
         switch status {
         case 401: reply.headers[.wwwAuthenticate] = "Bearer"
         case 503: reply.headers[.retryAfter] = "1"

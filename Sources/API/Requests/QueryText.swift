@@ -14,7 +14,8 @@ enum QueryText {
             guard !members.contains(where: { $0.name == name }) else {
                 throw FieldError(.invalid, field: printable(name), "stands twice in the query")
             }
-            members.append(JSONMember(name: name, value: json(of: value, fields.first { $0.name == name }?.shape)))
+            members.append(
+                JSONMember(name: name, value: json(of: value, fields.first { $0.name == name }?.shape)))
         }
         return .object(members)
     }

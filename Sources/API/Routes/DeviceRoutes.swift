@@ -7,17 +7,21 @@ import Wire
 extension Handlers {
     var deviceRoutes: [Route] {
         [
-            .post("/v1/enrollment-tokens", "Makes an enrolment token; its text is shown only here",
+            .post(
+                "/v1/enrollment-tokens", "Makes an enrolment token; its text is shown only here",
                 .permitted(.enrollmentTokensWrite)
             ) { (call: Call, new: NewEnrollmentToken) in
                 try await enroller.createToken(new, by: call.principal.id, scope: call.scope)
             },
-            .post("/v1/enrollments", "Enrols a device; the token is the credential", .anyone) { (_: Call, new: NewEnrollment) in
+            .post("/v1/enrollments", "Enrols a device; the token is the credential", .anyone) {
+                (_: Call, new: NewEnrollment) in
                 try await enroller.enroll(new)
             },
             .get("/v1/devices", "Lists devices", .devicesRead, respond: devices),
             .get("/v1/devices/{id}", "Shows a device", .devicesRead) { call in
-                guard let row = try await ledger.device(call.id(), scope: call.scope) else { throw Problem.notFound() }
+                guard let row = try await ledger.device(call.id(), scope: call.scope) else {
+                    throw Problem.notFound()
+                }
                 return Device(row, isOnline: try await presence.online([row.id]).contains(row.id))
             },
         ]
@@ -29,7 +33,8 @@ extension Handlers {
     /// Presence lives in Redis: pages are read and filtered until one is full or enough was looked at.
     @Sendable private func devices(_ call: Call, _ query: DeviceQuery) async throws -> Page<Device> {
         guard let wanted = query.online else {
-            let rows = try await devices(after: query.page.cursor?.last, limit: query.page.limit + 1, query, call)
+            let rows = try await devices(
+                after: query.page.cursor?.last, limit: query.page.limit + 1, query, call)
             let online = try await presence.online(rows.map(\.id))
             return query.page.page(rows, id: \.id.value) { Device($0, isOnline: online.contains($0.id)) }
         }
@@ -66,7 +71,9 @@ extension Handlers {
 extension Device {
     init(_ row: DeviceRow, isOnline: Bool) {
         self.init(
-            id: row.id, organizationId: row.organization, siteId: row.site, hostname: row.hostname, platform: row.platform,
-            agentVersion: row.agentVersion, online: isOnline, lastSeenAt: row.lastSeenAt, createdAt: row.createdAt)
+            id: row.id, organizationId: row.organization, siteId: row.site, hostname: row.hostname,
+            platform: row.platform,
+            agentVersion: row.agentVersion, online: isOnline, lastSeenAt: row.lastSeenAt,
+            createdAt: row.createdAt)
     }
 }

@@ -11,11 +11,14 @@ extension Handlers {
     var jobRoutes: [Route] {
         [
             .post(
-                "/v1/jobs", "Submits a job; it is committed when this answers", .permitted(.jobsRun), status: .accepted,
+                "/v1/jobs", "Submits a job; it is committed when this answers", .permitted(.jobsRun),
+                status: .accepted,
                 takesIdempotencyKey: true, respond: submit),
             .post(
-                "/v1/jobs/bulk", "Submits many jobs; each has an outcome of its own, in order", .permitted(.jobsRun),
-                status: HTTPResponse.Status(code: 207, reasonPhrase: "Multi-Status"), bytesMax: Limits.bulkBodyBytesMax, takesIdempotencyKey: true, respond: submitMany),
+                "/v1/jobs/bulk", "Submits many jobs; each has an outcome of its own, in order",
+                .permitted(.jobsRun),
+                status: HTTPResponse.Status(code: 207, reasonPhrase: "Multi-Status"),
+                bytesMax: Limits.bulkBodyBytesMax, takesIdempotencyKey: true, respond: submitMany),
             .get("/v1/jobs", "Lists jobs, newest first", .jobsRead, respond: jobs),
             .get("/v1/jobs/{id}", "Shows a job with its runs counted by state", .jobsRead) { call in
                 Job(try await job(call))
@@ -23,9 +26,11 @@ extension Handlers {
             .get("/v1/jobs/{id}/runs", "Lists the runs of a job", .jobsRead, respond: runs),
             Route(
                 method: .get, path: "/v1/jobs/{id}/events",
-                summary: "Streams the job at once and at each change until it has ended", caller: .permitted(.jobsRead),
+                summary: "Streams the job at once and at each change until it has ended",
+                caller: .permitted(.jobsRead),
                 status: .ok, answer: .events(Job.shape(.none)), respond: watch),
-            .post("/v1/jobs/{id}/cancel", "Asks for a job to be cancelled", .jobsCancel, status: .accepted) { call in
+            .post("/v1/jobs/{id}/cancel", "Asks for a job to be cancelled", .jobsCancel, status: .accepted) {
+                call in
                 try await submitter.cancel(call.id(), scope: call.scope)
                 return Job(try await job(call))
             },
@@ -39,7 +44,8 @@ extension Handlers {
             },
             .get("/v1/queues", "Lists the queues", .queuesRead) { (call: Call, query: PageQuery) in
                 let rows = try await queues.queues(
-                    after: query.cursor.map { OrganizationID($0.last) }, limit: query.request.limit, scope: call.scope)
+                    after: query.cursor.map { OrganizationID($0.last) }, limit: query.request.limit,
+                    scope: call.scope)
                 return query.page(rows, id: \.organizationId.value) { $0 }
             },
         ]
@@ -71,7 +77,8 @@ extension Handlers {
                 items.append(BulkItem(refused: error, call))
             }
         }
-        let outcomes = requests.isEmpty
+        let outcomes =
+            requests.isEmpty
             ? [] : try await submitter.submit(requests, by: principal.id, scope: principal.scope)
         var rest = outcomes[...]
         return BulkAnswer(
@@ -96,7 +103,8 @@ extension Handlers {
     @Sendable private func runs(_ call: Call, _ query: PageQuery) async throws -> Page<Run> {
         let job = try await job(call)
         let rows = try await ledger.runs(
-            of: job.id, after: query.cursor.map { RunID($0.last) }, limit: query.request.limit, scope: call.scope)
+            of: job.id, after: query.cursor.map { RunID($0.last) }, limit: query.request.limit,
+            scope: call.scope)
         return query.page(rows, id: \.id.value, Run.init)
     }
 
@@ -120,7 +128,8 @@ extension BulkItem {
     init(refused error: any Error, _ call: Call) {
         let problem = Problem.of(error) ?? .unexpected
         if problem.status == Problem.unexpected.status {
-            call.logger.error("a job of a bulk submission failed unexpectedly", metadata: ["error": "\(error)"])
+            call.logger.error(
+                "a job of a bulk submission failed unexpectedly", metadata: ["error": "\(error)"])
         }
         self.init(status: problem.status, problem: problem)
     }
@@ -149,7 +158,8 @@ extension RunOutput {
         let stdout = Self.text(row.stdoutHead, row.stdoutTail, count: row.stdoutBytes)
         let stderr = Self.text(row.stderrHead, row.stderrTail, count: row.stderrBytes)
         self.init(
-            stdout: stdout.text, stderr: stderr.text, stdoutBytes: row.stdoutBytes, stderrBytes: row.stderrBytes,
+            stdout: stdout.text, stderr: stderr.text, stdoutBytes: row.stdoutBytes,
+            stderrBytes: row.stderrBytes,
             truncated: stdout.isCut || stderr.isCut)
     }
 

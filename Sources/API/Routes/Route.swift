@@ -67,7 +67,8 @@ extension Route {
     ) -> Route {
         let query = Query.shape(.none).fields
         return Route(
-            method: .get, path: path, summary: summary, caller: .permitted(permission), query: query, status: .ok,
+            method: .get, path: path, summary: summary, caller: .permitted(permission), query: query,
+            status: .ok,
             answer: .json(Answer.shape(.none))
         ) { call in .json(try await respond(call, call.query(Query.self, query))) }
     }
@@ -80,7 +81,8 @@ extension Route {
     ) -> Route {
         Route(
             method: .post, path: path, summary: summary, caller: caller,
-            body: Route.Body(shape: Body.shape(.none), bytesMax: bytesMax), takesIdempotencyKey: takesIdempotencyKey,
+            body: Route.Body(shape: Body.shape(.none), bytesMax: bytesMax),
+            takesIdempotencyKey: takesIdempotencyKey,
             status: status, answer: .json(Answer.shape(.none))
         ) { call in .json(try await respond(call, Body.decode(call.body)), status: status) }
     }
@@ -102,7 +104,8 @@ extension Route {
         respond: @escaping @Sendable (Call) async throws -> Reply
     ) -> Route {
         Route(
-            method: .get, path: path, summary: summary, caller: .anyone, status: .ok, answer: .other(contentType),
+            method: .get, path: path, summary: summary, caller: .anyone, status: .ok,
+            answer: .other(contentType),
             respond: respond)
     }
 }

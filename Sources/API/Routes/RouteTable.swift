@@ -42,7 +42,9 @@ struct RouteTable: Sendable {
         return .none
     }
 
-    private static func parameters(of segments: ArraySlice<Substring>, _ pattern: [Substring]) -> [String: String]? {
+    private static func parameters(of segments: ArraySlice<Substring>, _ pattern: [Substring]) -> [String:
+        String]?
+    {
         var parameters: [String: String] = [:]
         for (segment, expected) in zip(segments, pattern) {
             if expected.hasPrefix("{") {

@@ -31,7 +31,8 @@ extension Handlers {
                 .bytes(Array("ok\n".utf8), "text/plain; charset=utf-8")
             },
             Route(
-                method: .get, path: "/readyz", summary: "Says whether database and Redis answer; 503 if one does not",
+                method: .get, path: "/readyz",
+                summary: "Says whether database and Redis answer; 503 if one does not",
                 caller: .anyone, status: .ok, answer: .json(Readiness.shape(.none))
             ) { _ in
                 let readiness = Readiness(parts: await readiness())
@@ -52,7 +53,9 @@ extension Handlers {
     }
 
     private static func description(_ document: [UInt8]) -> Route {
-        .open("/openapi.json", "This description", "application/json") { _ in .bytes(document, "application/json") }
+        .open("/openapi.json", "This description", "application/json") { _ in
+            .bytes(document, "application/json")
+        }
     }
 }
 
@@ -62,8 +65,8 @@ extension Reply {
         var reply = Reply.bytes(bytes, contentType)
         if let name = HTTPField.Name("Content-Security-Policy") {
             reply.headers[name] =
-                "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; base-uri 'none'; "
-                + "form-action 'none'; frame-ancestors 'none'"
+                "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
+                + "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
         }
         return reply
     }

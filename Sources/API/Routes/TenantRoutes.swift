@@ -9,7 +9,8 @@ extension Handlers {
     var tenantRoutes: [Route] {
         [
             .post("/v1/partners", "Makes a partner", .permitted(.partnersWrite), respond: createPartner),
-            .get("/v1/partners", "Lists the partners that you may see", .partnersRead) { (call: Call, query: PageQuery) in
+            .get("/v1/partners", "Lists the partners that you may see", .partnersRead) {
+                (call: Call, query: PageQuery) in
                 query.page(try await ledger.partners(query.request, scope: call.scope), id: \.id, Tenant.init)
             },
             .get("/v1/partners/{id}", "Shows a partner", .partnersRead) { call in
@@ -21,8 +22,10 @@ extension Handlers {
                     .new(at: .now()), partner: new.partnerId, name: new.name, scope: call.scope)
                 return Tenant(row)
             },
-            .get("/v1/organizations", "Lists the organizations that you may see", .organizationsRead) { (call: Call, query: PageQuery) in
-                query.page(try await ledger.organizations(query.request, scope: call.scope), id: \.id, Tenant.init)
+            .get("/v1/organizations", "Lists the organizations that you may see", .organizationsRead) {
+                (call: Call, query: PageQuery) in
+                query.page(
+                    try await ledger.organizations(query.request, scope: call.scope), id: \.id, Tenant.init)
             },
             .get("/v1/organizations/{id}", "Shows an organization", .organizationsRead) { call in
                 try Self.tenant(await ledger.organization(call.id(), scope: call.scope))
@@ -32,13 +35,16 @@ extension Handlers {
                     .new(at: .now()), organization: new.organizationId, name: new.name, scope: call.scope)
                 return Tenant(row)
             },
-            .get("/v1/sites", "Lists the sites that you may see", .sitesRead) { (call: Call, query: PageQuery) in
+            .get("/v1/sites", "Lists the sites that you may see", .sitesRead) {
+                (call: Call, query: PageQuery) in
                 query.page(try await ledger.sites(query.request, scope: call.scope), id: \.id, Tenant.init)
             },
             .get("/v1/sites/{id}", "Shows a site", .sitesRead) { call in
                 try Self.tenant(await ledger.siteRow(call.id(), scope: call.scope))
             },
-            .post("/v1/api-keys", "Makes an API key; its text is shown only here", .permitted(.apiKeysWrite), respond: createKey),
+            .post(
+                "/v1/api-keys", "Makes an API key; its text is shown only here", .permitted(.apiKeysWrite),
+                respond: createKey),
         ]
     }
 
@@ -51,9 +57,9 @@ extension Handlers {
 
     @Sendable private func createKey(_ call: Call, _ new: NewAPIKey) async throws -> CreatedAPIKey {
         let level: Level =
-            if let id = new.partnerId { .partner(id) } else if let id = new.organizationId { .organization(id) } else if let id
-                = new.siteId
-            { .site(id) } else { .platform }
+            if let id = new.partnerId { .partner(id) } else if let id = new.organizationId {
+                .organization(id)
+            } else if let id = new.siteId { .site(id) } else { .platform }
         let (row, secret) = try await authenticator.createKey(
             name: new.name, level: level, permissions: Permission.set(new.permissions),
             expiresIn: .seconds(new.expiresInSeconds), by: call.principal)
@@ -69,6 +75,7 @@ extension Handlers {
 extension Tenant {
     init(_ row: TenantRow) {
         self.init(
-            id: row.id, name: row.name, partnerId: row.partner, organizationId: row.organization, createdAt: row.createdAt)
+            id: row.id, name: row.name, partnerId: row.partner, organizationId: row.organization,
+            createdAt: row.createdAt)
     }
 }

@@ -62,8 +62,10 @@ package struct APIServer: Service {
         readiness: @escaping @Sendable () async -> [String: Bool], logger: Logger
     ) {
         let handlers = Handlers(
-            ledger: ledger, authenticator: authenticator, submitter: submitter, enroller: enroller, presence: presence,
-            queues: queues, watches: JobWatches(ledger: ledger, authenticator: authenticator), readiness: readiness)
+            ledger: ledger, authenticator: authenticator, submitter: submitter, enroller: enroller,
+            presence: presence,
+            queues: queues, watches: JobWatches(ledger: ledger, authenticator: authenticator),
+            readiness: readiness)
         self.configuration = configuration
         self.logger = logger
         responder = Responder(
@@ -73,15 +75,20 @@ package struct APIServer: Service {
     }
 
     /// Serves until cancelled or shut down; then finishes the requests under way.
-    /// - Throws: `APIError` for plain HTTP on another address than the loopback, and what binding the address fails with.
+    /// - Throws: `APIError` for plain HTTP on another address than the loopback, and what binding the address
+    /// fails with.
     package func run() async throws {
         let (configuration, logger) = (configuration, logger)
         guard configuration.tls != nil || APIConfiguration.loopback.contains(configuration.host) else {
-            throw APIError(description: "plain HTTP is served on the loopback only, and \(configuration.host) is not: give the API a certificate")
+            throw APIError(
+                description:
+                    "plain HTTP is served on the loopback only, which \(configuration.host) is not"
+            )
         }
         let http = HTTP1Channel.Configuration(
             idleTimeout: Self.idleTimeout,
-            httpDecoderConfiguration: .init(maxHeaderFieldSize: 16 << 10, maxHeaderListSize: 32 << 10, maxHeaderFieldCount: 100))
+            httpDecoderConfiguration: .init(
+                maxHeaderFieldSize: 16 << 10, maxHeaderListSize: 32 << 10, maxHeaderFieldCount: 100))
         let application = Application(
             responder: responder,
             server: HTTPServerBuilder { respond in
@@ -92,7 +99,9 @@ package struct APIServer: Service {
             configuration: ApplicationConfiguration(
                 address: .hostname(configuration.host, port: configuration.port), serverName: nil,
                 availableConnectionsDelegate: MaximumAvailableConnections(configuration.connectionsMax)),
-            onServerRunning: { channel in await configuration.onBound(channel.localAddress?.port ?? configuration.port) },
+            onServerRunning: { channel in
+                await configuration.onBound(channel.localAddress?.port ?? configuration.port)
+            },
             logger: logger)
         try await application.run()
     }

@@ -11,9 +11,9 @@ import Wire
 
 /// The event streams of jobs.
 ///
-/// Each stream asks for its job's row, but a row is read at most five times a second however many watch the job: who asks in
-/// between, or while another reads, gets the row that is there. A stream is judged again every `judgedSeconds`, so it
-/// ends soon after its key does, and when the server stops.
+/// Each stream asks for its job's row, but a row is read at most five times a second however many watch the
+/// job: who asks in between, or while another reads, gets the row that is there. A stream is judged again
+/// every `judgedSeconds`, so it ends soon after its key does, and when the server stops.
 final class JobWatches: Sendable {
     /// How many streams one key may hold.
     static let streamsMax = 100
@@ -93,7 +93,8 @@ final class JobWatches: Sendable {
         }
         guard isAdmitted else {
             throw Problem(
-                .tooManyRequests, "tooManyStreams", "the API key holds \(Self.streamsMax) event streams, which is the limit")
+                .tooManyRequests, "tooManyStreams",
+                "the API key holds \(Self.streamsMax) event streams, which is the limit")
         }
     }
 

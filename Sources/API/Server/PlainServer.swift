@@ -11,13 +11,15 @@ package struct PlainServer: Sendable {
     /// Health for supervisors and metrics as Prometheus text.
     package static func operations(
         port: Int, readiness: @escaping @Sendable () async -> [String: Bool],
-        metrics: @escaping @Sendable () async -> String, logger: Logger, onBound: @escaping @Sendable (Int) -> Void
+        metrics: @escaping @Sendable () async -> String, logger: Logger,
+        onBound: @escaping @Sendable (Int) -> Void
     ) -> PlainServer {
         let router = Router()
         router.get("healthz") { _, _ in "ok\n" }
         router.get("readyz") { _, _ in
             let parts = await readiness()
-            let text = parts.sorted { $0.key < $1.key }.map { "\($0.key) \($0.value ? "ok" : "down")\n" }.joined()
+            let text = parts.sorted { $0.key < $1.key }.map { "\($0.key) \($0.value ? "ok" : "down")\n" }
+                .joined()
             let status: HTTPResponse.Status = parts.values.allSatisfy { $0 } ? .ok : .serviceUnavailable
             return Response(
                 status: status, headers: [.contentType: "text/plain; charset=utf-8"],
@@ -46,7 +48,8 @@ package struct PlainServer: Sendable {
         let onBound = onBound
         let port = port
         let application = Application(
-            responder: responder, configuration: ApplicationConfiguration(address: .hostname("127.0.0.1", port: port)),
+            responder: responder,
+            configuration: ApplicationConfiguration(address: .hostname("127.0.0.1", port: port)),
             onServerRunning: { channel in onBound(channel.localAddress?.port ?? port) }, logger: logger)
         try await application.run()
     }

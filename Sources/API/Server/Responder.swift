@@ -8,8 +8,8 @@ import Synchronization
 import Trust
 import Wire
 
-/// Takes a request to its route: host, route, caller, permission, query and body are judged in this order, and whatever
-/// refuses becomes a problem.
+/// Takes a request to its route: host, route, caller, permission, query and body are judged in this order,
+/// and whatever refuses becomes a problem.
 struct Responder: HTTPResponder {
     /// What a request brings beside itself.
     struct Context: InitializableFromSource {
@@ -42,8 +42,12 @@ struct Responder: HTTPResponder {
             throw error.cause
         } catch {
             let problem = Problem.of(error)
-            if problem == nil { logger.error("a request failed unexpectedly", metadata: ["error": "\(error)"]) }
-            if problem?.status == 503 { logger.warning("a request was refused", metadata: ["error": "\(error)"]) }
+            if problem == nil {
+                logger.error("a request failed unexpectedly", metadata: ["error": "\(error)"])
+            }
+            if problem?.status == 503 {
+                logger.warning("a request was refused", metadata: ["error": "\(error)"])
+            }
             reply = (problem ?? .unexpected).reply(requestID: requestID)
         }
         reply.headers[.xRequestID] = requestID
@@ -84,8 +88,10 @@ struct Responder: HTTPResponder {
         }
         return try await route.respond(
             Call(
-                id: requestID, caller: caller, credential: credential, parameters: parameters, rawQuery: rawQuery,
-                body: bytes, idempotencyKey: route.takesIdempotencyKey ? try Self.idempotencyKey(of: request) : nil,
+                id: requestID, caller: caller, credential: credential, parameters: parameters,
+                rawQuery: rawQuery,
+                body: bytes,
+                idempotencyKey: route.takesIdempotencyKey ? try Self.idempotencyKey(of: request) : nil,
                 stream: request.body, logger: logger))
     }
 
@@ -93,14 +99,18 @@ struct Responder: HTTPResponder {
 
     private func checkHost(_ request: Request) throws {
         guard let authority = request.head.authority, hosts.contains(Self.hostName(authority)) else {
-            throw Problem(.misdirectedRequest, "hostNotAllowed", "the Host header names a host that this listener does not serve")
+            throw Problem(
+                .misdirectedRequest, "hostNotAllowed",
+                "the Host header names a host that this listener does not serve")
         }
     }
 
     /// The name of `name:port`, `[::1]:port` or either without a port, in lower case.
     static func hostName(_ authority: String) -> String {
         let text = authority.lowercased()
-        if text.hasPrefix("["), let end = text.firstIndex(of: "]") { return String(text[text.index(after: text.startIndex)..<end]) }
+        if text.hasPrefix("["), let end = text.firstIndex(of: "]") {
+            return String(text[text.index(after: text.startIndex)..<end])
+        }
         return String(text.prefix { $0 != ":" })
     }
 
@@ -109,7 +119,9 @@ struct Responder: HTTPResponder {
         case .route(let route, let parameters): return (route, parameters)
         case .methodNotAllowed(let methods):
             let allowed = methods.map(\.rawValue).joined(separator: ", ")
-            throw Problem(.methodNotAllowed, "methodNotAllowed", "\(printable(method.rawValue)) is not allowed here; allowed: \(allowed)")
+            throw Problem(
+                .methodNotAllowed, "methodNotAllowed",
+                "\(printable(method.rawValue)) is not allowed here; allowed: \(allowed)")
         case .none:
             if case .route(let route, _) = Handlers.notSupportedYet.match(.get, path) {
                 throw Handlers.notSupported(route.path)
@@ -129,10 +141,13 @@ struct Responder: HTTPResponder {
 
     private static func idempotencyKey(of request: Request) throws -> String? {
         guard let key = request.headers[.idempotencyKey] else { return nil }
-        guard Limits.idempotencyKeyBytes.contains(key.utf8.count), key.utf8.allSatisfy({ (0x20..<0x7F).contains($0) }) else {
+        guard Limits.idempotencyKeyBytes.contains(key.utf8.count),
+            key.utf8.allSatisfy({ (0x20..<0x7F).contains($0) })
+        else {
             throw FieldError(
                 .invalid, field: "Idempotency-Key",
-                "must be \(Limits.idempotencyKeyBytes.lowerBound) to \(Limits.idempotencyKeyBytes.upperBound) ASCII characters")
+                "must be 1 to \(Limits.idempotencyKeyBytes.upperBound) printable ASCII characters"
+            )
         }
         return key
     }
@@ -142,7 +157,9 @@ struct Responder: HTTPResponder {
     private static func checkContentType(_ request: Request) throws {
         let type = (request.headers[.contentType] ?? "").prefix { $0 != ";" }.lowercased()
         guard type.split(separator: " ").first == "application/json" else {
-            throw Problem(.unsupportedMediaType, "unsupportedMediaType", "the body must be sent as Content-Type: application/json")
+            throw Problem(
+                .unsupportedMediaType, "unsupportedMediaType",
+                "the body must be sent as Content-Type: application/json")
         }
     }
 
@@ -156,7 +173,9 @@ struct Responder: HTTPResponder {
         bytes.reserveCapacity(length)
         do {
             for try await part in request.body {
-                guard bytes.count + part.readableBytes <= bytesMax else { throw Problem.tooLarge(bytesMax: bytesMax) }
+                guard bytes.count + part.readableBytes <= bytesMax else {
+                    throw Problem.tooLarge(bytesMax: bytesMax)
+                }
                 bytes.append(contentsOf: part.readableBytesView)
             }
         } catch let problem as Problem {
@@ -172,7 +191,8 @@ struct Responder: HTTPResponder {
         return request.headers[.transferEncoding] != nil
     }
 
-    /// The connection broke, or what came on it is not HTTP, in the middle of a body: the connection's affair.
+    /// The connection broke, or what came on it is not HTTP, in the middle of a body: the connection's
+    /// affair.
     private struct HTTPParserBroke: Error {
         let cause: any Error
     }

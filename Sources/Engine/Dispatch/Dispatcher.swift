@@ -85,6 +85,10 @@ package final class Dispatcher: Sendable {
     /// connected in between is not left waiting.
     private func park(_ claims: [Claim], epoch: Epoch) async throws {
         guard !claims.isEmpty else { return }
+        if front.isSettling {
+            _ = try await front.queue.release(claims, delayMilliseconds: 500, epoch: epoch)
+            return
+        }
         let waiting = try await ledger.wait(claims.map(QueuedRun.init))
         try await front.queue.acknowledge(
             dispatched: [], dropped: claims, deadlineMilliseconds: 0, epoch: epoch)

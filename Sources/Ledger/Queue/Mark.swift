@@ -160,21 +160,40 @@ extension Ledger {
             """, scope: .organization(organization), decode: Self.delivery)
     }
 
+    /// Those of a device's runs whose outcome was declared without its word and may be amended, with that outcome.
+    package func amendable(
+        _ runs: [RunID], device: DeviceID, organization: OrganizationID
+    ) async throws -> [RunID: Outcome] {
+        guard !runs.isEmpty else { return [:] }
+        let rows = try await pool.query(
+            """
+            SELECT id, state FROM run_history
+            WHERE organization_id = \(organization) AND id = ANY(\(runs)) AND device_id = \(device) AND amendable
+            """, scope: .organization(organization)
+        ) { row in try row.decode((RunID, Outcome).self) }
+        return Dictionary(rows) { first, _ in first }
+    }
+
     /// Notes that attempts run: those that outlive a second.
     package func start(_ started: [(OrganizationID, DeviceID, RunID, AttemptToken, Instant)]) async throws {
         guard !started.isEmpty else { return }
         try await pool.execute(
             """
             WITH locked AS (
-                SELECT r.organization_id, r.id, i.started_at FROM runs r
+                SELECT r.organization_id, r.id, i.started_at, j.timeout_seconds FROM runs r
                 JOIN unnest(\(started.map(\.0)), \(started.map(\.1)), \(started.map(\.2)), \(started.map(\.3)),
                             \(started.map(\.4))) AS i(organization_id, device_id, id, token, started_at)
                      USING (organization_id, id)
+                JOIN jobs j ON j.organization_id = r.organization_id AND j.id = r.job_id
                 WHERE r.state = 3 AND r.token = i.token AND r.device_id = i.device_id
                 ORDER BY r.organization_id, r.id
                 FOR UPDATE OF r
             )
-            UPDATE runs r SET state = 4, started_at = l.started_at, sent_at = coalesce(r.sent_at, now()) FROM locked l
+            UPDATE runs r SET state = 4, started_at = l.started_at, sent_at = coalesce(r.sent_at, now()),
+                   -- Its time and five minutes: after that nobody waits for the device's word any longer.
+                   deadline = CASE WHEN r.cancel_requested_at IS NULL
+                                   THEN now() + make_interval(secs => l.timeout_seconds + 300) ELSE r.deadline END
+            FROM locked l
             WHERE r.organization_id = l.organization_id AND r.id = l.id
             """, scope: .organizations(started.map(\.0)))
     }

@@ -5,7 +5,8 @@ extension Ledger {
     /// One partner, if the scope sees it.
     package func partner(_ id: PartnerID, scope: Scope) async throws -> TenantRow? {
         try await pool.query(
-            "SELECT id, NULL::uuid, NULL::uuid, name, created_at FROM partners WHERE id = \(id)", scope: scope,
+            "SELECT id, NULL::uuid, NULL::uuid, name, created_at FROM partners WHERE id = \(id)",
+            scope: scope,
             decode: Self.oneTenant
         ).first
     }
@@ -13,7 +14,8 @@ extension Ledger {
     /// One organization, if the scope sees it.
     package func organization(_ id: OrganizationID, scope: Scope) async throws -> TenantRow? {
         try await pool.query(
-            "SELECT id, partner_id, NULL::uuid, name, created_at FROM organizations WHERE id = \(id)", scope: scope,
+            "SELECT id, partner_id, NULL::uuid, name, created_at FROM organizations WHERE id = \(id)",
+            scope: scope,
             decode: Self.oneTenant
         ).first
     }
@@ -21,7 +23,8 @@ extension Ledger {
     /// One site with its name, if the scope sees it.
     package func siteRow(_ id: SiteID, scope: Scope) async throws -> TenantRow? {
         try await pool.query(
-            "SELECT id, NULL::uuid, organization_id, name, created_at FROM sites WHERE id = \(id)", scope: scope,
+            "SELECT id, NULL::uuid, organization_id, name, created_at FROM sites WHERE id = \(id)",
+            scope: scope,
             decode: Self.oneTenant
         ).first
     }
@@ -29,6 +32,7 @@ extension Ledger {
     @Sendable private static func oneTenant(_ row: PostgresRow) throws -> TenantRow {
         let (id, partner, organization, name, createdAt) = try row.decode(
             (ID<Subject.Tenant>, PartnerID?, OrganizationID?, String, Instant).self)
-        return TenantRow(id: id.value, partner: partner, organization: organization, name: name, createdAt: createdAt)
+        return TenantRow(
+            id: id.value, partner: partner, organization: organization, name: name, createdAt: createdAt)
     }
 }

@@ -1,5 +1,6 @@
 import Access
 import ArgumentParser
+import Engine
 import Ledger
 import Postgres
 import Process
@@ -15,11 +16,11 @@ struct Keys: AsyncParsableCommand {
             commandName: "create-administrator",
             abstract: "Make an API key of the whole platform and print it.",
             discussion: """
-                Reads DATABASE_URL (the API's login) from the environment and needs the API's directory of keys; \
-                run 'cloudrmm migrate' first. The key is printed here and never again.
+                Reads DATABASE_URL (the API's login) from the environment and needs the API's directory of \
+                keys; run 'cloudrmm migrate' first. The key is printed here and never again.
                 """)
 
-        @Option(help: "The directory of the installation's keys; else $CLOUDRMM_KEYS_DIR, else .cloudrmm/keys.")
+        @Option(help: "The directory of the installation's keys.")
         var keysDir: String?
 
         @Option(help: "What the key is called.")
@@ -46,13 +47,14 @@ struct Keys: AsyncParsableCommand {
             let ledger = Ledger(pool: pool)
             let deployment = try await ledger.deployment(orCreate: keys.signer.deployment)
             guard deployment == keys.signer.deployment else {
-                throw CommandError("the keys in \(directory) belong to another installation than the database")
+                throw CommandError(
+                    "the keys in \(directory) belong to another installation than the database")
             }
             let (_, secret) = try await Authenticator(
                 ledger: ledger, macKey: keys.macKey, macKeyID: keys.macKeyID
             ).createKey(
-                name: name, level: .platform, permissions: Permission.all, expiresIn: .seconds(expiresInDays * 86_400),
-                by: nil)
+                name: name, level: .platform, permissions: Permission.all,
+                expiresIn: .seconds(expiresInDays * 86_400), by: nil)
             await pool.close()
             printLine(secret)
         }

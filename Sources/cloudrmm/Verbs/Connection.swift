@@ -17,7 +17,10 @@ struct ConnectionOptions: ParsableArguments {
     @Option(help: "API key; better $CLOUDRMM_API_KEY, since arguments are seen by others; else ready.json.")
     var apiKey: String?
 
-    @Option(help: "PEM file of the authority that issued the API's certificate; else $CLOUDRMM_CA, else ready.json.")
+    @Option(
+        help:
+            "PEM file of the authority that issued the API's certificate; else $CLOUDRMM_CA, else ready.json."
+    )
     var ca: String?
 
     @Option(help: "Data directory of `cloudrmm up`; else ./.cloudrmm, else ~/.cloudrmm.")
@@ -35,7 +38,9 @@ struct ConnectionOptions: ParsableArguments {
         let ready = try ReadyFile.find(in: dataDir)
         guard let url = given(apiURL, "API_URL") ?? ready?.apiURL else {
             throw Failure(
-                .usage, "no API is known: start `cloudrmm up` in this directory, name its --data-dir, or set API_URL, CLOUDRMM_API_KEY and CLOUDRMM_CA")
+                .usage,
+                "no API is known: start `cloudrmm up` here, name its --data-dir, or set API_URL"
+            )
         }
         guard let key = given(apiKey, "CLOUDRMM_API_KEY") ?? ready?.apiKey else {
             throw Failure(.usage, "no API key is known: set CLOUDRMM_API_KEY")
@@ -64,7 +69,9 @@ private struct ReadyFile: Decodable {
             }
         }
         if let dataDir {
-            throw Failure(.unreachable, "\(dataDir) has no ready.json: `cloudrmm up --data-dir \(dataDir)` is not running")
+            throw Failure(
+                .unreachable,
+                "\(dataDir) has no ready.json: `cloudrmm up --data-dir \(dataDir)` is not running")
         }
         return nil
     }
@@ -88,7 +95,8 @@ struct Failure: Error {
     }
 }
 
-/// Runs a verb's work against the API, says on stderr why it failed, and ends with the code that belongs to it.
+/// Runs a verb's work against the API, says on stderr why it failed, and ends with the code that belongs to
+/// it.
 func operate(_ options: ConnectionOptions, _ body: (APIClient) async throws -> Void) async throws {
     do {
         let client = try options.client()
@@ -108,7 +116,9 @@ private func failure(of error: any Error) -> Failure? {
     case let error as ClientError: Failure(.unreachable, error.description)
     case let error as FieldError: Failure(.usage, error.description)
     case let error as OutboundError:
-        Failure(.unreachable, "the API is not reached: \(error). Is `cloudrmm up` running, and is this its data directory?")
+        Failure(
+            .unreachable,
+            "the API is not reached: \(error). Is `cloudrmm up` running, and is this its data directory?")
     default: nil
     }
 }

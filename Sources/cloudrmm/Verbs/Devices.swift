@@ -19,7 +19,8 @@ struct Devices: AsyncParsableCommand {
         func run() async throws {
             try await operate(connection) { api in
                 let devices = try await list.items {
-                    try await api.devices(organization: organization, site: site, online: online ? true : nil, $0)
+                    try await api.devices(
+                        organization: organization, site: site, online: online ? true : nil, $0)
                 }
                 let table = Table("ID", "HOSTNAME", "PLATFORM", "AGENT", "STATE", "LAST SEEN")
                 connection.show(devices, table) { table, device in
@@ -38,7 +39,8 @@ struct Tokens: AsyncParsableCommand {
         abstract: "Enrolment tokens.", subcommands: [Create.self])
 
     struct Create: AsyncParsableCommand {
-        static let configuration = CommandConfiguration(abstract: "Make an enrolment token and print it, once.")
+        static let configuration = CommandConfiguration(
+            abstract: "Make an enrolment token and print it, once.")
         @Option(help: "The site that devices will belong to.") var site: SiteID
         @Option(help: "Seconds until it expires.") var expires = 3_600
         @Option(help: "How many devices may enrol with it.") var uses = 1
@@ -70,11 +72,13 @@ struct Queues: AsyncParsableCommand {
         func run() async throws {
             try await operate(connection) { api in
                 let queues = try await list.items { try await api.queues($0) }
-                let table = Table("ORGANIZATION", "PRIORITY", "DEPTH", "OLDEST", "WAITING", "RUNNING", "CAP", "WEIGHT")
+                let table = Table(
+                    "ORGANIZATION", "PRIORITY", "DEPTH", "OLDEST", "WAITING", "RUNNING", "CAP", "WEIGHT")
                 connection.show(queues, table) { table, queue in
                     table.add(
                         queue.organizationId.description, queue.priority.name, "\(queue.depth)",
-                        queue.oldestAgeSeconds.map { "\(Int($0)) s" } ?? "–", "\(queue.waiting)", "\(queue.running)",
+                        queue.oldestAgeSeconds.map { "\(Int($0)) s" } ?? "–", "\(queue.waiting)",
+                        "\(queue.running)",
                         queue.cap.map(String.init) ?? "–", "\(queue.weight)")
                 }
             }

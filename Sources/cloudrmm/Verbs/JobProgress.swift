@@ -30,7 +30,9 @@ struct JobProgress {
         }
         Terminal.endProgress()
         guard let ended else {
-            Terminal.complain("the job goes on; `cloudrmm jobs watch \(job)` follows it, `cloudrmm jobs cancel \(job)` ends it")
+            Terminal.complain(
+                "the job goes on; `cloudrmm jobs watch \(job)` follows it, `jobs cancel` ends it"
+            )
             throw ExitCode(130)
         }
         try await show(ended, output)
@@ -56,7 +58,9 @@ struct JobProgress {
                 shown = ""
             }
             tries += 1
-            guard tries <= Self.triesMax else { throw Failure(.unreachable, "the API ended the stream again and again") }
+            guard tries <= Self.triesMax else {
+                throw Failure(.unreachable, "the API ended the stream again and again")
+            }
             try await Task.sleep(for: .seconds(1))
         }
     }
@@ -83,7 +87,9 @@ struct JobProgress {
             if let only {
                 Terminal.print(only.stdout, terminator: "")
                 FileHandle.standardError.write(Data(only.stderr.utf8))
-                if let reason = runs[0].reason, runs[0].state != .succeeded { Terminal.complain(Terminal.harmless(reason)) }
+                if let reason = runs[0].reason, runs[0].state != .succeeded {
+                    Terminal.complain(Terminal.harmless(reason))
+                }
             } else {
                 try await showSummary(of: runs)
             }
@@ -94,10 +100,13 @@ struct JobProgress {
         var table = Table("DEVICE", "STATE", "EXIT", "RUN", "REASON")
         for run in runs {
             table.add(
-                run.deviceId.description, run.state.name, run.exitCode.map(String.init) ?? "–", run.id.description,
+                run.deviceId.description, run.state.name, run.exitCode.map(String.init) ?? "–",
+                run.id.description,
                 run.reason ?? "")
         }
         table.print()
-        if runs.count >= Self.runsMax { Terminal.complain("`cloudrmm runs list \(job) --limit N` lists more runs") }
+        if runs.count >= Self.runsMax {
+            Terminal.complain("`cloudrmm runs list \(job) --limit N` lists more runs")
+        }
     }
 }

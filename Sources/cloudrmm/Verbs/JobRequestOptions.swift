@@ -13,14 +13,16 @@ struct JobRequestOptions: ParsableArguments {
     var parameters: [Assignment] = []
     @Option(help: "A job without a script: ping or sysinfo.") var kind: JobKind?
 
-    @Option(name: .customLong("device"), help: "A device that runs it; may be repeated.") var devices: [DeviceID] = []
+    @Option(name: .customLong("device"), help: "A device that runs it; may be repeated.") var devices:
+        [DeviceID] = []
     @Option(help: "A site whose devices all run it.") var site: SiteID?
     @Option(help: "An organization whose devices all run it.") var organization: OrganizationID?
 
     @Option(help: "What runs the script: sh, bash or python3; else its first line or its file's ending says.")
     var interpreter: Interpreter?
     @Option(help: "A variable of its environment, NAME=VALUE; may be repeated.") var env: [Assignment] = []
-    @Option(name: .customLong("arg"), parsing: .unconditionalSingleValue, help: "An argument; may be repeated.")
+    @Option(
+        name: .customLong("arg"), parsing: .unconditionalSingleValue, help: "An argument; may be repeated.")
     var arguments: [String] = []
     @Option(help: "A file that becomes its standard input.", completion: .file()) var stdinFile: String?
     @Option(help: "Seconds that it may run.") var timeout: Int?
@@ -36,9 +38,12 @@ struct JobRequestOptions: ParsableArguments {
         case (nil, nil, let kind?) where kind != .script:
             job = NewJob(kind: kind, target: target)
             job.timeoutSeconds = 60
-        default: throw Failure(.usage, "name one of a script file, --definition, --kind ping and --kind sysinfo")
+        default:
+            throw Failure(.usage, "name one of a script file, --definition, --kind ping and --kind sysinfo")
         }
-        if definition == nil, !parameters.isEmpty { throw Failure(.usage, "--param stands only with --definition") }
+        if definition == nil, !parameters.isEmpty {
+            throw Failure(.usage, "--param stands only with --definition")
+        }
         if kind != nil, !env.isEmpty || !arguments.isEmpty || stdinFile != nil || interpreter != nil {
             throw Failure(.usage, "--env, --arg, --stdin-file and --interpreter stand only with a script")
         }
@@ -53,14 +58,17 @@ struct JobRequestOptions: ParsableArguments {
         case (false, nil, nil): .devices(devices)
         case (true, let site?, nil): .site(site)
         case (true, nil, let organization?): .organization(organization)
-        default: throw Failure(.usage, "say where: --device ID (may be repeated), --site ID or --organization ID")
+        default:
+            throw Failure(.usage, "say where: --device ID (may be repeated), --site ID or --organization ID")
         }
     }
 
     private func script(of file: String) throws -> Script {
         let body = try Self.text(of: file)
         guard let interpreter = interpreter ?? Self.interpreter(of: body, file) else {
-            throw Failure(.usage, "\(file) does not say what runs it: add a first line such as #!/bin/sh, or --interpreter")
+            throw Failure(
+                .usage,
+                "\(file) does not say what runs it: add a first line such as #!/bin/sh, or --interpreter")
         }
         return try completed(Script(interpreter, body))
     }
@@ -86,13 +94,16 @@ struct JobRequestOptions: ParsableArguments {
             throw Failure(.usage, problems.description)
         }
         guard definition.expectedExitCodes == [0], definition.postCheck == nil else {
-            throw Failure(.usage, "\(name) expects other exit codes than 0 or has a post-check, which are not supported yet")
+            throw Failure(
+                .usage,
+                "\(name) expects other exit codes than 0 or has a post-check, which are not supported yet")
         }
         guard let kind = JobKind(rawValue: definition.kind.rawValue) else {
             throw Failure(.usage, "the kind \(definition.kind.rawValue) is not supported yet")
         }
         var job = NewJob(
-            kind: kind, target: target, timeoutSeconds: definition.timeoutSeconds, idempotent: definition.idempotent)
+            kind: kind, target: target, timeoutSeconds: definition.timeoutSeconds,
+            idempotent: definition.idempotent)
         if let word = definition.interpreter?.rawValue, let interpreter = Interpreter(rawValue: word) {
             var script = try completed(Script(interpreter, definition.body))
             for (name, value) in environment { script.env[name] = value }
@@ -108,13 +119,17 @@ struct JobRequestOptions: ParsableArguments {
         } catch {
             throw Failure(.usage, "\(file) cannot be read: \(error.localizedDescription)")
         }
-        guard let text = String(validating: data, as: UTF8.self) else { throw Failure(.usage, "\(file) is not UTF-8 text") }
+        guard let text = String(validating: data, as: UTF8.self) else {
+            throw Failure(.usage, "\(file) is not UTF-8 text")
+        }
         return text
     }
 
     private static func interpreter(of body: String, _ file: String) -> Interpreter? {
         if body.hasPrefix("#!") {
-            let words = body.prefix { $0 != "\n" }.dropFirst(2).split(separator: " ").map { $0.split(separator: "/").last ?? "" }
+            let words = body.prefix { $0 != "\n" }.dropFirst(2).split(separator: " ").map {
+                $0.split(separator: "/").last ?? ""
+            }
             let program = words.first == "env" ? words.dropFirst().first { !$0.hasPrefix("-") } : words.first
             return program.flatMap { Interpreter(rawValue: String($0)) }
         }

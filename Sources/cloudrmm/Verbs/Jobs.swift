@@ -8,14 +8,16 @@ import Wire
 struct Jobs: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
         abstract: "Work on devices.",
-        subcommands: [RunJob.self, List.self, Show.self, Watch.self, Cancel.self], defaultSubcommand: List.self)
+        subcommands: [RunJob.self, List.self, Show.self, Watch.self, Cancel.self],
+        defaultSubcommand: List.self)
 
     struct RunJob: AsyncParsableCommand {
         static let configuration = CommandConfiguration(
             commandName: "run", abstract: "Run a script or a definition and follow it to its end.",
             discussion: """
-                Progress goes to stderr; the output of a single run to stdout and stderr as the script wrote it, a table \
-                otherwise. Exit codes: 0 every run succeeded, 1 some did not, 2 bad usage or refused, 3 the API is not reached.
+                Progress goes to stderr; the output of a single run to stdout and stderr as the script \
+                wrote it, of several a table. Exit codes: 0 every run succeeded, 1 some did not, 2 bad usage \
+                or refused, 3 the API is not reached.
                 """)
         @OptionGroup var request: JobRequestOptions
         @Flag(help: "Submit and do not wait.") var detach = false
@@ -83,7 +85,9 @@ struct Jobs: AsyncParsableCommand {
         @OptionGroup var connection: ConnectionOptions
 
         func run() async throws {
-            try await operate(connection) { api in try await JobProgress(api: api, job: id).follow(connection.output) }
+            try await operate(connection) { api in
+                try await JobProgress(api: api, job: id).follow(connection.output)
+            }
         }
     }
 
@@ -97,7 +101,8 @@ struct Jobs: AsyncParsableCommand {
                 let job = try await api.cancel(id)
                 switch connection.output {
                 case .json: Terminal.print(json: job)
-                case .table: Terminal.print("cancel is asked for; `cloudrmm jobs watch \(id)` shows how it ends")
+                case .table:
+                    Terminal.print("cancel is asked for; `cloudrmm jobs watch \(id)` shows how it ends")
                 }
             }
         }

@@ -6,7 +6,8 @@ import Wire
 /// `cloudrmm partners …`
 struct Partners: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
-        abstract: "Managed service providers.", subcommands: [List.self, Create.self], defaultSubcommand: List.self)
+        abstract: "Managed service providers.", subcommands: [List.self, Create.self],
+        defaultSubcommand: List.self)
 
     struct List: AsyncParsableCommand {
         static let configuration = CommandConfiguration(abstract: "List partners.")
@@ -14,7 +15,9 @@ struct Partners: AsyncParsableCommand {
         @OptionGroup var connection: ConnectionOptions
 
         func run() async throws {
-            try await operate(connection) { api in connection.show(try await list.items { try await api.partners($0) }) }
+            try await operate(connection) { api in
+                connection.show(try await list.items { try await api.partners($0) })
+            }
         }
     }
 
@@ -24,7 +27,9 @@ struct Partners: AsyncParsableCommand {
         @OptionGroup var connection: ConnectionOptions
 
         func run() async throws {
-            try await operate(connection) { api in connection.show([try await api.createPartner(NewPartner(name: name))]) }
+            try await operate(connection) { api in
+                connection.show([try await api.createPartner(NewPartner(name: name))])
+            }
         }
     }
 }
@@ -32,7 +37,8 @@ struct Partners: AsyncParsableCommand {
 /// `cloudrmm organizations …`
 struct Organizations: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
-        abstract: "Customers of partners.", subcommands: [List.self, Create.self], defaultSubcommand: List.self)
+        abstract: "Customers of partners.", subcommands: [List.self, Create.self],
+        defaultSubcommand: List.self)
 
     struct List: AsyncParsableCommand {
         static let configuration = CommandConfiguration(abstract: "List organizations.")
@@ -54,7 +60,9 @@ struct Organizations: AsyncParsableCommand {
 
         func run() async throws {
             try await operate(connection) { api in
-                connection.show([try await api.createOrganization(NewOrganization(name: name, partnerId: partner))])
+                connection.show([
+                    try await api.createOrganization(NewOrganization(name: name, partnerId: partner))
+                ])
             }
         }
     }
@@ -63,7 +71,8 @@ struct Organizations: AsyncParsableCommand {
 /// `cloudrmm sites …`
 struct Sites: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
-        abstract: "Places of organizations.", subcommands: [List.self, Create.self], defaultSubcommand: List.self)
+        abstract: "Places of organizations.", subcommands: [List.self, Create.self],
+        defaultSubcommand: List.self)
 
     struct List: AsyncParsableCommand {
         static let configuration = CommandConfiguration(abstract: "List sites.")
@@ -71,7 +80,9 @@ struct Sites: AsyncParsableCommand {
         @OptionGroup var connection: ConnectionOptions
 
         func run() async throws {
-            try await operate(connection) { api in connection.show(try await list.items { try await api.sites($0) }) }
+            try await operate(connection) { api in
+                connection.show(try await list.items { try await api.sites($0) })
+            }
         }
     }
 

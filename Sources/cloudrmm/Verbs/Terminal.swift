@@ -26,8 +26,11 @@ enum Terminal {
         // Without stty or a terminal the usual width is as good.
         guard (try? stty.run()) != nil else { return nil }
         stty.waitUntilExit()
-        let words = String(decoding: answer.fileHandleForReading.availableData, as: UTF8.self).split(separator: " ")
-        guard let last = words.last, let columns = Int(last.filter(\.isNumber)), columns > 0 else { return nil }
+        let words = String(decoding: answer.fileHandleForReading.availableData, as: UTF8.self).split(
+            separator: " ")
+        guard let last = words.last, let columns = Int(last.filter(\.isNumber)), columns > 0 else {
+            return nil
+        }
         return columns
     }
 
@@ -39,9 +42,11 @@ enum Terminal {
     /// Prints a message for people on stderr.
     static func complain(_ text: String) { FileHandle.standardError.write(Data("cloudrmm: \(text)\n".utf8)) }
 
-    /// Prints progress on stderr: on a terminal it replaces the line before, otherwise it is a line of its own.
+    /// Prints progress on stderr: on a terminal it replaces the line before, otherwise it is a line of its
+    /// own.
     static func progress(_ text: String) {
-        let line = showsProgress ? "\r\u{1B}[K" + text.prefix(max(20, width == .max ? 80 : width) - 1) : text + "\n"
+        let line =
+            showsProgress ? "\r\u{1B}[K" + text.prefix(max(20, width == .max ? 80 : width) - 1) : text + "\n"
         FileHandle.standardError.write(Data(line.utf8))
     }
 
