@@ -110,6 +110,12 @@ let package = Package(
                 .product(name: "UnixSignals", package: "swift-service-lifecycle"),
             ]),
         executable("cloudrmm-agent", ["Agent", "Domain", "Process", logging]),
+        executable(
+            "cloudrmm-load",
+            [
+                "Agent", "Client", "Domain", "Outbound", "Process", "Trust", "Wire", arguments, logging, nioCore,
+                nioPosix,
+            ]),
 
         tests("DomainTests", ["Domain"]),
         tests("WireTests", ["Wire", "Domain"]),

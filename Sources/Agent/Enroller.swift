@@ -48,9 +48,12 @@ package struct Enroller: Sendable {
         expiresAt = statement.expiresAt
     }
 
-    /// Enrols this machine into a directory; blocks. Throws `alreadyEnrolled`, `refused` with the server's
-    /// own sentence, `untrusted` when the answer does not fit the token, `connection`.
-    package func enroll(into directory: DataDirectory, now: Instant) throws -> Identity {
+    /// Enrols this machine, or a device of another name, into a directory; blocks. Throws `alreadyEnrolled`,
+    /// `refused` with the server's own sentence, `untrusted` when the answer does not fit the token,
+    /// `connection`.
+    package func enroll(into directory: DataDirectory, hostname: String? = nil, now: Instant) throws
+        -> Identity
+    {
         let lock = try directory.takeLock()
         defer { lock.release() }
         guard !directory.isEnrolled else {
@@ -58,7 +61,8 @@ package struct Enroller: Sendable {
                 .alreadyEnrolled,
                 "a device is enrolled in \(directory.path) already; take another directory or remove it")
         }
-        let identity = try enroll(hostname: SystemFacts.hostname, machineID: SystemFacts.machineID, now: now)
+        let identity = try enroll(
+            hostname: hostname ?? SystemFacts.hostname, machineID: SystemFacts.machineID, now: now)
         try directory.store(identity)
         return identity
     }

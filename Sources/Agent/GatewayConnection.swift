@@ -46,37 +46,26 @@ package final class GatewayConnection: Sendable {
     ) async throws -> GatewayConnection {
         let opened = loop.makePromise(of: GatewayConnection.self)
         let end = loop.makePromise(of: End.self)
-        let upgrader = NIOWebSocketClientUpgrader(
-            maxFrameSize: Limits.frameBytesMax, automaticErrorHandling: false
-        ) {
-            channel, head in
-            channel.eventLoop.makeCompletedFuture {
-                guard head.headers[canonicalForm: "sec-websocket-protocol"].elementsEqual([subprotocol[...]])
-                else {
-                    throw AgentError(.protocolViolation, "the gateway does not speak \(subprotocol)")
-                }
-                try channel.pipeline.syncOperations.addHandlers(
-                    NIOWebSocketFrameAggregator(
-                        minNonFinalFragmentSize: 0, maxAccumulatedFrameCount: 1_024,
-                        maxAccumulatedFrameSize: Limits.frameBytesMax),
-                    SessionHandler(hello: hello, receive: receive, end: end))
-            }
-        }
         let bootstrap = ClientBootstrap(group: loop)
             .connectTimeout(.seconds(10))
-            .channelOption(.tcpOption(.tcp_nodelay), value: 1)
+            .channelOption(.socketOption(.tcp_nodelay), value: 1)
             .channelInitializer { channel in
                 channel.eventLoop.makeCompletedFuture {
-                    let pipeline = channel.pipeline.syncOperations
-                    try pipeline.addHandler(TLSHandler(context: tls, serverName: address.host))
                     let request = UpgradeRequest(address: address, opened: opened, end: end)
                     let bound = NIOLoopBound(request, eventLoop: channel.eventLoop)
+                    let upgrader = NIOWebSocketClientUpgrader(
+                        maxFrameSize: Limits.frameBytesMax, automaticErrorHandling: false
+                    ) { channel, head in
+                        channel.eventLoop.makeCompletedFuture {
+                            try bound.value.upgraded(
+                                head, channel, SessionHandler(hello: hello, receive: receive, end: end))
+                        }
+                    }
+                    let pipeline = channel.pipeline.syncOperations
+                    try pipeline.addHandler(TLSHandler(context: tls, serverName: address.host))
                     try pipeline.addHTTPClientHandlers(
                         leftOverBytesStrategy: .forwardBytes,
-                        withClientUpgrade: (
-                            upgraders: [upgrader],
-                            completionHandler: { context in bound.value.upgraded(context) }
-                        ))
+                        withClientUpgrade: (upgraders: [upgrader], completionHandler: { _ in }))
                     try pipeline.addHandler(request)
                 }
             }
@@ -129,6 +118,7 @@ private final class UpgradeRequest: ChannelInboundHandler, RemovableChannelHandl
     private let address: ServiceAddress
     private let opened: EventLoopPromise<GatewayConnection>
     private let end: EventLoopPromise<GatewayConnection.End>
+    private var context: ChannelHandlerContext?
     private var timer: Scheduled<Void>?
     private var isOver = false
 
@@ -140,6 +130,10 @@ private final class UpgradeRequest: ChannelInboundHandler, RemovableChannelHandl
         self.opened = opened
         self.end = end
     }
+
+    func handlerAdded(context: ChannelHandlerContext) { self.context = context }
+
+    func handlerRemoved(context: ChannelHandlerContext) { self.context = nil }
 
     func channelActive(context: ChannelHandlerContext) {
         timer = context.eventLoop.assumeIsolated().scheduleTask(in: Self.timeout) {
@@ -171,11 +165,23 @@ private final class UpgradeRequest: ChannelInboundHandler, RemovableChannelHandl
         context.fireChannelInactive()
     }
 
-    func upgraded(_ context: ChannelHandlerContext) {
+    /// The gateway has agreed: the session takes over, unless it agreed to something else.
+    func upgraded(_ head: HTTPResponseHead, _ channel: any Channel, _ session: SessionHandler) throws {
+        guard let context, !isOver else { throw ChannelError.ioOnClosedChannel }
+        guard head.headers["sec-websocket-protocol"] == [GatewayConnection.subprotocol] else {
+            let message = "\(address.authority) does not speak \(GatewayConnection.subprotocol)"
+            fail(context, message)
+            throw AgentError(.protocolViolation, message)
+        }
         isOver = true
         timer?.cancel()
-        opened.succeed(GatewayConnection(channel: context.channel, end: end.futureResult))
-        context.pipeline.syncOperations.removeHandler(self, promise: nil)
+        try channel.pipeline.syncOperations.addHandlers(
+            NIOWebSocketFrameAggregator(
+                minNonFinalFragmentSize: 0, maxAccumulatedFrameCount: 1_024,
+                maxAccumulatedFrameSize: Limits.frameBytesMax),
+            session)
+        channel.pipeline.syncOperations.removeHandler(self, promise: nil)
+        opened.succeed(GatewayConnection(channel: channel, end: end.futureResult))
     }
 
     private func fail(_ context: ChannelHandlerContext, _ message: String, _ cause: (any Error)? = nil) {
@@ -235,6 +241,7 @@ private final class SessionHandler: ChannelDuplexHandler {
     }
 
     func errorCaught(context: ChannelHandlerContext, error: any Error) {
+        print("DBG errorCaught", error, isOver)
         close(context, .protocolError, "the connection failed: \(error)")
     }
 
@@ -337,6 +344,7 @@ private final class SessionHandler: ChannelDuplexHandler {
     }
 
     private func finish(_ reason: String, code: Int? = nil) {
+        print("DBG finish", reason, isOver)
         guard !isOver else { return }
         isOver = true
         timer?.cancel()

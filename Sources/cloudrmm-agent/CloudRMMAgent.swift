@@ -19,8 +19,8 @@ enum CloudRMMAgent {
     @concurrent
     private static func perform(_ arguments: [String]) async -> Int32 {
         do {
-            switch try Command(arguments) {
-            case .help: print(Command.usage, terminator: "")
+            switch try AgentCommand(arguments) {
+            case .help: print(AgentCommand.usage, terminator: "")
             case .version: print("cloudrmm-agent \(EnrolledAgent.version)")
             case .enroll(let apiURL, let caPath, let token, let path):
                 try enroll(apiURL: apiURL, caPath: caPath, token: token, into: DataDirectory(path))
