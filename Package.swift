@@ -109,7 +109,9 @@ let package = Package(
                 "Outbound", "Process", "Redis", "Streams", "Trust", "Wire", arguments, lifecycle, logging,
                 .product(name: "UnixSignals", package: "swift-service-lifecycle"),
             ]),
-        executable("cloudrmm-agent", ["Agent", "Domain", "Process", logging]),
+        executable(
+            "cloudrmm-agent",
+            ["Agent", "Domain", "Process", "Trust", "Wire", logging, nioCore, nioPosix]),
         executable(
             "cloudrmm-load",
             [
@@ -130,6 +132,17 @@ let package = Package(
             swiftSettings: settings),
         tests("EmbeddedTests", ["Embedded", "Process", "EmbeddedProbe", logging]),
         tests("CatalogTests", ["Catalog"]),
+        tests("AccessTests", ["Access", "Domain", "Ledger", "Postgres", "Trust", logging]),
+        tests(
+            "APITests",
+            [
+                "API", "Access", "Client", "Domain", "Engine", "Ledger", "Outbound", "Postgres", "Redis", "Streams",
+                "Trust", "Wire", lifecycle, logging,
+            ]),
+        tests("ClientTests", ["Client", "Domain", "Wire", "Outbound"]),
+        tests(
+            "AgentTests",
+            ["Agent", "Domain", "Process", "Trust", "Wire", logging, nioCore, nioPosix, nioHTTP, nioWebSocket]),
         tests("StreamsTests", ["Streams", "Redis", "Domain", logging]),
     ]
 )

@@ -241,7 +241,6 @@ private final class SessionHandler: ChannelDuplexHandler {
     }
 
     func errorCaught(context: ChannelHandlerContext, error: any Error) {
-        print("DBG errorCaught", error, isOver)
         close(context, .protocolError, "the connection failed: \(error)")
     }
 
@@ -344,7 +343,6 @@ private final class SessionHandler: ChannelDuplexHandler {
     }
 
     private func finish(_ reason: String, code: Int? = nil) {
-        print("DBG finish", reason, isOver)
         guard !isOver else { return }
         isOver = true
         timer?.cancel()

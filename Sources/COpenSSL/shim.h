@@ -27,7 +27,9 @@ static inline GENERAL_NAME *crmm_sk_GENERAL_NAME_value(const GENERAL_NAMES *name
 static inline int crmm_sk_GENERAL_NAME_push(GENERAL_NAMES *names, GENERAL_NAME *name) {
     return sk_GENERAL_NAME_push(names, name);
 }
-static inline int crmm_sk_ASN1_OBJECT_num(const EXTENDED_KEY_USAGE *usages) { return sk_ASN1_OBJECT_num(usages); }
+static inline int crmm_sk_ASN1_OBJECT_num(const EXTENDED_KEY_USAGE *usages) {
+    return sk_ASN1_OBJECT_num(usages);
+}
 static inline ASN1_OBJECT *crmm_sk_ASN1_OBJECT_value(const EXTENDED_KEY_USAGE *usages, int index) {
     return sk_ASN1_OBJECT_value(usages, index);
 }

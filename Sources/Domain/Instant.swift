@@ -37,8 +37,8 @@ extension Instant: CustomStringConvertible {
         let date = CivilDate(daysSince1970: days)
         let milliseconds = (microseconds - seconds * 1_000_000) / 1_000
         return "\(padded(date.year, 4))-\(padded(date.month, 2))-\(padded(date.day, 2))T"
-            + "\(padded(Int(rest / 3_600), 2)):\(padded(Int(rest / 60 % 60), 2)):\(padded(Int(rest % 60), 2))."
-            + "\(padded(Int(milliseconds), 3))Z"
+            + "\(padded(Int(rest / 3_600), 2)):\(padded(Int(rest / 60 % 60), 2)):"
+            + "\(padded(Int(rest % 60), 2)).\(padded(Int(milliseconds), 3))Z"
     }
 
     /// The instant of RFC 3339 text (`Z` or a numeric offset, up to nine digits of a second); `nil` for

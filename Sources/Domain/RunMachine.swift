@@ -75,6 +75,7 @@ package struct RunMachine: Sendable, Equatable {
 
     /// The attempt was written to the device's connection.
     package mutating func sent(token: AttemptToken) throws(Refusal) {
+        guard state == .dispatched || state == .running else { throw .wrongState(state) }
         try requireOpen(token)
         wasSent = true
     }
@@ -101,7 +102,8 @@ package struct RunMachine: Sendable, Equatable {
     package mutating func finish(token: AttemptToken, outcome: Outcome) throws(Refusal) {
         if state.isOutcome {
             guard token == self.token else { throw .staleAttempt }
-            guard isAmendable else { throw .duplicate }
+            // Saying again that it cannot say changes nothing: its word may still come.
+            guard isAmendable, outcome != .unknown else { throw .duplicate }
             isAmendable = false
             state = outcome.state
             return

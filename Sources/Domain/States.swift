@@ -5,8 +5,8 @@
 /// | scheduled | not before its time | refill, when it is due | `notBefore` |
 /// | queued | may run now | the mark; no presence → waiting | `expiresAt` |
 /// | waiting | the device is offline | reconnect → queued, cancel | `expiresAt` |
-/// | dispatched | marked; an attempt and its token exist | the agent's word; a lost inbox → queued | the word deadline |
-/// | running | the agent said that it started | the agent's word, cancel | the word deadline |
+/// | dispatched | marked; attempt and token exist | the agent's word; lost inbox → queued | its deadline |
+/// | running | the agent said that it started | the agent's word, cancel | its deadline |
 ///
 /// The other six are outcomes. A crash leaves a run in the state of its last commit; the reconciler owns the
 /// deadlines.

@@ -110,6 +110,7 @@ package final class Gateway: Sendable {
     }
 
     private func stop(_ channel: any Channel) async {
+        // Already closed is as good as closed now.
         try? await channel.close().get()
         await withTaskGroup(of: Void.self) { tasks in
             for session in sessions.all {
@@ -120,8 +121,8 @@ package final class Gateway: Sendable {
         let id = id
         // Best effort: a worker buries an incarnation whose heartbeat lapses.
         _ = try? await front.queue.drain(gateway: id)
-        try? await ledger.endGateway(id)
-        try? await group.shutdownGracefully()
+        try? await ledger.endGateway(id)  // best effort, as above
+        try? await group.shutdownGracefully()  // fails only if it was shut down before
     }
 
     private func begin(_ id: GatewayID) async throws {
@@ -163,6 +164,7 @@ package final class Gateway: Sendable {
                 // `running` is a courtesy to watchers: the result says when it started.
                 logger.debug("starts were not recorded", metadata: ["error": "\(error)"])
             }
+            // Cancellation ends the wait early, which is what is wanted.
             if batch.count < 256 { try? await Task.sleep(for: .milliseconds(100)) }
         }
     }
@@ -246,7 +248,8 @@ package final class Gateway: Sendable {
             settler.submit(
                 Settler.Item(result: AttemptResult(lost: lost, session), session: session, name: lost.name))
         }
-        try await send(plan.resend)
+        // Taken first: noted as sent, and returned only if it still may be.
+        try await send(ledger.take(plan.resend.map { ($0.organization, $0.run, $0.token) }))
         let returned = try await ledger.reconnect([(peer.organization, peer.device)])
         await front.offer(returned, and: returned.isEmpty ? [] : [peer.organization])
         try await ledger.seen(
@@ -295,6 +298,7 @@ package final class Gateway: Sendable {
                 guard !Task.isCancelled else { return }
                 logger.warning("heartbeat failed", metadata: ["gateway.id": "\(id)", "error": "\(error)"])
             }
+            // Cancellation ends the wait early, which is what is wanted.
             try? await Task.sleep(for: .milliseconds(Self.heartbeatMilliseconds / 5))
         }
     }
@@ -339,6 +343,7 @@ package final class Gateway: Sendable {
             } catch {
                 guard !Task.isCancelled else { return }
                 logger.warning("delivery goes on after an error", metadata: ["error": "\(error)"])
+                // Cancellation ends the wait early, which is what is wanted.
                 try? await Task.sleep(for: .milliseconds(200))
             }
         }
@@ -371,7 +376,8 @@ package final class Gateway: Sendable {
         try await send(ledger.take(here.map { ($0.organization, $0.run, $0.token) }))
     }
 
-    /// Presence that still names this gateway for devices that it does not hold, as when its withdrawal was lost.
+    /// Presence that still names this gateway for devices that it does not hold, as when its withdrawal was
+    /// lost.
     private func withdrawPresence(of devices: Set<DeviceID>) async throws {
         let devices = Array(devices)
         for (device, presence) in zip(devices, try await front.queue.presence(of: devices)) {

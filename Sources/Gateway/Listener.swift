@@ -91,7 +91,8 @@ private final class PlainRequestHandler: ChannelInboundHandler, RemovableChannel
     func channelRead(context: ChannelHandlerContext, data: NIOAny) {
         guard case .end = unwrapInboundIn(data) else { return }
         let text =
-            "This is an agent gateway: connect to \(Listener.path) by WebSocket, subprotocol \(Listener.subprotocol).\n"
+            "This is an agent gateway: connect to \(Listener.path) by WebSocket, "
+            + "subprotocol \(Listener.subprotocol).\n"
         let headers: HTTPHeaders = [
             "Content-Type": "text/plain", "Content-Length": String(text.utf8.count), "Connection": "close",
         ]

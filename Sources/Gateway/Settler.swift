@@ -115,6 +115,7 @@ final class Settler: Sendable {
                 if Task.isCancelled { return }
                 logger.warning(
                     "settlement is tried again", metadata: ["results": "\(items.count)", "error": "\(error)"])
+                // Cancellation ends the wait early, which is what is wanted.
                 try? await Task.sleep(for: wait)
                 wait = min(wait * 2, .seconds(2))
             }

@@ -11,6 +11,7 @@ package final class RedisBlockingConnection: Sendable {
     private let pipeline: Pipeline
     private let isBusy = Atomic(false)
 
+    /// A connection that is not open yet: the first command opens it.
     package init(configuration: RedisConfiguration, logger: Logger) {
         pipeline = Pipeline(configuration: configuration, logger: logger, abandonment: .dropsConnection)
     }

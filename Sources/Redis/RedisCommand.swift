@@ -8,7 +8,9 @@ package enum RedisArgument: Sendable, Equatable, ExpressibleByStringLiteral, Exp
     /// Sent with 17 significant digits, so that the server reads the very same number.
     case double(Double)
 
+    /// A text as it stands.
     package init(stringLiteral value: String) { self = .string(value) }
+    /// A whole number, sent as decimal text.
     package init(integerLiteral value: Int) { self = .int(value) }
 }
 
@@ -23,10 +25,12 @@ package struct RedisCommand: Sendable {
     /// The command's name, for messages: never its arguments.
     package let name: String
 
+    /// A command with arguments that are known by number.
     package init(_ name: String, _ arguments: RedisArgument...) {
         self.init(name, arguments: arguments)
     }
 
+    /// A command with any number of arguments.
     package init(_ name: String, arguments: [RedisArgument]) {
         self.name = name
         append(.string(name))

@@ -11,6 +11,7 @@ package struct RedisConfiguration: Sendable, CustomStringConvertible, CustomDebu
         case unix(path: String)
         case tcp(host: String, port: Int)
 
+        /// Path of the socket, or host and port, an IPv6 address in brackets.
         package var description: String {
             switch self {
             case .unix(let path): "unix://\(path)"
@@ -19,9 +20,12 @@ package struct RedisConfiguration: Sendable, CustomStringConvertible, CustomDebu
         }
     }
 
+    /// Where the server listens.
     package var address: Address
+    /// Who we are there: without a user the password is the default user's, without both nobody logs in.
     package var username: String?
     package var password: String?
+    /// The number that `SELECT` is given on each new connection.
     package var database = 0
     /// For one attempt: connecting, authentication and selection of the database.
     package var connectTimeout: Duration = .seconds(5)
@@ -68,6 +72,7 @@ package struct RedisConfiguration: Sendable, CustomStringConvertible, CustomDebu
 
     /// The address and the database, without credentials.
     package var description: String { "\(address) database \(database)" }
+    /// The same, so that no dump shows the password either.
     package var debugDescription: String { description }
 
     private static func credentials(_ text: Substring) throws -> (String?, String?) {

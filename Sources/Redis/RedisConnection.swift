@@ -14,6 +14,7 @@ import Synchronization
 package final class RedisConnection: Sendable {
     private let pipeline: Pipeline
 
+    /// A connection that is not open yet: `start` or the first command opens it.
     package init(configuration: RedisConfiguration, logger: Logger) {
         pipeline = Pipeline(configuration: configuration, logger: logger, abandonment: .discardsReply)
     }

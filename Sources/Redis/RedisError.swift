@@ -20,6 +20,7 @@ package struct RedisError: Error, Equatable, CustomStringConvertible {
         case cancelled
     }
 
+    /// What went wrong.
     package let code: Code
     /// One sentence; it never holds a password or the arguments of a command.
     package let message: String
@@ -27,6 +28,7 @@ package struct RedisError: Error, Equatable, CustomStringConvertible {
     /// or when the server's answer is a refusal.
     package let mayHaveRun: Bool
 
+    /// An error of this side; for one that the server answered see `init(reply:)`.
     package init(_ code: Code, _ message: String, mayHaveRun: Bool = false) {
         self.code = code
         self.message = message
@@ -56,6 +58,7 @@ package struct RedisError: Error, Equatable, CustomStringConvertible {
         }
     }
 
+    /// The sentence, and whether the command may have run where the server's answer does not say it.
     package var description: String {
         switch code {
         case .server: "redis: \(message)"

@@ -1,9 +1,11 @@
 /// A library of functions that run inside the server.
 package struct RedisFunctionLibrary: Sendable, Equatable {
+    /// By which the server knows the library; it carries the version, so that two releases coexist.
     package let name: String
     /// Lua, with the first line `#!lua name=<name>`.
     package let source: String
 
+    /// A library of this name; `load` refuses it if its first line names another.
     package init(name: String, source: String) {
         self.name = name
         self.source = source

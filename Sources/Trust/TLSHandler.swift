@@ -26,9 +26,13 @@ package struct TLSHandshakeCompleted: Sendable {
 /// Inbound, nothing is kept: a read gives at most what it brought, and the next is asked for only by the
 /// handlers behind or when a record was incomplete.
 package final class TLSHandler: ChannelDuplexHandler {
+    /// Ciphertext from the socket.
     package typealias InboundIn = ByteBuffer
+    /// Plaintext for the handlers behind.
     package typealias InboundOut = ByteBuffer
+    /// Plaintext from the handlers behind.
     package typealias OutboundIn = ByteBuffer
+    /// Ciphertext for the socket.
     package typealias OutboundOut = ByteBuffer
 
     /// How much plaintext may wait for the end of the handshake.
@@ -64,25 +68,30 @@ package final class TLSHandler: ChannelDuplexHandler {
         self.handshakeTimeout = handshakeTimeout
     }
 
+    /// Begins the handshake if the channel is active already.
     package func handlerAdded(context: ChannelHandlerContext) {
         if context.channel.isActive { start(context) }
     }
 
+    /// Frees the session and fails what waits; nothing more is sent.
     package func handlerRemoved(context: ChannelHandlerContext) {
         end(failingWritesWith: ChannelError.ioOnClosedChannel)
     }
 
+    /// Begins the handshake.
     package func channelActive(context: ChannelHandlerContext) {
         start(context)
         context.fireChannelActive()
     }
 
+    /// Fires `truncated` or `handshake` if no close_notify came before, frees the session, fails what waits.
     package func channelInactive(context: ChannelHandlerContext) {
         inputEnded(context)
         end(failingWritesWith: ChannelError.ioOnClosedChannel)
         context.fireChannelInactive()
     }
 
+    /// Judges the end of the peer's half as the end of the connection: without close_notify it is truncated.
     package func userInboundEventTriggered(context: ChannelHandlerContext, event: Any) {
         if let event = event as? ChannelEvent, event == .inputClosed { inputEnded(context) }
         context.fireUserInboundEventTriggered(event)
@@ -90,6 +99,7 @@ package final class TLSHandler: ChannelDuplexHandler {
 
     // MARK: - From the socket
 
+    /// Takes ciphertext: goes on with the handshake, or fires the plaintext in it, then its error or end.
     package func channelRead(context: ChannelHandlerContext, data: NIOAny) {
         var ciphertext = unwrapInboundIn(data)
         var plaintext = context.channel.allocator.buffer(capacity: ciphertext.readableBytes)
@@ -116,6 +126,7 @@ package final class TLSHandler: ChannelDuplexHandler {
         }
     }
 
+    /// Reads again when what came was part of the handshake or an incomplete record, which nobody behind saw.
     package func channelReadComplete(context: ChannelHandlerContext) {
         context.fireChannelReadComplete()
         if state == .handshaking || (state == .open && isReadWanted && !didDeliver) { context.read() }
@@ -180,11 +191,14 @@ package final class TLSHandler: ChannelDuplexHandler {
 
     // MARK: - To the socket
 
+    /// Notes that plaintext is wanted, and reads.
     package func read(context: ChannelHandlerContext) {
         isReadWanted = true
         context.read()
     }
 
+    /// Keeps plaintext until the flush; refused after the close, and over `waitingBytesMax` before the end of
+    /// the handshake.
     package func write(context: ChannelHandlerContext, data: NIOAny, promise: EventLoopPromise<Void>?) {
         let bytes = unwrapOutboundIn(data)
         guard state != .closing, state != .closed, !isOutputClosed else {
@@ -205,11 +219,14 @@ package final class TLSHandler: ChannelDuplexHandler {
         }
     }
 
+    /// Encrypts what was written; before the end of the handshake it leaves right after it.
     package func flush(context: ChannelHandlerContext) {
         writes.mark()
         if state == .open { encryptFlushed(context) } else { context.flush() }
     }
 
+    /// Sends close_notify and closes the channel once it is written, at most `closeTimeout` later; mode
+    /// `output` only sends it.
     package func close(context: ChannelHandlerContext, mode: CloseMode, promise: EventLoopPromise<Void>?) {
         switch (mode, state) {
         case (.all, .open): close(context, promise: promise)
@@ -228,7 +245,11 @@ package final class TLSHandler: ChannelDuplexHandler {
 
     /// Joins the flushed writes into records; small ones share a record.
     private func encryptFlushed(_ context: ChannelHandlerContext, flushing: Bool = true) {
-        guard writes.hasMark, let session else { return }
+        guard writes.hasMark, let session else {
+            // What was encrypted without a flush, as a large write is, leaves with this one.
+            if flushing { context.flush() }
+            return
+        }
         var record = context.channel.allocator.buffer(capacity: 0)
         var promises: [EventLoopPromise<Void>] = []
         while state == .open, writes.hasMark, var write = writes.popFirst() {

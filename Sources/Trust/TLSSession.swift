@@ -174,8 +174,8 @@ import Synchronization
 
     /// At the end of a client's connection: keeps its newest session for the next one.
     func remember() {
-        // Without a session there is nothing to keep, and the next handshake is a full one.
         guard context.side == .client, let serverName,
+            // Without a session there is nothing to keep, and the next handshake is a full one.
             let session = try? unsafe Owned(
                 SSL_get1_session(ssl.pointer), SSL_SESSION_free, "keep a session"),
             unsafe SSL_SESSION_is_resumable(session.pointer) == 1

@@ -6,6 +6,8 @@ import NIOCore
 import NIOPosix
 import Process
 import Wire
+import Domain
+import Trust
 
 /// The program on a device: enrolls it, runs its agent, says how it is.
 @main
@@ -62,7 +64,7 @@ enum CloudRMMAgent {
         }
         let enroller = try Enroller(
             apiURL: apiURL, token: token, serverCA: String(decoding: ca, as: UTF8.self))
-        let identity = try enroller.enroll(into: directory, now: WallClock.now())
+        let identity = try enroller.enroll(into: directory, now: Instant.now())
         print("enrolled device \(identity.verifier.device) of organization \(identity.verifier.organization)")
     }
 
@@ -71,7 +73,7 @@ enum CloudRMMAgent {
         // Orphans of a script's tree stay within reach; from here on all children are made by `Process`.
         try ProcessTree.adoptOrphans()
         let agent = try EnrolledAgent(
-            directory: directory, now: WallClock.now, logger: Logger(label: "cloudrmm-agent"))
+            directory: directory, now: Instant.now, logger: Logger(label: "cloudrmm-agent"))
         let signals = [SIGTERM, SIGINT].map { number in
             signal(number, SIG_IGN)
             let source = DispatchSource.makeSignalSource(signal: number, queue: .global())

@@ -5,6 +5,7 @@ import NIOPosix
 import Process
 import Synchronization
 import Wire
+import Trust
 
 /// Enrols the devices that are not enrolled yet, many at a time.
 struct FleetEnrolment: Sendable {
@@ -48,7 +49,7 @@ struct FleetEnrolment: Sendable {
     private func enroll(_ number: Int, _ enroller: Enroller) async throws -> Identity {
         let result: Result<Identity, any Error> = try await onOwnThread("crmm-enroll") {
             Result {
-                let now = WallClock.now()
+                let now = Instant.now()
                 guard let state else {
                     return try enroller.enroll(hostname: Self.name(number), machineID: nil, now: now)
                 }

@@ -89,7 +89,7 @@ final class SimulatedAgent: Sendable {
                 agentVersion: EnrolledAgent.version, hostname: name, platform: "linux",
                 keySetVersion: state.verifier.keySet.payload.version,
                 assignmentVersion: state.verifier.assignment.payload.version,
-                journalPosition: Int(WallClock.now().microseconds / 1_000), held: [],
+                journalPosition: Int(Instant.now().microseconds / 1_000), held: [],
                 ended: Array(state.waiting.keys.prefix(Limits.helloAttemptsMax)))
         }
     }
@@ -111,11 +111,11 @@ final class SimulatedAgent: Sendable {
         let waiting = state.withLock { state in
             if let keySet = welcome.keySet {
                 // What does not hold is not taken; the next dispatch tells.
-                try? state.verifier.adopt(keySet: keySet.bytes, now: WallClock.now())
+                try? state.verifier.adopt(keySet: keySet.bytes, now: Instant.now())
             }
             if let own = welcome.assignment {
                 // As above.
-                try? state.verifier.adopt(assignment: own.bytes, now: WallClock.now())
+                try? state.verifier.adopt(assignment: own.bytes, now: Instant.now())
             }
             for name in welcome.drop { _ = state.commit(name) }
             return Array(state.waiting.values)
@@ -125,7 +125,7 @@ final class SimulatedAgent: Sendable {
 
     private func answer(_ dispatch: Dispatch, _ connection: GatewayConnection) {
         counters.dispatches.add(1, ordering: .relaxed)
-        let now = WallClock.now()
+        let now = Instant.now()
         let name = dispatch.name
         if let known = state.withLock({ $0.known(name, now: now) }) {
             counters.duplicates.add(1, ordering: .relaxed)

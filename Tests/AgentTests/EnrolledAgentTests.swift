@@ -43,7 +43,7 @@ import Wire
             do {
                 return try EnrolledAgent(
                     directory: directory, backoff: Backoff(base: .milliseconds(5), limit: .milliseconds(20)),
-                    now: WallClock.now, startedDelay: startedDelay,
+                    now: Instant.now, startedDelay: startedDelay,
                     logger: Logger(label: "test", factory: { _ in SwiftLogNoOpLogHandler() }))
             } catch let error as ProcessError where error.code == .locked {
                 await Task.yield()
@@ -211,7 +211,7 @@ import Wire
         try await withGateway { gateway, directory in
             try AppendFile(directory.journal).append(Array("0123456789abcdef {}\n".utf8))
             #expect(throws: AgentError.self) {
-                try EnrolledAgent(directory: directory, now: WallClock.now, logger: Logger(label: "test"))
+                try EnrolledAgent(directory: directory, now: Instant.now, logger: Logger(label: "test"))
             }
         }
     }
@@ -221,7 +221,7 @@ import Wire
         try await withGateway { gateway, directory in
             try await withAgent(directory) {
                 #expect(throws: ProcessError.self) {
-                    try EnrolledAgent(directory: directory, now: WallClock.now, logger: Logger(label: "test"))
+                    try EnrolledAgent(directory: directory, now: Instant.now, logger: Logger(label: "test"))
                 }
             }
         }

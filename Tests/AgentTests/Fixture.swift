@@ -20,7 +20,7 @@ struct Fixture: Sendable {
     let now: Instant
 
     init() throws {
-        now = WallClock.now()
+        now = Instant.now()
         deployment = .new(at: now)
         partner = .new(at: now)
         organization = .new(at: now)
@@ -143,7 +143,7 @@ extension Outcome {
 /// Makes an empty directory, and removes it with all it holds.
 @discardableResult
 func withDirectory<Value>(_ body: (String) async throws -> Value) async throws -> Value {
-    let path = "/tmp/cloudrmm-agent-tests/\(UniqueID.v7(at: WallClock.now()))"
+    let path = "/tmp/cloudrmm-agent-tests/\(UniqueID.v7(at: Instant.now()))"
     try Directory.make(path)
     let result: Result<Value, any Error>
     do { result = .success(try await body(path)) } catch { result = .failure(error) }

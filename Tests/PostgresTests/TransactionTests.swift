@@ -62,6 +62,7 @@ import Testing
             let failed = try await error {
                 try await pool.transaction(scope: .none) { transaction in
                     try await transaction.execute("INSERT INTO t VALUES (1)")
+                    // Swallowing the error is the mistake that this test makes.
                     _ = try? await transaction.execute("SELECT 1 / 0")
                 }
             }
@@ -153,6 +154,7 @@ import Testing
                 try await pool.transaction(scope: .none) { transaction in
                     let used = try await pid(transaction)
                     try await pool.execute("SELECT pg_terminate_backend(\(Int32(used)), 5000)", scope: .none)
+                    // Fails, since the connection is gone: what counts is what the next step does then.
                     _ = try? await transaction.execute("SELECT 1")
                     try await transaction.execute("INSERT INTO t VALUES (1)")
                 }
@@ -190,6 +192,7 @@ import Testing
             let closing = try await pool.transaction(scope: .none) { transaction in
                 let closing = Task { await pool.close() }
                 while true {
+                    // While the pool is open the statement succeeds, so that there is no error yet.
                     let refusal = try? await error { try await pool.execute("SELECT 1", scope: .none) }
                     if refusal?.code == .closed { break }
                 }

@@ -171,7 +171,8 @@ struct FunctionLibraryTests {
             hear(descriptor)
             say(
                 descriptor,
-                "*1\r\n*4\r\n+library_name\r\n+there\r\n+library_code\r\n$\(source.utf8.count)\r\n\(source)\r\n"
+                "*1\r\n*4\r\n+library_name\r\n+there\r\n+library_code\r\n"
+                    + "$\(source.utf8.count)\r\n\(source)\r\n"
             )
             if hear(descriptor) == 0 { loads.raise() }
         }

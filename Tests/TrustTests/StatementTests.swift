@@ -228,6 +228,7 @@ import Trust
     func garbage() {
         for _ in 0..<2000 {
             let noise = randomBytes(Int.random(in: 0..<200))
+            // Most noise is refused here already, which is as good.
             if let signed = try? SignedStatement(encoded: noise) { #expect(refusal(signed) != nil) }
             let prefixed = Array("cloudrmm.job.v1\0".utf8) + noise
             #expect(refusal(SignedStatement(bytes: prefixed, signature: randomBytes(64))) != nil)

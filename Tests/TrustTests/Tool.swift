@@ -54,6 +54,7 @@ final class TemporaryFolder: Sendable {
             atPath: path, withIntermediateDirectories: false, attributes: [.posixPermissions: 0o700])
     }
 
+    // A directory that stays is in the system's temporary one.
     deinit { try? FileManager.default.removeItem(atPath: path) }
 
     /// The path of a new file with this content.

@@ -23,7 +23,8 @@ import Wire
         let answers: [GatewayFrame] = [
             .welcome(Welcome(session: 3, keySet: [1], drop: [name], pingSeconds: 30)),
             .dispatch(
-                Dispatch(name: name, job: [0, 1, 2], leafIndex: 0, proof: [[UInt8](repeating: 7, count: 32)])),
+                Dispatch(
+                    name: name, job: [0, 1, 2], leafIndex: 0, proof: [[UInt8](repeating: 7, count: 32)])),
             .cancel(name), .acknowledged(name), .pong(1),
         ]
         for frame in answers { #expect(try GatewayFrame.decode(frame.encoded) == frame) }

@@ -55,8 +55,8 @@ extension Ledger {
                        deadline = CASE WHEN r.sent_at IS NULL THEN r.deadline
                                        ELSE least(r.deadline, now() + interval '2 minutes') END
                 FROM picked p WHERE r.organization_id = p.organization_id AND r.id = p.id
-                RETURNING r.organization_id, r.id, r.device_id, r.attempt, r.token, r.gateway_id, r.sent_at IS NOT NULL,
-                          r.job_id
+                RETURNING r.organization_id, r.id, r.device_id, r.attempt, r.token, r.gateway_id,
+                          r.sent_at IS NOT NULL, r.job_id
                 """
             ])
         var unsent: [(OrganizationID, RunID)] = []

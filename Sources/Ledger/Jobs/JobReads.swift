@@ -102,7 +102,8 @@ extension Ledger {
     package func output(of run: RunID, scope: Scope) async throws -> OutputRow? {
         try await pool.query(
             """
-            SELECT stdout_head, stdout_tail, stdout_bytes, stderr_head, stderr_tail, stderr_bytes FROM run_output
+            SELECT stdout_head, stdout_tail, stdout_bytes, stderr_head, stderr_tail, stderr_bytes
+            FROM run_output
             WHERE run_id = \(run)
             """, scope: scope
         ) { row in
@@ -117,20 +118,22 @@ extension Ledger {
 
     // Open runs are counted where they stand, ended ones are row and deltas: together exact at any moment.
     private static let jobColumns: SQL = """
-        SELECT j.id, j.organization_id, j.kind, j.state, j.total, j.timeout_seconds, j.created_at, j.expires_at,
-               j.finished_at, j.cancel_requested_at, j.ended,
+        SELECT j.id, j.organization_id, j.kind, j.state, j.total, j.timeout_seconds, j.created_at,
+               j.expires_at, j.finished_at, j.cancel_requested_at, j.ended,
                ARRAY(SELECT coalesce(sum(d.n), 0)::integer FROM generate_series(10, 15) o(outcome)
                      LEFT JOIN job_deltas d ON d.organization_id = j.organization_id AND d.job_id = j.id
                           AND d.outcome = o.outcome
                      GROUP BY o.outcome ORDER BY o.outcome),
                ARRAY(SELECT count(r.id)::integer FROM generate_series(0, 4) s(state)
-                     LEFT JOIN runs r ON r.organization_id = j.organization_id AND r.job_id = j.id AND r.state = s.state
+                     LEFT JOIN runs r ON r.organization_id = j.organization_id AND r.job_id = j.id
+                          AND r.state = s.state
                      GROUP BY s.state ORDER BY s.state)
         FROM jobs j
         """
 
     private static let runColumns: SQL = """
-        SELECT id, job_id, device_id, organization_id, state, attempt, exit_code, reason, started_at, finished_at
+        SELECT id, job_id, device_id, organization_id, state, attempt, exit_code, reason, started_at,
+               finished_at
         FROM run_states
         """
 

@@ -114,8 +114,9 @@ extension Ledger {
 
     /// Commits jobs and the runs of those whose target is a list, in one transaction.
     ///
-    /// Devices are joined under the scope, so a device that the scope does not see gets no run; the caller has judged the
-    /// list before and signs only what it saw. Targets that are a site or an organization are expanded by `expand`.
+    /// Devices are joined under the scope, so a device that the scope does not see gets no run; the caller
+    /// has judged the list before and signs only what it saw. Targets that are a site or an organization are
+    /// expanded by `expand`.
     /// - Returns: one outcome a job, in order, and the runs that were queued.
     package func submit(_ jobs: [SubmittedJob], scope: Scope) async throws -> ([Submission], [QueuedRun]) {
         var listed: (jobs: [JobID], organizations: [OrganizationID], devices: [DeviceID], leaves: [Int32]) = (
@@ -131,25 +132,29 @@ extension Ledger {
         }
         let insert: SQL = """
             INSERT INTO jobs (organization_id, id, site_id, kind, state, priority, statement, timeout_seconds,
-                              maximum_attempts, idempotent, expires_at, created_by, idempotency_key, request_hash)
+                              maximum_attempts, idempotent, expires_at, created_by, idempotency_key,
+                              request_hash)
             SELECT * FROM unnest(
                 \(jobs.map(\.organization)), \(jobs.map(\.id)), \(jobs.map { $0.targetSite ?? $0.site }),
                 \(jobs.map(\.kind.rawValue)), \(jobs.map { $0.devices == nil ? JobState.accepted : .active }),
-                \(jobs.map(\.priority)), \(jobs.map { PostgresData($0.statement) }), \(jobs.map { Int32($0.timeoutSeconds) }),
-                \(jobs.map { Int32($0.maximumAttempts) }), \(jobs.map(\.idempotent)), \(jobs.map(\.expiresAt)),
-                \(jobs.map(\.principal)), \(jobs.map(\.idempotencyKey)), \(jobs.map { PostgresData($0.requestHash) }))
-            ON CONFLICT (organization_id, created_by, idempotency_key) WHERE idempotency_key IS NOT NULL DO NOTHING
+                \(jobs.map(\.priority)), \(jobs.map { PostgresData($0.statement) }),
+                \(jobs.map { Int32($0.timeoutSeconds) }), \(jobs.map { Int32($0.maximumAttempts) }),
+                \(jobs.map(\.idempotent)), \(jobs.map(\.expiresAt)), \(jobs.map(\.principal)),
+                \(jobs.map(\.idempotencyKey)), \(jobs.map { PostgresData($0.requestHash) }))
+            ON CONFLICT (organization_id, created_by, idempotency_key) WHERE idempotency_key IS NOT NULL
+            DO NOTHING
             RETURNING id
             """
         // The lists of devices come in an order that is the tree's; jobs that lost a conflict have no row and
         // get no run.
         let expand: SQL = """
             WITH listed AS (
-                SELECT * FROM unnest(\(listed.organizations), \(listed.jobs), \(listed.devices), \(listed.leaves))
+                SELECT *
+                FROM unnest(\(listed.organizations), \(listed.jobs), \(listed.devices), \(listed.leaves))
                     AS l(organization_id, job_id, device_id, leaf)
             ), made AS (
-                INSERT INTO runs (organization_id, id, job_id, device_id, site_id, state, priority, lane, leaf, generation,
-                                  expires_at, deadline)
+                INSERT INTO runs (organization_id, id, job_id, device_id, site_id, state, priority, lane,
+                                  leaf, generation, expires_at, deadline)
                 SELECT j.organization_id, crmm_uuid7(), j.id, d.id, d.site_id, 1, j.priority,
                        CASE j.kind WHEN 'script' THEN 1 ELSE 0 END, l.leaf, 1, j.expires_at, j.expires_at
                 FROM listed l
@@ -159,7 +164,9 @@ extension Ledger {
             ), counted AS (
                 SELECT organization_id, job_id, count(*)::integer AS total FROM made GROUP BY 1, 2
             ), listing AS (
-                SELECT organization_id, job_id, array_agg(device_id ORDER BY leaf) AS devices FROM listed GROUP BY 1, 2
+                SELECT organization_id, job_id, array_agg(device_id ORDER BY leaf) AS devices
+                FROM listed
+                GROUP BY 1, 2
             ), noted AS (
                 UPDATE jobs j SET total = c.total, target_devices = l.devices
                 FROM counted c JOIN listing l USING (organization_id, job_id)
@@ -205,30 +212,35 @@ extension Ledger {
         return hash.bytes == job.requestHash ? .repeated(id, state) : .idempotencyConflict
     }
 
-    /// Expands the oldest accepted job of each organization into runs; a worker repeats it until nothing is left.
+    /// Expands the oldest accepted job of each organization into runs; a worker repeats it until nothing is
+    /// left.
     /// - Returns: the organizations that have new work, one entry a job.
     package func expand(limit: Int) async throws -> [OrganizationID] {
         try await pool.query(
             """
             WITH picked AS (
                 -- One worker a job; the others go on with the next.
-                SELECT organization_id, id FROM jobs WHERE state = 0 ORDER BY organization_id, id LIMIT \(limit)
+                SELECT organization_id, id FROM jobs
+                WHERE state = 0
+                ORDER BY organization_id, id LIMIT \(limit)
                 FOR UPDATE SKIP LOCKED
             ), made AS (
-                INSERT INTO runs (organization_id, id, job_id, device_id, site_id, state, priority, lane, generation,
-                                  expires_at, deadline)
+                INSERT INTO runs (organization_id, id, job_id, device_id, site_id, state, priority, lane,
+                                  generation, expires_at, deadline)
                 SELECT j.organization_id, crmm_uuid7(), j.id, d.id, d.site_id, 1, j.priority,
                        CASE j.kind WHEN 'script' THEN 1 ELSE 0 END, 1, j.expires_at, j.expires_at
                 FROM picked p
                 JOIN jobs j ON j.organization_id = p.organization_id AND j.id = p.id
-                JOIN devices d ON d.organization_id = j.organization_id AND (j.site_id IS NULL OR d.site_id = j.site_id)
+                JOIN devices d ON d.organization_id = j.organization_id
+                     AND (j.site_id IS NULL OR d.site_id = j.site_id)
                 WHERE j.cancel_requested_at IS NULL
                 RETURNING organization_id, job_id
             ), counted AS (
                 SELECT organization_id, job_id, count(*)::integer AS total FROM made GROUP BY 1, 2
             )
             UPDATE jobs j SET total = coalesce(c.total, 0),
-                   state = CASE WHEN j.cancel_requested_at IS NOT NULL THEN 11 WHEN c.total IS NULL THEN 10 ELSE 1 END,
+                   state = CASE WHEN j.cancel_requested_at IS NOT NULL THEN 11
+                                WHEN c.total IS NULL THEN 10 ELSE 1 END,
                    finished_at = CASE WHEN c.total IS NULL THEN now() END
             FROM picked p LEFT JOIN counted c ON c.organization_id = p.organization_id AND c.job_id = p.id
             WHERE j.organization_id = p.organization_id AND j.id = p.id

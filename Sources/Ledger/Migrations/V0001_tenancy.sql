@@ -2,7 +2,8 @@
 --
 -- Every table below has forced row-level security. One setting, crmm.scope, says what a transaction sees:
 --   platform | partner:UUID | organizations:{UUID,…} | site:UUID
--- Anything else, and nothing, sees nothing. Policies read it in scalar subqueries, so it is judged once a statement.
+-- Anything else, and nothing, sees nothing. Policies read it in scalar subqueries, so it is judged once a
+-- statement.
 
 DO $$
 DECLARE
@@ -13,7 +14,8 @@ BEGIN
         PERFORM pg_advisory_xact_lock(hashtext('crmm roles'));
         IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = name) THEN
             BEGIN
-                EXECUTE format('CREATE ROLE %I LOGIN NOSUPERUSER NOBYPASSRLS NOCREATEDB NOCREATEROLE NOINHERIT', name);
+                EXECUTE format(
+                    'CREATE ROLE %I LOGIN NOSUPERUSER NOBYPASSRLS NOCREATEDB NOCREATEROLE NOINHERIT', name);
             EXCEPTION WHEN duplicate_object OR unique_violation THEN
                 NULL;
             END;
@@ -199,7 +201,8 @@ CREATE POLICY tenant ON enrollment_tokens
            OR site_id = (SELECT crmm_site()));
 CREATE POLICY tenant ON api_keys
     USING ((SELECT crmm_is_platform()) OR partner_id = (SELECT crmm_partner())
-           OR organization_id = ANY ((SELECT crmm_organizations())::uuid[]) OR site_id = (SELECT crmm_site()));
+           OR organization_id = ANY ((SELECT crmm_organizations())::uuid[])
+           OR site_id = (SELECT crmm_site()));
 
 GRANT SELECT ON deployment TO crmm_api, crmm_worker, crmm_gateway;
 GRANT INSERT ON deployment TO crmm_api;
@@ -207,4 +210,5 @@ GRANT SELECT, INSERT ON partners, organizations, sites TO crmm_api;
 GRANT SELECT, INSERT, UPDATE ON devices, enrollment_tokens, certificates, api_keys TO crmm_api;
 GRANT SELECT ON organizations, sites, devices TO crmm_worker;
 GRANT SELECT ON devices, certificates TO crmm_gateway;
-GRANT UPDATE (hostname, platform, agent_version, journal_position, last_seen_at, state) ON devices TO crmm_gateway;
+GRANT UPDATE (hostname, platform, agent_version, journal_position, last_seen_at, state) ON devices
+    TO crmm_gateway;

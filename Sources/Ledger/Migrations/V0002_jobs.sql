@@ -1,7 +1,8 @@
 -- Jobs, runs, history, attempts, output, deltas, gateways, partitions of the queue.
 --
--- Hot tables carry no foreign-key triggers: the statement that writes a run joins devices under the caller's scope, so a
--- foreign device cannot get in, and a test scans for orphans. States are smallint (Domain.RunState, Domain.JobState).
+-- Hot tables carry no foreign-key triggers: the statement that writes a run joins devices under the caller's
+-- scope, so a foreign device cannot get in, and a test scans for orphans. States are smallint
+-- (Domain.RunState, Domain.JobState).
 
 CREATE TABLE queue_partitions (
     partition smallint PRIMARY KEY,
@@ -25,13 +26,15 @@ CREATE TABLE jobs (
     priority smallint NOT NULL,
     -- The signed statement, whole: what agents believe.
     statement bytea NOT NULL,
-    -- The list of a target of ids, in the order of the Merkle tree's leaves; NULL for a site or an organization.
+    -- The list of a target of ids, in the order of the Merkle tree's leaves; NULL for a site or an
+    -- organization.
     target_devices uuid[],
     timeout_seconds integer NOT NULL,
     maximum_attempts integer NOT NULL,
     idempotent boolean NOT NULL,
     released_wave integer NOT NULL DEFAULT 0,
-    -- Runs that the target was expanded into, and how many of them ended how: succeeded … unknown by raw value - 9.
+    -- Runs that the target was expanded into, and how many of them ended how: succeeded … unknown by raw
+    -- value - 9.
     total integer,
     ended integer[] NOT NULL DEFAULT '{0,0,0,0,0,0}',
     created_by uuid NOT NULL,
@@ -47,7 +50,8 @@ CREATE UNIQUE INDEX jobs_by_idempotency_key ON jobs (organization_id, created_by
     WHERE idempotency_key IS NOT NULL;
 -- Jobs that a worker still has to expand or to cancel.
 CREATE INDEX jobs_accepted ON jobs (organization_id, id) WHERE state = 0;
-CREATE INDEX jobs_cancelling ON jobs (organization_id, id) WHERE cancel_requested_at IS NOT NULL AND state < 10;
+CREATE INDEX jobs_cancelling ON jobs (organization_id, id)
+    WHERE cancel_requested_at IS NOT NULL AND state < 10;
 
 CREATE TABLE runs (
     organization_id uuid NOT NULL,
@@ -157,7 +161,8 @@ CREATE FUNCTION crmm_uuid7_floor(moment timestamptz) RETURNS uuid LANGUAGE sql I
     SELECT (lpad(to_hex((extract(epoch FROM moment) * 1000)::bigint), 12, '0') || repeat('0', 20))::uuid
 $$;
 
--- Makes the monthly partitions of history and output from this month on, with the parent's policy and no grants.
+-- Makes the monthly partitions of history and output from this month on, with the parent's policy and no
+-- grants.
 CREATE FUNCTION crmm_extend_partitions(months integer) RETURNS integer LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = public AS $$
 DECLARE
@@ -172,7 +177,8 @@ BEGIN
     PERFORM pg_advisory_xact_lock(hashtext('crmm partitions'));
     FOREACH parent IN ARRAY ARRAY['run_history', 'run_output'] LOOP
         FOR step IN 0..months - 1 LOOP
-            month := date_trunc('month', now() AT TIME ZONE 'UTC') AT TIME ZONE 'UTC' + make_interval(months => step);
+            month := date_trunc('month', now() AT TIME ZONE 'UTC') AT TIME ZONE 'UTC'
+                     + make_interval(months => step);
             child := format('%s_%s', parent, to_char(month AT TIME ZONE 'UTC', 'YYYY_MM'));
             IF to_regclass(child) IS NULL THEN
                 EXECUTE format('CREATE TABLE %I PARTITION OF %I FOR VALUES FROM (%L) TO (%L)', child, parent,
@@ -197,8 +203,8 @@ DO $$
 DECLARE
     name text;
 BEGIN
-    FOREACH name IN ARRAY ARRAY['queue_partitions', 'gateways', 'jobs', 'runs', 'run_history', 'run_output', 'attempts',
-                                'job_deltas', 'run_history_default', 'run_output_default'] LOOP
+    FOREACH name IN ARRAY ARRAY['queue_partitions', 'gateways', 'jobs', 'runs', 'run_history', 'run_output',
+                                'attempts', 'job_deltas', 'run_history_default', 'run_output_default'] LOOP
         EXECUTE format('ALTER TABLE %I ENABLE ROW LEVEL SECURITY', name);
         EXECUTE format('ALTER TABLE %I FORCE ROW LEVEL SECURITY', name);
     END LOOP;
@@ -223,8 +229,8 @@ CREATE VIEW run_states WITH (security_invoker = true) AS
            NULL::text AS reason, started_at, NULL::timestamptz AS finished_at, created_at
     FROM runs
     UNION ALL
-    SELECT organization_id, id, job_id, device_id, site_id, state, attempt, exit_code, reason, started_at, finished_at,
-           created_at
+    SELECT organization_id, id, job_id, device_id, site_id, state, attempt, exit_code, reason, started_at,
+           finished_at, created_at
     FROM run_history;
 
 GRANT SELECT ON organizations TO crmm_gateway;

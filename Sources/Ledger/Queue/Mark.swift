@@ -80,7 +80,8 @@ extension Ledger {
             WITH accepted AS (
                 -- A rebuild holds this lock alone while it changes the epoch.
                 SELECT pg_advisory_xact_lock_shared(\(Self.rebuildLock), \(Int32(partition))),
-                       EXISTS (SELECT FROM queue_partitions WHERE partition = \(Int16(partition)) AND epoch = \(epoch)) AS ok
+                       EXISTS (SELECT FROM queue_partitions
+                               WHERE partition = \(Int16(partition)) AND epoch = \(epoch)) AS ok
             ), input AS (
                 SELECT * FROM unnest(\(requests.map(\.organization)), \(requests.map(\.run)),
                                      \(requests.map { Int32($0.generation) }), \(requests.map(\.gateway)),
@@ -92,7 +93,8 @@ extension Ledger {
                 JOIN jobs j ON j.organization_id = r.organization_id AND j.id = r.job_id
                 JOIN organizations o ON o.id = r.organization_id
                 WHERE (SELECT ok FROM accepted) AND r.state = 1 AND r.generation = i.generation
-                  AND r.cancel_requested_at IS NULL AND j.cancel_requested_at IS NULL AND j.state = 1 AND NOT o.paused
+                  AND r.cancel_requested_at IS NULL AND j.cancel_requested_at IS NULL AND j.state = 1
+                  AND NOT o.paused
                   AND r.wave <= j.released_wave AND r.expires_at > now()
                 ORDER BY r.organization_id, r.id
                 FOR UPDATE OF r
@@ -103,7 +105,8 @@ extension Ledger {
                    deadline = r.expires_at + make_interval(secs => l.timeout_seconds + 60)
             FROM locked l JOIN input i USING (organization_id, id)
             WHERE r.organization_id = l.organization_id AND r.id = l.id
-            RETURNING r.organization_id, r.id, r.device_id, r.generation, r.attempt, r.token, r.gateway_id, r.deadline
+            RETURNING r.organization_id, r.id, r.device_id, r.generation, r.attempt, r.token, r.gateway_id,
+                      r.deadline
             """, scope: .organizations(requests.map(\.organization))
         ) { row in
             let (organization, run, device, generation, attempt, token, gateway, deadline) = try row.decode(
@@ -123,8 +126,8 @@ extension Ledger {
             """
             WITH locked AS (
                 SELECT r.organization_id, r.id FROM runs r
-                JOIN unnest(\(runs.map(\.0)), \(runs.map(\.1)), \(runs.map(\.2))) AS i(organization_id, id, token)
-                     USING (organization_id, id)
+                JOIN unnest(\(runs.map(\.0)), \(runs.map(\.1)), \(runs.map(\.2)))
+                     AS i(organization_id, id, token) USING (organization_id, id)
                 WHERE r.state IN (3, 4) AND r.token = i.token
                 ORDER BY r.organization_id, r.id
                 FOR UPDATE OF r
@@ -142,7 +145,8 @@ extension Ledger {
         let rows = try await pool.query(
             """
             SELECT j.id, j.statement, j.target_devices FROM jobs j
-            JOIN unnest(\(jobs.map(\.0)), \(jobs.map(\.1))) AS i(organization_id, id) USING (organization_id, id)
+            JOIN unnest(\(jobs.map(\.0)), \(jobs.map(\.1))) AS i(organization_id, id)
+                 USING (organization_id, id)
             """, scope: .organizations(jobs.map(\.0))
         ) { row in try row.decode((JobID, PostgresData, [DeviceID]?).self) }
         return Dictionary(rows.map { ($0.0, JobContent(statement: $0.1.bytes, devices: $0.2)) }) { first, _ in
@@ -154,13 +158,17 @@ extension Ledger {
     package func openAttempts(of device: DeviceID, organization: OrganizationID) async throws -> [Delivery] {
         try await pool.grouped(
             """
-            SELECT organization_id, id, device_id, job_id, attempt, token, leaf, cancel_requested_at IS NOT NULL FROM runs
-            WHERE organization_id = \(organization) AND device_id = \(device) AND state IN (3, 4) AND token IS NOT NULL
+            SELECT organization_id, id, device_id, job_id, attempt, token, leaf,
+                   cancel_requested_at IS NOT NULL
+            FROM runs
+            WHERE organization_id = \(organization) AND device_id = \(device) AND state IN (3, 4)
+              AND token IS NOT NULL
             ORDER BY id LIMIT 1000
             """, scope: .organization(organization), decode: Self.delivery)
     }
 
-    /// Those of a device's runs whose outcome was declared without its word and may be amended, with that outcome.
+    /// Those of a device's runs whose outcome was declared without its word and may be amended, with that
+    /// outcome.
     package func amendable(
         _ runs: [RunID], device: DeviceID, organization: OrganizationID
     ) async throws -> [RunID: Outcome] {
@@ -168,7 +176,8 @@ extension Ledger {
         let rows = try await pool.query(
             """
             SELECT id, state FROM run_history
-            WHERE organization_id = \(organization) AND id = ANY(\(runs)) AND device_id = \(device) AND amendable
+            WHERE organization_id = \(organization) AND id = ANY(\(runs)) AND device_id = \(device)
+              AND amendable
             """, scope: .organization(organization)
         ) { row in try row.decode((RunID, Outcome).self) }
         return Dictionary(rows) { first, _ in first }
@@ -181,8 +190,9 @@ extension Ledger {
             """
             WITH locked AS (
                 SELECT r.organization_id, r.id, i.started_at, j.timeout_seconds FROM runs r
-                JOIN unnest(\(started.map(\.0)), \(started.map(\.1)), \(started.map(\.2)), \(started.map(\.3)),
-                            \(started.map(\.4))) AS i(organization_id, device_id, id, token, started_at)
+                JOIN unnest(\(started.map(\.0)), \(started.map(\.1)), \(started.map(\.2)),
+                            \(started.map(\.3)), \(started.map(\.4)))
+                     AS i(organization_id, device_id, id, token, started_at)
                      USING (organization_id, id)
                 JOIN jobs j ON j.organization_id = r.organization_id AND j.id = r.job_id
                 WHERE r.state = 3 AND r.token = i.token AND r.device_id = i.device_id
@@ -192,7 +202,8 @@ extension Ledger {
             UPDATE runs r SET state = 4, started_at = l.started_at, sent_at = coalesce(r.sent_at, now()),
                    -- Its time and five minutes: after that nobody waits for the device's word any longer.
                    deadline = CASE WHEN r.cancel_requested_at IS NULL
-                                   THEN now() + make_interval(secs => l.timeout_seconds + 300) ELSE r.deadline END
+                                   THEN now() + make_interval(secs => l.timeout_seconds + 300)
+                                   ELSE r.deadline END
             FROM locked l
             WHERE r.organization_id = l.organization_id AND r.id = l.id
             """, scope: .organizations(started.map(\.0)))
@@ -205,13 +216,15 @@ extension Ledger {
             """
             WITH locked AS (
                 SELECT r.organization_id, r.id FROM runs r
-                JOIN unnest(\(runs.map(\.organization)), \(runs.map(\.run)), \(runs.map { Int32($0.generation) }))
+                JOIN unnest(\(runs.map(\.organization)), \(runs.map(\.run)),
+                            \(runs.map { Int32($0.generation) }))
                      AS i(organization_id, id, generation) USING (organization_id, id)
                 WHERE r.state = 1 AND r.generation = i.generation
                 ORDER BY r.organization_id, r.id
                 FOR UPDATE OF r
             )
-            UPDATE runs r SET state = 2 FROM locked l WHERE r.organization_id = l.organization_id AND r.id = l.id
+            UPDATE runs r SET state = 2 FROM locked l
+            WHERE r.organization_id = l.organization_id AND r.id = l.id
             RETURNING r.id
             """, scope: .organizations(runs.map(\.organization))
         ) { row in try row.decode(RunID.self) }

@@ -54,8 +54,8 @@ extension Ledger {
             """
             WITH locked AS (
                 SELECT r.organization_id, r.id FROM runs r
-                JOIN unnest(\(runs.map(\.0)), \(runs.map(\.1)), \(runs.map(\.2))) AS i(organization_id, id, token)
-                     USING (organization_id, id)
+                JOIN unnest(\(runs.map(\.0)), \(runs.map(\.1)), \(runs.map(\.2)))
+                     AS i(organization_id, id, token) USING (organization_id, id)
                 WHERE r.state = 3 AND r.sent_at IS NULL AND r.token = i.token
                 ORDER BY r.organization_id, r.id
                 FOR UPDATE OF r
@@ -80,8 +80,8 @@ extension Ledger {
             """
             WITH ended AS (
                 SELECT organization_id, id,
-                       (CASE WHEN sent_at IS NULL THEN 14 WHEN cancel_requested_at IS NOT NULL THEN 13 ELSE 15 END)::smallint
-                           AS outcome,
+                       (CASE WHEN sent_at IS NULL THEN 14
+                             WHEN cancel_requested_at IS NOT NULL THEN 13 ELSE 15 END)::smallint AS outcome,
                        CASE WHEN sent_at IS NULL THEN 'notSentInTime' ELSE 'noWord' END AS reason
                 FROM runs WHERE deadline < now()
                 ORDER BY deadline LIMIT \(limit)
@@ -92,7 +92,8 @@ extension Ledger {
 
     /// Sums the deltas of jobs into their rows and completes the jobs whose runs have all ended.
     ///
-    /// One folder at a time: the lock is tried, not waited for. Reads add row and deltas, so they are exact meanwhile.
+    /// One folder at a time: the lock is tried, not waited for. Reads add row and deltas, so they are exact
+    /// meanwhile.
     /// - Returns: how many deltas were folded.
     package func foldDeltas(limit: Int) async throws -> Int {
         try await pool.query(
@@ -101,12 +102,14 @@ extension Ledger {
                 SELECT pg_try_advisory_xact_lock(\(Self.folderLock)) AS ok
             ), gone AS (
                 DELETE FROM job_deltas d USING (
-                    SELECT organization_id, job_id, id FROM job_deltas WHERE (SELECT ok FROM mine) LIMIT \(limit)
+                    SELECT organization_id, job_id, id FROM job_deltas
+                    WHERE (SELECT ok FROM mine) LIMIT \(limit)
                 ) p
                 WHERE d.organization_id = p.organization_id AND d.job_id = p.job_id AND d.id = p.id
                 RETURNING d.organization_id, d.job_id, d.outcome, d.n
             ), summed AS (
-                SELECT organization_id, job_id, array_agg(n ORDER BY outcome) AS n, sum(folded) AS folded FROM (
+                SELECT organization_id, job_id, array_agg(n ORDER BY outcome) AS n, sum(folded) AS folded
+                FROM (
                     SELECT g.organization_id, g.job_id, o.outcome,
                            coalesce(sum(g.n) FILTER (WHERE g.outcome = o.outcome), 0)::integer AS n,
                            count(*) FILTER (WHERE g.outcome = o.outcome) AS folded
@@ -114,13 +117,15 @@ extension Ledger {
                 ) each GROUP BY 1, 2
             ), totals AS (
                 SELECT j.organization_id, j.id, s.folded,
-                       ARRAY(SELECT a + b FROM unnest(j.ended, s.n) WITH ORDINALITY AS u(a, b, place) ORDER BY place) AS ended
+                       ARRAY(SELECT a + b FROM unnest(j.ended, s.n) WITH ORDINALITY AS u(a, b, place)
+                             ORDER BY place) AS ended
                 FROM summed s JOIN jobs j ON j.organization_id = s.organization_id AND j.id = s.job_id
                 FOR NO KEY UPDATE OF j
             ), noted AS (
                 UPDATE jobs j SET ended = t.ended,
                        state = CASE WHEN j.total = (SELECT sum(x) FROM unnest(t.ended) x)
-                                    THEN CASE WHEN j.cancel_requested_at IS NULL THEN 10 ELSE 11 END ELSE j.state END,
+                                    THEN CASE WHEN j.cancel_requested_at IS NULL THEN 10 ELSE 11 END
+                                    ELSE j.state END,
                        finished_at = CASE WHEN j.total = (SELECT sum(x) FROM unnest(t.ended) x)
                                           THEN coalesce(j.finished_at, now()) ELSE j.finished_at END
                 FROM totals t WHERE j.organization_id = t.organization_id AND j.id = t.id
@@ -220,11 +225,15 @@ extension Ledger {
         try await pool.query(
             """
             SELECT o.id, q.queued, q.waiting, q.running, q.oldest FROM (
-                SELECT id FROM organizations WHERE (\(after)::uuid IS NULL OR id > \(after)) ORDER BY id LIMIT \(limit)
+                SELECT id FROM organizations
+                WHERE (\(after)::uuid IS NULL OR id > \(after))
+                ORDER BY id LIMIT \(limit)
             ) o CROSS JOIN LATERAL (
-                SELECT count(*) FILTER (WHERE state = 1) AS queued, count(*) FILTER (WHERE state = 2) AS waiting,
+                SELECT count(*) FILTER (WHERE state = 1) AS queued,
+                       count(*) FILTER (WHERE state = 2) AS waiting,
                        count(*) FILTER (WHERE state IN (3, 4)) AS running,
-                       extract(epoch FROM now() - min(queued_at) FILTER (WHERE state = 1))::double precision AS oldest
+                       extract(epoch FROM now() - min(queued_at) FILTER (WHERE state = 1))::double precision
+                           AS oldest
                 FROM runs r WHERE r.organization_id = o.id
             ) q ORDER BY o.id
             """, scope: scope

@@ -32,7 +32,8 @@ extension Ledger {
         try await pool.query(
             """
             SELECT DISTINCT organization_id FROM runs
-            WHERE state = 1 AND queued_at > now() - interval '60 seconds' AND queued_at < now() - interval '2 seconds'
+            WHERE state = 1 AND queued_at > now() - interval '60 seconds'
+              AND queued_at < now() - interval '2 seconds'
             LIMIT \(limit)
             """, scope: .platform
         ) { row in try row.decode(OrganizationID.self) }
@@ -46,7 +47,8 @@ extension Ledger {
                 (SELECT organization_id FROM runs WHERE state = 1 ORDER BY organization_id LIMIT 1)
                 UNION ALL
                 SELECT (SELECT r.organization_id FROM runs r
-                        WHERE r.state = 1 AND r.organization_id > f.organization_id ORDER BY r.organization_id LIMIT 1)
+                        WHERE r.state = 1 AND r.organization_id > f.organization_id
+                        ORDER BY r.organization_id LIMIT 1)
                 FROM found f WHERE f.organization_id IS NOT NULL
             )
             SELECT organization_id FROM found WHERE organization_id IS NOT NULL

@@ -65,8 +65,9 @@ package enum Settlement: Sendable, Equatable {
 }
 
 extension Ledger {
-    /// Settles a batch of results in one transaction: each row leaves `runs` for `run_history` with its output and its
-    /// job's count. Results of several organizations share it; each is bound to its own by (organization, id).
+    /// Settles a batch of results in one transaction: each row leaves `runs` for `run_history` with its
+    /// output and its job's count. Results of several organizations share it; each is bound to its own by
+    /// (organization, id).
     /// - Returns: one settlement a result, in order.
     package func settle(_ results: [AttemptResult]) async throws -> [Settlement] {
         guard !results.isEmpty else { return [] }
@@ -77,23 +78,26 @@ extension Ledger {
             ), locked AS (
                 -- Every writer of several runs locks them in this order.
                 SELECT r.organization_id, r.id FROM runs r JOIN input i USING (organization_id, id)
-                WHERE r.token = i.token AND r.device_id = i.device_id AND r.attempt = i.attempt AND r.state IN (3, 4)
+                WHERE r.token = i.token AND r.device_id = i.device_id AND r.attempt = i.attempt
+                  AND r.state IN (3, 4)
                 ORDER BY r.organization_id, r.id
                 FOR UPDATE OF r
             ), gone AS (
                 DELETE FROM runs r USING locked l WHERE r.organization_id = l.organization_id AND r.id = l.id
                 RETURNING r.*
             ), history AS (
-                INSERT INTO run_history (organization_id, id, job_id, device_id, site_id, state, attempt, token, exit_code,
-                                         reason, started_at, finished_at, amendable, created_at)
-                SELECT g.organization_id, g.id, g.job_id, g.device_id, g.site_id, i.outcome, g.attempt, g.token, i.exit_code,
-                       i.reason, coalesce(i.started_at, g.started_at), i.finished_at, i.outcome = 15, g.created_at
+                INSERT INTO run_history (organization_id, id, job_id, device_id, site_id, state, attempt,
+                                         token, exit_code, reason, started_at, finished_at, amendable,
+                                         created_at)
+                SELECT g.organization_id, g.id, g.job_id, g.device_id, g.site_id, i.outcome, g.attempt,
+                       g.token, i.exit_code, i.reason, coalesce(i.started_at, g.started_at), i.finished_at,
+                       i.outcome = 15, g.created_at
                 FROM gone g JOIN input i USING (organization_id, id)
             ), output AS (
-                INSERT INTO run_output (organization_id, run_id, site_id, attempt, stdout_head, stdout_tail, stdout_bytes,
-                                        stderr_head, stderr_tail, stderr_bytes)
-                SELECT g.organization_id, g.id, g.site_id, g.attempt, i.stdout_head, i.stdout_tail, i.stdout_bytes,
-                       i.stderr_head, i.stderr_tail, i.stderr_bytes
+                INSERT INTO run_output (organization_id, run_id, site_id, attempt, stdout_head, stdout_tail,
+                                        stdout_bytes, stderr_head, stderr_tail, stderr_bytes)
+                SELECT g.organization_id, g.id, g.site_id, g.attempt, i.stdout_head, i.stdout_tail,
+                       i.stdout_bytes, i.stderr_head, i.stderr_tail, i.stderr_bytes
                 FROM gone g JOIN input i USING (organization_id, id)
             ), single AS (
                 -- A job with one run settles here; nobody else updates its counters at this moment.
@@ -106,7 +110,8 @@ extension Ledger {
                 INSERT INTO job_deltas (organization_id, job_id, outcome, n)
                 SELECT g.organization_id, g.job_id, i.outcome, count(*)
                 FROM gone g JOIN input i USING (organization_id, id)
-                WHERE NOT EXISTS (SELECT FROM single s WHERE s.organization_id = g.organization_id AND s.id = g.job_id)
+                WHERE NOT EXISTS (SELECT FROM single s
+                                  WHERE s.organization_id = g.organization_id AND s.id = g.job_id)
                 GROUP BY 1, 2, 3
             )
             SELECT organization_id, id, device_id, generation, lane, job_id FROM gone
@@ -138,31 +143,35 @@ extension Ledger {
             """
             WITH input AS (\(fragment: Self.input(results))
             ), before AS (
-                SELECT h.organization_id, h.id, h.job_id, h.site_id, h.state, h.attempt, h.token, h.exit_code, h.reason
+                SELECT h.organization_id, h.id, h.job_id, h.site_id, h.state, h.attempt, h.token, h.exit_code,
+                       h.reason
                 FROM run_history h JOIN input i USING (organization_id, id)
-                WHERE h.amendable AND h.token = i.token AND h.attempt = i.attempt AND h.device_id = i.device_id
-                  AND i.outcome <> 15
+                WHERE h.amendable AND h.token = i.token AND h.attempt = i.attempt
+                  AND h.device_id = i.device_id AND i.outcome <> 15
                 ORDER BY h.organization_id, h.id
                 FOR UPDATE OF h
             ), after AS (
-                UPDATE run_history h SET state = i.outcome, exit_code = i.exit_code, reason = i.reason, amendable = false,
-                       started_at = coalesce(i.started_at, h.started_at), finished_at = i.finished_at
+                UPDATE run_history h SET state = i.outcome, exit_code = i.exit_code, reason = i.reason,
+                       amendable = false, started_at = coalesce(i.started_at, h.started_at),
+                       finished_at = i.finished_at
                 FROM before b JOIN input i USING (organization_id, id)
                 WHERE h.organization_id = b.organization_id AND h.id = b.id
             ), output AS (
-                INSERT INTO run_output (organization_id, run_id, site_id, attempt, stdout_head, stdout_tail, stdout_bytes,
-                                        stderr_head, stderr_tail, stderr_bytes)
-                SELECT b.organization_id, b.id, b.site_id, b.attempt, i.stdout_head, i.stdout_tail, i.stdout_bytes,
-                       i.stderr_head, i.stderr_tail, i.stderr_bytes
+                INSERT INTO run_output (organization_id, run_id, site_id, attempt, stdout_head, stdout_tail,
+                                        stdout_bytes, stderr_head, stderr_tail, stderr_bytes)
+                SELECT b.organization_id, b.id, b.site_id, b.attempt, i.stdout_head, i.stdout_tail,
+                       i.stdout_bytes, i.stderr_head, i.stderr_tail, i.stderr_bytes
                 FROM before b JOIN input i USING (organization_id, id)
                 ON CONFLICT DO NOTHING
             ), evidence AS (
-                INSERT INTO attempts (organization_id, run_id, attempt, token, outcome, exit_code, reason, kind)
+                INSERT INTO attempts (organization_id, run_id, attempt, token, outcome, exit_code, reason,
+                                      kind)
                 SELECT organization_id, id, attempt, token, state, exit_code, reason, 'amended' FROM before
                 ON CONFLICT DO NOTHING
             ), deltas AS (
                 INSERT INTO job_deltas (organization_id, job_id, outcome, n)
-                SELECT b.organization_id, b.job_id, o.outcome, sum(o.n) FROM before b JOIN input i USING (organization_id, id)
+                SELECT b.organization_id, b.job_id, o.outcome, sum(o.n)
+                FROM before b JOIN input i USING (organization_id, id)
                 CROSS JOIN LATERAL (VALUES (b.state, -1), (i.outcome, 1)) AS o(outcome, n)
                 GROUP BY 1, 2, 3
             )
@@ -181,7 +190,8 @@ extension Ledger {
                 SELECT i.organization_id, i.id, i.attempt, i.token, i.outcome, i.exit_code, i.reason, false
                 FROM input i JOIN runs r USING (organization_id, id) WHERE r.device_id = i.device_id
             ), evidence AS (
-                INSERT INTO attempts (organization_id, run_id, attempt, token, outcome, exit_code, reason, kind)
+                INSERT INTO attempts (organization_id, run_id, attempt, token, outcome, exit_code, reason,
+                                      kind)
                 SELECT organization_id, id, attempt, token, outcome, exit_code, reason, 'late' FROM known
                 WHERE same IS NOT TRUE
                 ON CONFLICT DO NOTHING
@@ -206,11 +216,14 @@ extension Ledger {
             """
             WITH locked AS (
                 SELECT r.organization_id, r.id FROM runs r
-                JOIN unnest(\(runs.map(\.0)), \(runs.map(\.1))) AS i(organization_id, id) USING (organization_id, id)
+                JOIN unnest(\(runs.map(\.0)), \(runs.map(\.1))) AS i(organization_id, id)
+                     USING (organization_id, id)
                 WHERE r.sent_at IS NULL
                 ORDER BY r.organization_id, r.id
                 FOR UPDATE OF r
-            ), ended AS (SELECT organization_id, id, \(outcome)::smallint AS outcome, \(reason)::text AS reason FROM locked
+            ), ended AS (
+                SELECT organization_id, id, \(outcome)::smallint AS outcome, \(reason)::text AS reason
+                FROM locked
             ), \(fragment: Self.endWithoutWord)
             """, scope: scope, decode: Self.settledRun)
     }
@@ -222,10 +235,10 @@ extension Ledger {
             DELETE FROM runs r USING ended e WHERE r.organization_id = e.organization_id AND r.id = e.id
             RETURNING r.*, e.outcome, e.reason
         ), history AS (
-            INSERT INTO run_history (organization_id, id, job_id, device_id, site_id, state, attempt, token, reason,
-                                     started_at, finished_at, amendable, created_at)
-            SELECT organization_id, id, job_id, device_id, site_id, outcome, attempt, token, reason, started_at, now(),
-                   sent_at IS NOT NULL, created_at
+            INSERT INTO run_history (organization_id, id, job_id, device_id, site_id, state, attempt, token,
+                                     reason, started_at, finished_at, amendable, created_at)
+            SELECT organization_id, id, job_id, device_id, site_id, outcome, attempt, token, reason,
+                   started_at, now(), sent_at IS NOT NULL, created_at
             FROM gone
         ), deltas AS (
             INSERT INTO job_deltas (organization_id, job_id, outcome, n)
@@ -239,13 +252,14 @@ extension Ledger {
         SELECT * FROM unnest(
             \(results.map(\.organization)), \(results.map(\.run)), \(results.map(\.device)),
             \(results.map { Int32($0.attempt) }), \(results.map(\.token)), \(results.map(\.outcome)),
-            \(results.map { $0.exitCode.map(Int32.init) }), \(results.map(\.reason)), \(results.map(\.startedAt)),
-            \(results.map(\.finishedAt)), \(results.map { PostgresData($0.output.stdoutHead) }),
+            \(results.map { $0.exitCode.map(Int32.init) }), \(results.map(\.reason)),
+            \(results.map(\.startedAt)), \(results.map(\.finishedAt)),
+            \(results.map { PostgresData($0.output.stdoutHead) }),
             \(results.map { PostgresData($0.output.stdoutTail) }), \(results.map(\.output.stdoutBytes)),
-            \(results.map { PostgresData($0.output.stderrHead) }), \(results.map { PostgresData($0.output.stderrTail) }),
-            \(results.map(\.output.stderrBytes))
-        ) AS i(organization_id, id, device_id, attempt, token, outcome, exit_code, reason, started_at, finished_at,
-               stdout_head, stdout_tail, stdout_bytes, stderr_head, stderr_tail, stderr_bytes)
+            \(results.map { PostgresData($0.output.stderrHead) }),
+            \(results.map { PostgresData($0.output.stderrTail) }), \(results.map(\.output.stderrBytes))
+        ) AS i(organization_id, id, device_id, attempt, token, outcome, exit_code, reason, started_at,
+               finished_at, stdout_head, stdout_tail, stdout_bytes, stderr_head, stderr_tail, stderr_bytes)
         """
     }
 

@@ -48,8 +48,8 @@ extension Ledger {
     package func insert(_ key: APIKeyRow, scope: Scope) async throws {
         try await pool.execute(
             """
-            INSERT INTO api_keys (id, partner_id, organization_id, site_id, name, key_hash, permissions, expires_at,
-                                  mac_key, mac, created_by)
+            INSERT INTO api_keys (id, partner_id, organization_id, site_id, name, key_hash, permissions,
+                                  expires_at, mac_key, mac, created_by)
             VALUES (\(key.id), \(key.partner), \(key.organization), \(key.site), \(key.name),
                     \(PostgresData(key.keyHash)), \(key.permissions), \(key.expiresAt), \(key.macKey),
                     \(PostgresData(key.mac)), \(key.createdBy))
@@ -60,8 +60,8 @@ extension Ledger {
     package func apiKey(hash: [UInt8]) async throws -> APIKeyRow? {
         try await pool.query(
             """
-            SELECT id, partner_id, organization_id, site_id, name, permissions, expires_at, revoked_at, mac_key, mac,
-                   created_by
+            SELECT id, partner_id, organization_id, site_id, name, permissions, expires_at, revoked_at,
+                   mac_key, mac, created_by
             FROM api_keys WHERE key_hash = \(PostgresData(hash))
             """, scope: .platform
         ) { row in

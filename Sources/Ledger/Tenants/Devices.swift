@@ -85,9 +85,11 @@ extension Ledger {
     ) async throws {
         try await pool.execute(
             """
-            INSERT INTO enrollment_tokens (organization_id, id, site_id, token_hash, expires_at, uses_max, created_by)
+            INSERT INTO enrollment_tokens (organization_id, id, site_id, token_hash, expires_at, uses_max,
+                                           created_by)
             VALUES (\(site.organization), \(id), \(site.site), \(PostgresData(hash)),
-                    now() + make_interval(secs => \(Double(expiresInSeconds))), \(Int32(usesMax)), \(principal))
+                    now() + make_interval(secs => \(Double(expiresInSeconds))), \(Int32(usesMax)),
+                    \(principal))
             """, scope: scope)
     }
 
@@ -98,13 +100,13 @@ extension Ledger {
             """
             WITH used AS (
                 UPDATE enrollment_tokens SET uses = uses + 1
-                WHERE organization_id = \(device.organization) AND id = \(device.token) AND site_id = \(device.site)
-                  AND token_hash = \(PostgresData(device.tokenHash)) AND uses < uses_max AND expires_at > now()
-                  AND revoked_at IS NULL
+                WHERE organization_id = \(device.organization) AND id = \(device.token)
+                  AND site_id = \(device.site) AND token_hash = \(PostgresData(device.tokenHash))
+                  AND uses < uses_max AND expires_at > now() AND revoked_at IS NULL
                 RETURNING organization_id, site_id
             ), made AS (
-                INSERT INTO devices (organization_id, id, site_id, hostname, platform, agent_version, machine_id, key_hash,
-                                     assignment, assignment_version)
+                INSERT INTO devices (organization_id, id, site_id, hostname, platform, agent_version,
+                                     machine_id, key_hash, assignment, assignment_version)
                 SELECT organization_id, \(device.device), site_id, \(device.hostname), \(device.platform),
                        \(device.agentVersion), \(device.machineID), \(PostgresData(device.keyHash)),
                        \(PostgresData(device.assignment)), 1
@@ -127,8 +129,10 @@ extension Ledger {
     ) async throws -> [DeviceRow] {
         try await pool.query(
             """
-            SELECT id, organization_id, site_id, hostname, platform, agent_version, last_seen_at, created_at FROM devices
-            WHERE id > \(page.afterID) AND (\(organization)::uuid IS NULL OR organization_id = \(organization))
+            SELECT id, organization_id, site_id, hostname, platform, agent_version, last_seen_at, created_at
+            FROM devices
+            WHERE id > \(page.afterID)
+              AND (\(organization)::uuid IS NULL OR organization_id = \(organization))
               AND (\(site)::uuid IS NULL OR site_id = \(site))
             ORDER BY id LIMIT \(page.limit)
             """, scope: scope, decode: Self.device)
@@ -138,7 +142,8 @@ extension Ledger {
     package func device(_ id: DeviceID, scope: Scope) async throws -> DeviceRow? {
         try await pool.query(
             """
-            SELECT id, organization_id, site_id, hostname, platform, agent_version, last_seen_at, created_at FROM devices
+            SELECT id, organization_id, site_id, hostname, platform, agent_version, last_seen_at, created_at
+            FROM devices
             WHERE id = \(id)
             """, scope: scope, decode: Self.device
         ).first
@@ -175,7 +180,8 @@ extension Ledger {
     ) async throws {
         _ = try await pool.grouped(
             """
-            UPDATE devices SET hostname = \(hostname), platform = \(platform), agent_version = \(agentVersion),
+            UPDATE devices SET hostname = \(hostname), platform = \(platform),
+                   agent_version = \(agentVersion),
                    journal_position = greatest(journal_position, \(journalPosition)), last_seen_at = now()
             WHERE organization_id = \(organization) AND id = \(device)
             """, scope: .organization(organization)
@@ -185,8 +191,10 @@ extension Ledger {
     /// Notes the end of a device's session.
     package func left(_ device: DeviceID, organization: OrganizationID) async throws {
         _ = try await pool.grouped(
-            "UPDATE devices SET last_seen_at = now() WHERE organization_id = \(organization) AND id = \(device)",
-            scope: .organization(organization)
+            """
+            UPDATE devices SET last_seen_at = now()
+            WHERE organization_id = \(organization) AND id = \(device)
+            """, scope: .organization(organization)
         ) { _ in 0 }
     }
 

@@ -34,8 +34,10 @@ extension Ledger {
     /// Makes a partner; only the platform's scope may.
     package func createPartner(_ id: PartnerID, name: String, scope: Scope) async throws -> TenantRow {
         try await one(
-            "INSERT INTO partners (id, name) VALUES (\(id), \(name)) RETURNING id, NULL::uuid, NULL::uuid, name, created_at",
-            scope: scope)
+            """
+            INSERT INTO partners (id, name) VALUES (\(id), \(name))
+            RETURNING id, NULL::uuid, NULL::uuid, name, created_at
+            """, scope: scope)
     }
 
     /// Makes an organization of a partner that the scope sees.

@@ -234,6 +234,7 @@ package final class PostgresPool: Sendable {
             let request = Request(
                 .rollback(lease: transaction.lease), [statement], scope: transaction.scope,
                 deadline: deadline(nil))
+            // No reply counts as not clean: the connection is closed, which rolls back as well.
             let reply = try? await request.replyDespiteCancellation {
                 transaction.connection.enqueue(request)
             }

@@ -55,6 +55,7 @@ extension Array: PostgresDecodable where Element: PostgresDecodable {
             rest = rest.dropFirst(4)
             return try word.integer(Int32.self, for: Self.self)
         }
+        // A word that cannot be read is no header of an array: the error below says so of the whole value.
         guard rest.count >= 12, let dimensions = try? next(), dimensions >= 0 else {
             throw cell.mismatch(Self.self)  // a shorter value or another header is a scalar
         }

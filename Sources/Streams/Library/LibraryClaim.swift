@@ -224,7 +224,8 @@ extension Library {
             local number = ' ' .. tick(k)  -- no two leases are the same, also of one owner and entry
             for i, item in ipairs(leases) do
                 item.lease = item.lease .. number
-                scores[2 * i - 1], scores[2 * i], devices[i] = deadline, item.lease, string.sub(item.device, 1, 36)
+                scores[2 * i - 1], scores[2 * i], devices[i] =
+                    deadline, item.lease, string.sub(item.device, 1, 36)
             end
             redis.call('ZADD', k.leases, unpack(scores))
             local presences = redis.call('HMGET', k.presence, unpack(devices))

@@ -98,11 +98,11 @@ struct RememberedPorts {
     }
 
     private var ports: [String: Int] {
-        // A missing or unreadable file only means that nothing is remembered.
+        // A missing or unreadable file, or another content, only means that nothing is remembered.
         guard let bytes = try? readFile(path, max: 4_096), let json = try? JSON.parse(bytes) else {
             return [:]
         }
-        return (try? [String: Int].read(json, .none, field: "")) ?? [:]
+        return (try? [String: Int].read(json, .none, field: "")) ?? [:]  // as above
     }
 
     private func isFree(_ port: Int) -> Bool { LocalPort.isFree(port) }

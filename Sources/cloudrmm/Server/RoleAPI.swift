@@ -58,8 +58,9 @@ extension Roles {
             agentGatewayURL ?? "wss://localhost:\(ports["gateway"] ?? gatewayPort)"
         }
         let readiness: @Sendable () async -> [String: Bool] = {
+            // Here counts only that an engine does not answer; why is in the log of whoever needs it.
             let database: Void? = try? await ledger.ping()
-            let redis = try? await connection.send(RedisCommand("PING"))
+            let redis = try? await connection.send(RedisCommand("PING"))  // as above
             return ["database": database != nil, "redis": redis != nil]
         }
         let server = APIServer(

@@ -130,6 +130,10 @@ struct Part: Service, Sendable {
     }
 
     func run() async throws {
-        try await cancelWhenGracefulShutdown { try await body() }
+        do {
+            try await cancelWhenGracefulShutdown { try await body() }
+        } catch is CancellationError {
+            // That is how a part is asked to end.
+        }
     }
 }

@@ -12,8 +12,9 @@ struct Serve: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
         abstract: "Run roles of an installation against PostgreSQL and Redis that run elsewhere.",
         discussion: """
-            Reads DATABASE_URL (the API's login), CLOUDRMM_WORKER_DATABASE_URL, CLOUDRMM_GATEWAY_DATABASE_URL, REDIS_URL and \
-            CLOUDRMM_REDIS_LOADER_URL from the environment; run 'cloudrmm migrate' first.
+            Reads DATABASE_URL (the API's login), CLOUDRMM_WORKER_DATABASE_URL, \
+            CLOUDRMM_GATEWAY_DATABASE_URL, REDIS_URL and CLOUDRMM_REDIS_LOADER_URL from the \
+            environment; run 'cloudrmm migrate' first.
             """)
 
     @Option(help: "The roles, separated by commas: api, gateway, worker.")
@@ -39,9 +40,8 @@ struct Serve: AsyncParsableCommand {
         var chosen: Set<Role> = []
         for name in roles.split(separator: ",") {
             guard let role = Role(rawValue: String(name)) else {
-                throw ValidationError(
-                    "--roles names \"\(name)\"; allowed are: \(Role.allCases.map(\.rawValue).joined(separator: ", "))"
-                )
+                let allowed = Role.allCases.map(\.rawValue).joined(separator: ", ")
+                throw ValidationError("--roles names \"\(name)\"; allowed are: \(allowed)")
             }
             chosen.insert(role)
         }

@@ -18,8 +18,8 @@ struct Up: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
         abstract: "Start everything on this machine: PostgreSQL, Redis, API, gateway and worker.",
         discussion: """
-            Prints one line beginning with 'ready' when it serves, and writes ready.json in the data directory. \
-            Ctrl-C or SIGTERM stops everything.
+            Prints one line beginning with 'ready' when it serves, and writes ready.json in the data \
+            directory. Ctrl-C or SIGTERM stops everything.
             """)
 
     @Option(help: "Where everything is kept.")
@@ -138,6 +138,7 @@ struct Up: AsyncParsableCommand {
                         failureTerminationBehavior: .gracefullyShutdownGroup)
                 },
                 gracefulShutdownSignals: [.sigterm, .sigint], logger: logger))
+        // A file that stays is replaced at the next start, and its key has expired by then.
         defer { try? removeFile("\(directory)/ready.json") }
         try await group.run()
     }
