@@ -115,7 +115,8 @@ let package = Package(
         executable(
             "cloudrmm-load",
             [
-                "Agent", "Client", "Domain", "Outbound", "Process", "Trust", "Wire", arguments, logging, nioCore,
+                "Agent", "Client", "Domain", "Outbound", "Process", "Trust", "Wire", arguments, logging,
+                nioCore,
                 nioPosix,
             ]),
 
@@ -136,13 +137,17 @@ let package = Package(
         tests(
             "APITests",
             [
-                "API", "Access", "Client", "Domain", "Engine", "Ledger", "Outbound", "Postgres", "Redis", "Streams",
+                "API", "Access", "Client", "Domain", "Engine", "Ledger", "Outbound", "Postgres", "Redis",
+                "Streams",
                 "Trust", "Wire", lifecycle, logging,
             ]),
         tests("ClientTests", ["Client", "Domain", "Wire", "Outbound"]),
         tests(
             "AgentTests",
-            ["Agent", "Domain", "Process", "Trust", "Wire", logging, nioCore, nioPosix, nioHTTP, nioWebSocket]),
+            [
+                "Agent", "Domain", "Process", "Trust", "Wire", logging, nioCore, nioPosix, nioHTTP,
+                nioWebSocket,
+            ]),
         tests("StreamsTests", ["Streams", "Redis", "Domain", logging]),
     ]
 )

@@ -5,14 +5,32 @@
 root=$(dirname "$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")")
 
 export LC_ALL=C.UTF-8
-# The repository may belong to another user than the one who builds it, as in containers of CI.
-export GIT_CONFIG_COUNT=1 GIT_CONFIG_KEY_0=safe.directory GIT_CONFIG_VALUE_0='*'
 
 say() { printf '==> %s\n' "$*"; }
 
 fail() {
     printf '%s: %s\n' "${0##*/}" "$*" >&2
     exit 1
+}
+
+# Runs a command as the servers and the demo's agent run: under root, as a user without rights.
+as_nobody() {
+    if [ "$(id -u)" = 0 ]; then
+        # setpriv itself still may enter everything; env, which it starts, may not.
+        setpriv --reuid=nobody --regid=nogroup --clear-groups env "$@"
+    else
+        "$@"
+    fi
+}
+
+# Makes a temporary directory that the servers reach and that is short enough for sockets, and says its name.
+make_scratch() {
+    local parent=${TMPDIR:-/tmp}
+    if [ ${#parent} -gt 40 ] || ! as_nobody test -x "$parent"; then parent=/tmp; fi
+    local scratch
+    scratch=$(mktemp -d "$parent/cloudrmm.XXXXXX")
+    chmod 711 "$scratch"
+    echo "$scratch"
 }
 
 # Installs those of the packages that are missing; the one step that needs root.
@@ -25,7 +43,7 @@ install_packages() {
     [ ${#missing[@]} -gt 0 ] || return 0
     local command="apt-get install -y --no-install-recommends ${missing[*]}"
     command -v apt-get >/dev/null ||
-        fail "these Debian packages are missing and there is no apt-get: install what they hold: ${missing[*]}"
+        fail "there is no apt-get; install what these packages of Debian hold: ${missing[*]}"
     if [ "$(id -u)" != 0 ]; then
         command -v sudo >/dev/null || fail "packages are missing; as root, run: $command"
         as_root=(sudo)
@@ -38,19 +56,26 @@ install_packages() {
         fail "the packages could not be installed; as root, run: $command"
 }
 
-# Refuses without Swift 6.3 or later, and gives it a home for its caches.
+# Refuses without Swift 6.3 or later, and gives it a home for its caches if there is none.
 require_swift() {
+    local version where="https://www.swift.org/install/linux"
     command -v swift >/dev/null ||
-        fail "Swift is missing: install Swift 6.3 or later from https://www.swift.org/install/linux and put it on the PATH"
-    local version
+        fail "Swift is missing: install Swift 6.3 or later from $where and put it on the PATH"
     version=$(swift --version 2>/dev/null | grep -oE 'Swift version [0-9]+\.[0-9]+' | grep -oE '[0-9.]+$') ||
         fail "'swift --version' does not work: check the installation of $(command -v swift)"
     [ "$(printf '6.3\n%s\n' "$version" | sort -V | head -n 1)" = 6.3 ] ||
-        fail "Swift $version is too old: install Swift 6.3 or later from https://www.swift.org/install/linux"
+        fail "Swift $version is too old: install Swift 6.3 or later from $where"
+    mkdir -p "$root/.build" || fail "$root cannot be written to: clone the repository as $(id -un)"
     if [ ! -w "${HOME:-}" ]; then
         export HOME=$root/.build/home
         mkdir -p "$HOME"
     fi
+    # The repository or a mirror of its packages may belong to another user, as in containers; git refuses
+    # such a place unless a file says that it is meant.
+    local settings=${GIT_CONFIG_GLOBAL:-$HOME/.gitconfig}
+    export GIT_CONFIG_GLOBAL=$root/.build/gitconfig
+    [ "$settings" = "$GIT_CONFIG_GLOBAL" ] ||
+        printf '[include]\n\tpath = "%s"\n[safe]\n\tdirectory = *\n' "$settings" >"$GIT_CONFIG_GLOBAL"
 }
 
 # Builds the products in release mode, each only if it is not up to date.

@@ -31,6 +31,6 @@ package struct AccessError: Error, CustomStringConvertible {
         .unauthorized,
         "the API key is missing, unknown, expired or revoked; send Authorization: Bearer crmm_…")
 
-    /// The sentence.
-    package var description: String { message }
+    /// The sentence, after the field's name.
+    package var description: String { field.map { "\($0): \(message)" } ?? message }
 }

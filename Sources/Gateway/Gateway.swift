@@ -403,7 +403,7 @@ package final class Gateway: Sendable {
                 .dispatch(
                     Dispatch(
                         name: name, job: content.statement, leafIndex: leaf,
-                        proof: leaf.flatMap { leaf in content.tree?.proof(of: leaf) })))
+                        proof: leaf.map { leaf in content.tree?.proof(of: leaf) ?? [] })))
         }
         for (device, frames) in frames { sessions[device]?.send(frames) }
         counters.increment("dispatched", by: deliveries.count)

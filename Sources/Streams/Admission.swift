@@ -43,6 +43,8 @@ package struct Marked: Sendable, Hashable {
 package struct Refilled: Sendable, Hashable {
     /// How many entries were new.
     package let admitted: Int
+    /// How many of the first entries are in Redis now, new or not.
+    package let passed: Int
     /// Whether the organization is not marked any more.
     package let cleared: Bool
 }
@@ -96,6 +98,7 @@ extension Queue {
         epoch: Epoch
     ) async throws -> Refilled {
         var admitted = 0
+        var passed = 0
         var cleared = false
         for start in stride(from: 0, to: max(entries.count, 1), by: Self.runsPerCall) {
             let slice = entries[start..<min(start + Self.runsPerCall, entries.count)]
@@ -103,13 +106,14 @@ extension Queue {
             let head: [RedisArgument] = [
                 .id(organization), .priority(priority), .int(version), .int(goesOn ? 1 : 0),
             ]
-            let numbers = try await call("refill", epoch: epoch, head + slice.flatMap(\.arguments)).numbers(3)
+            let numbers = try await call("refill", epoch: epoch, head + slice.flatMap(\.arguments)).numbers(4)
             admitted += numbers[0]
+            passed += numbers[3]
             cleared = numbers[1] == 1
             // Later rows must not overtake those that found no room.
             if numbers[2] == 0 { break }
         }
-        return Refilled(admitted: admitted, cleared: cleared)
+        return Refilled(admitted: admitted, passed: passed, cleared: cleared)
     }
 
     /// Takes runs that were not dispatched out of the queue; returns how many were there. A leased one is

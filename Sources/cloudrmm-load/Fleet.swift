@@ -4,8 +4,8 @@ import NIOCore
 import NIOPosix
 import Process
 import Synchronization
-import Wire
 import Trust
+import Wire
 
 /// Enrols the devices that are not enrolled yet, many at a time.
 struct FleetEnrolment: Sendable {

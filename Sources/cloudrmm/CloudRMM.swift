@@ -10,7 +10,8 @@ struct CloudRMM: AsyncParsableCommand {
             "Start everything on this machine with 'cloudrmm up'; then use the verbs below against it.",
         version: "0.1.0",
         subcommands: [
-            Up.self, Serve.self, Migrate.self, Jobs.self, Runs.self, Devices.self, Tokens.self, Keys.self, Queues.self,
+            Up.self, Serve.self, Migrate.self, Jobs.self, Runs.self, Devices.self, Tokens.self, Keys.self,
+            Queues.self,
             Partners.self,
             Organizations.self, Sites.self,
         ])

@@ -223,6 +223,19 @@ struct ContractTests {
         }
     }
 
+    @Test("HEAD answers as GET does, without the content, and leaves the connection usable")
+    func head() async throws {
+        try await TestAPI.with { api in
+            for _ in 0..<3 {
+                let head = try await api.call("HEAD", "/v1/partners")
+                #expect(head.status == 200 && head.body.isEmpty)
+                let get = try await api.call("GET", "/v1/partners")
+                #expect(head.header("content-length") == get.header("content-length"))
+                #expect(try await api.call("HEAD", "/v1/dragons").status == 404)
+            }
+        }
+    }
+
     @Test("readiness names the parts that do not answer")
     func readiness() async throws {
         try await TestAPI.with { api in

@@ -25,23 +25,24 @@ extension Problem {
 
     private static func of(_ error: AccessError) -> Problem {
         switch error.code {
-        case .unauthorized: Problem(.unauthorized, "unauthorized", error.message)
-        case .forbidden: Problem(.forbidden, "forbidden", error.message, field: error.field)
-        case .notFound: Problem(.notFound, "notFound", error.message, field: error.field)
-        case .invalid: Problem(.unprocessableContent, "invalid", error.message, field: error.field)
+        case .unauthorized: Problem(.unauthorized, "unauthorized", error.description)
+        case .forbidden: Problem(.forbidden, "forbidden", error.description, field: error.field)
+        case .notFound: Problem(.notFound, "notFound", error.description, field: error.field)
+        case .invalid: Problem(.unprocessableContent, "invalid", error.description, field: error.field)
         }
     }
 
     private static func of(_ error: EngineError) -> Problem {
         switch error.code {
-        case .invalid: Problem(.unprocessableContent, "invalid", error.message, field: error.field)
-        case .notFound: Problem(.notFound, "notFound", error.message, field: error.field)
-        case .conflict: Problem(.conflict, "conflict", error.message, field: error.field)
+        case .invalid: Problem(.unprocessableContent, "invalid", error.description, field: error.field)
+        case .notFound: Problem(.notFound, "notFound", error.description, field: error.field)
+        case .conflict: Problem(.conflict, "conflict", error.description, field: error.field)
         case .idempotencyConflict:
-            Problem(.conflict, "idempotencyConflict", error.message, field: error.field)
-        case .notSupported: Problem(.unprocessableContent, "notSupported", error.message, field: error.field)
-        case .expiredToken: Problem(.unauthorized, "expiredToken", error.message, field: error.field)
-        case .overloaded: Problem(.serviceUnavailable, "overloaded", error.message, field: error.field)
+            Problem(.conflict, "idempotencyConflict", error.description, field: error.field)
+        case .notSupported:
+            Problem(.unprocessableContent, "notSupported", error.description, field: error.field)
+        case .expiredToken: Problem(.unauthorized, "expiredToken", error.description, field: error.field)
+        case .overloaded: Problem(.serviceUnavailable, "overloaded", error.description, field: error.field)
         }
     }
 

@@ -58,7 +58,9 @@ struct Responder: HTTPResponder {
             let channel = context.channel
             channel.eventLoop.scheduleTask(in: Self.lingering) { channel.close(promise: nil) }
         }
-        return Response(status: reply.status, headers: reply.headers, body: reply.body)
+        // RFC 9110, 9.3.2: HEAD is GET without the content.
+        let body = request.method == .head ? ResponseBody() : reply.body
+        return Response(status: reply.status, headers: reply.headers, body: body)
     }
 
     private func reply(
@@ -115,7 +117,7 @@ struct Responder: HTTPResponder {
     }
 
     private func route(_ method: HTTPRequest.Method, _ path: Substring) throws -> (Route, [String: String]) {
-        switch routes.match(method, path) {
+        switch routes.match(method == .head ? .get : method, path) {
         case .route(let route, let parameters): return (route, parameters)
         case .methodNotAllowed(let methods):
             let allowed = methods.map(\.rawValue).joined(separator: ", ")

@@ -31,18 +31,10 @@ package final class Dispatcher: Sendable {
 
     /// Dispatches until the task is cancelled, then hands back what it holds.
     package func run() async {
-        while !Task.isCancelled {
-            do {
-                let more = try await dispatchOnce()
-                if !more { _ = try await front.queue.waitForBell(on: bell) }
-            } catch is CancellationError {
-                break
-            } catch {
-                guard !Task.isCancelled else { break }
-                logger.warning("dispatch goes on after an error", metadata: ["error": "\(error)"])
-                // Cancellation ends the wait early, which is what is wanted.
-                try? await Task.sleep(for: .milliseconds(200))
-            }
+        await repeating(every: .zero, idle: .zero, logger, "dispatch") {
+            let more = try await self.dispatchOnce()
+            if !more { _ = try await self.front.queue.waitForBell(on: self.bell) }
+            return true
         }
         // Best effort: what stays leased returns when the lease ends.
         _ = try? await front.call { epoch in

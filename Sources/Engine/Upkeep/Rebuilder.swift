@@ -73,7 +73,7 @@ package final class Rebuilder: Sendable {
 
 extension Membership {
     /// The membership of a run that is on a device.
-    fileprivate init(_ running: RunningRun) {
+    init(_ running: RunningRun) {
         self.init(
             organization: running.run.organization, run: running.run.run, generation: running.run.generation,
             device: running.run.device, lane: running.run.lane,

@@ -3,7 +3,6 @@ package import Ledger
 package import Logging
 import Postgres
 import Streams
-import Synchronization
 
 /// Takes out of every state what its deadline has passed, and brings PostgreSQL and the queue in line.
 ///
@@ -30,6 +29,8 @@ package final class Reconciler: Sendable {
             group.addTask { await self.stragglers() }
             group.addTask { await self.gateways() }
             group.addTask { await self.membership() }
+            group.addTask { await self.waiting() }
+            group.addTask { await self.partitions() }
         }
     }
 
@@ -52,10 +53,8 @@ package final class Reconciler: Sendable {
     }
 
     private func stragglers() async {
-        let round = Atomic<Int>(0)
         await repeating(every: .seconds(2), idle: .seconds(2), logger, "stragglers") {
-            let slow = round.add(1, ordering: .relaxed).newValue % 15 == 0
-            return try await self.markStragglers(everything: slow)
+            try await self.markStragglers()
         }
     }
 
@@ -68,6 +67,21 @@ package final class Reconciler: Sendable {
     private func membership() async {
         await repeating(every: .seconds(30), idle: .seconds(30), logger, "membership") {
             try await self.compareMembership()
+        }
+    }
+
+    private func waiting() async {
+        var last = (OrganizationID(.zero), DeviceID(.zero))
+        await repeating(every: .milliseconds(500), idle: .seconds(15), logger, "waiting") {
+            last = try await self.wakePresent(after: last) ?? (OrganizationID(.zero), DeviceID(.zero))
+            return last.0 != OrganizationID(.zero)
+        }
+    }
+
+    private func partitions() async {
+        await repeating(every: .seconds(3_600), idle: .seconds(3_600), logger, "partitions") {
+            try await self.ledger.extendPartitions()
+            return false
         }
     }
 
@@ -87,21 +101,21 @@ package final class Reconciler: Sendable {
     /// Runs whose time has passed, marks that reached no gateway, and cancels that have not reached their
     /// rows.
     package func judgeDeadlines() async throws -> Bool {
+        let undelivered = try await ledger.undeliver(limit: 500)
+        let awaited = try await ledger.awaitWord(limit: 500)
         let ended = try await ledger.expire(limit: 500)
         await front.ended(ended)
-        let undelivered = try await ledger.undeliver(limit: 500)
         await front.offer([], and: undelivered.map(\.organization))
         let (cancelled, sent) = try await ledger.cancelRuns(of: nil, organization: nil, scope: .platform)
         await front.ended(cancelled)
         await front.tellCancelled(sent)
-        return !ended.isEmpty || !undelivered.isEmpty || !cancelled.isEmpty || !sent.isEmpty
+        return awaited > 0 || !ended.isEmpty || !undelivered.isEmpty || !cancelled.isEmpty || !sent.isEmpty
     }
 
-    /// Marks the organizations whose queued runs the fast path may have lost.
-    package func markStragglers(everything: Bool) async throws -> Bool {
-        let organizations =
-            everything
-            ? try await ledger.organizationsWithBacklog() : try await ledger.stragglers(limit: 10_000)
+    /// Marks every organization with queued runs, so that what the fast path lost is brought by refill. As many
+    /// probes of an index as there are such organizations, whatever their backlog.
+    package func markStragglers() async throws -> Bool {
+        let organizations = try await ledger.organizationsWithBacklog()
         guard !organizations.isEmpty else { return false }
         try await front.call { epoch in try await self.front.queue.mark(organizations, epoch: epoch) }
         return true
@@ -129,21 +143,48 @@ package final class Reconciler: Sendable {
         return !dead.isEmpty
     }
 
-    /// Compares the queue's running runs with the table, so that a crash between commit and settlement leaks
-    /// nothing.
+    /// Wakes the waiting runs of devices that are present: of those that connected while a dispatcher that put
+    /// them aside died. One page a call; returns where the next begins, `nil` after the last.
+    func wakePresent(
+        after: (OrganizationID, DeviceID)
+    ) async throws -> (OrganizationID, DeviceID)? {
+        let devices = try await ledger.waitingDevices(after: after, limit: 1_000)
+        let presences = try await front.queue.presence(of: devices.map(\.1))
+        let present = zip(devices, presences).compactMap { device, presence in presence == nil ? nil : device }
+        await front.offer(try await ledger.reconnect(present))
+        return devices.count == 1_000 ? devices.last : nil
+    }
+
+    /// Compares the queue's running runs with the table, so that a crash between two steps leaks nothing: what
+    /// has ended leaves, and what was dispatched but not acknowledged is counted.
     package func compareMembership() async throws -> Bool {
         let epoch = try await front.epoch()
         var cursor: String?
+        var counted: Set<RunID> = []
         var extra: [Settled] = []
         repeat {
             let page = try await front.queue.membership(after: cursor, epoch: epoch)
             let running = try await ledger.areRunning(page.items.map { ($0.run.organization, $0.run.run) })
-            extra += page.items.map(\.run).filter { !running.contains($0.run) }
+            for item in page.items {
+                if running.contains(item.run.run) {
+                    counted.insert(item.run.run)
+                } else {
+                    extra.append(item.run)
+                }
+            }
             cursor = page.next
         } while cursor != nil
-        guard !extra.isEmpty else { return false }
-        let (_, removed) = try await front.queue.correct(missing: [], extra: extra, epoch: epoch)
-        logger.notice("running runs corrected", metadata: ["removed": "\(removed)"])
-        return removed > 0
+        var missing: [Membership] = []
+        var last: RunID?
+        while true {
+            let page = try await ledger.running(after: last, limit: 2_000)
+            missing += page.filter { !counted.contains($0.run.run) }.map(Membership.init)
+            last = page.last?.run.run
+            if page.count < 2_000 { break }
+        }
+        guard !extra.isEmpty || !missing.isEmpty else { return false }
+        let (added, removed) = try await front.queue.correct(missing: missing, extra: extra, epoch: epoch)
+        logger.notice("running runs corrected", metadata: ["added": "\(added)", "removed": "\(removed)"])
+        return false
     }
 }

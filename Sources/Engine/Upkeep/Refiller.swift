@@ -2,6 +2,7 @@ import Domain
 package import Ledger
 package import Logging
 import Streams
+import Synchronization
 
 /// Brings the work of marked organizations from PostgreSQL to the queue, a bounded window at a time.
 ///
@@ -11,6 +12,24 @@ package final class Refiller: Sendable {
     private let ledger: Ledger
     private let front: QueueFront
     private let logger: Logger
+    private let passes = Mutex<[OrganizationID: Pass]>([:])
+
+    /// How far a pass over an organization's backlog has come: it goes on where the last step ended instead of
+    /// reading again what the queue holds already. Every so many steps, and after the last row, it begins
+    /// again at the oldest row; only a step that saw the whole backlog may clear the mark.
+    private struct Pass {
+        var after = RunID(.zero)
+        var steps = 0
+
+        var isFirst: Bool { steps == 0 }
+
+        /// The pass after a step that found these runs, of which so many are in the queue; `nil` where the
+        /// next begins anew.
+        func next(after runs: [QueuedRun], passed: Int) -> Pass? {
+            guard steps < 15, passed > 0, passed < runs.count || runs.count == Refiller.limit else { return nil }
+            return Pass(after: runs[passed - 1].run, steps: steps + 1)
+        }
+    }
 
     /// A refiller on the worker's login.
     package init(ledger: Ledger, front: QueueFront, logger: Logger) {
@@ -41,21 +60,24 @@ package final class Refiller: Sendable {
         }
         let open = marked.filter { $0.room > 0 }
         guard !open.isEmpty else { return expanded.count }
-        // What the queue holds already comes again and is dropped there by its generation: a full window and
-        // one more.
-        let limit = Self.windowMax * 3 / 2
+        let passes = self.passes.withLock { passes in open.map { passes[$0.organization] ?? Pass() } }
         let queued = try await ledger.queuedRuns(
-            of: open.map(\.organization), priority: .standard, limit: limit)
+            of: zip(open, passes).map { ($0.organization, after: $1.after) }, priority: .standard,
+            limit: Self.limit)
         var admitted = 0
-        for organization in open {
+        for (organization, pass) in zip(open, passes) {
             let runs = queued[organization.organization] ?? []
-            admitted += try await front.queue.refill(
+            let isWhole = pass.isFirst && runs.count < Self.limit
+            let refilled = try await front.queue.refill(
                 organization: organization.organization, priority: .standard, version: organization.version,
-                entries: runs.map(Entry.init), more: runs.count == limit, epoch: epoch
-            ).admitted
+                entries: runs.map(Entry.init), more: !isWhole, epoch: epoch)
+            admitted += refilled.admitted
+            let next = refilled.cleared ? nil : pass.next(after: runs, passed: refilled.passed)
+            self.passes.withLock { $0[organization.organization] = next }
         }
         return expanded.count + admitted
     }
 
-    private static let windowMax = 256
+    // A full window, and as many more as one step may find room for.
+    private static let limit = 384
 }

@@ -1,26 +1,53 @@
 import Logging
 
 /// Repeats a step until the task is cancelled: soon again while there is work, later when there is none, and
-/// with a growing wait after errors.
+/// with a growing wait after errors. Trouble is said once when it begins and once when it has passed.
 func repeating(
     every busy: Duration, idle: Duration, _ logger: Logger, _ name: String, _ step: () async throws -> Bool
 ) async {
-    var failures = 0
+    var trouble = Trouble(name: name, logger: logger)
     while !Task.isCancelled {
         var wait = idle
         do {
             if try await step() { wait = busy }
-            failures = 0
+            trouble.passed()
         } catch is CancellationError {
             return
         } catch {
             guard !Task.isCancelled else { return }
-            failures += 1
-            wait = min(.seconds(5), .milliseconds(100) * min(failures, 50))
-            logger.warning(
-                "upkeep goes on after an error", metadata: ["step": "\(name)", "error": "\(error)"])
+            wait = trouble.met(error)
         }
         // Cancellation ends the wait early, which is what is wanted.
-        try? await Task.sleep(for: wait)
+        if wait > .zero { try? await Task.sleep(for: wait) }
+    }
+}
+
+/// A run of failures of one step.
+struct Trouble {
+    let name: String
+    let logger: Logger
+    private var failures = 0
+
+    init(name: String, logger: Logger) {
+        self.name = name
+        self.logger = logger
+    }
+
+    /// Notes a failure; returns how long to wait before the next try.
+    mutating func met(_ error: any Error) -> Duration {
+        failures += 1
+        let level: Logger.Level = failures == 1 ? .warning : .debug
+        logger.log(
+            level: level, "a step fails and is tried again",
+            metadata: ["step": "\(name)", "error": "\(error)"])
+        return min(.seconds(2), .milliseconds(100) * min(failures, 20))
+    }
+
+    /// Notes that the step has worked.
+    mutating func passed() {
+        if failures > 0 {
+            logger.notice("a step works again", metadata: ["step": "\(name)", "failures": "\(failures)"])
+        }
+        failures = 0
     }
 }

@@ -9,8 +9,6 @@ package struct CancelledRun: Sendable {
     package let device: DeviceID
     package let attempt: Int
     package let token: AttemptToken
-    /// The gateway that held the device's session when it was marked.
-    package let gateway: GatewayID?
 }
 
 extension Ledger {
@@ -20,7 +18,7 @@ extension Ledger {
     package func requestCancel(_ job: JobID, scope: Scope) async throws -> OrganizationID? {
         let rows = try await pool.query(
             """
-            UPDATE jobs SET cancel_requested_at = coalesce(cancel_requested_at, now())
+            UPDATE jobs SET cancel_requested_at = coalesce(cancel_requested_at, now()), cancel_pending = true
             WHERE id = \(job) AND state < 10 RETURNING organization_id
             """, scope: scope
         ) { row in try row.decode(OrganizationID.self) }
@@ -29,7 +27,7 @@ extension Ledger {
         throw LedgerError(.conflict, "the job has ended already: it is \(ended.state.name)")
     }
 
-    /// Cancels up to 500 open runs of jobs that somebody asked to cancel, in id order.
+    /// Cancels open runs of jobs that somebody asked to cancel, up to 500 of each sort, in one transaction.
     ///
     /// What was not sent ends at once; what was sent keeps its row, gets the request and a deadline after
     /// which it is declared cancelled without the agent's word, and is returned so that its gateway can be
@@ -37,44 +35,47 @@ extension Ledger {
     package func cancelRuns(
         of job: JobID?, organization: OrganizationID?, scope: Scope
     ) async throws -> (ended: [SettledRun], sent: [CancelledRun]) {
-        let picked: SQL = """
-            SELECT r.organization_id, r.id FROM jobs j
-            JOIN runs r ON r.organization_id = j.organization_id AND r.job_id = j.id
-            WHERE j.cancel_requested_at IS NOT NULL AND j.state < 10 AND r.cancel_requested_at IS NULL
-              AND (\(job)::uuid IS NULL OR j.id = \(job))
-              AND (\(organization)::uuid IS NULL OR j.organization_id = \(organization))
-            ORDER BY r.organization_id, r.id LIMIT 500
-            FOR UPDATE OF r SKIP LOCKED
+        let which: SQL = """
+            j.cancel_pending AND (\(job)::uuid IS NULL OR j.id = \(job))
+            AND (\(organization)::uuid IS NULL OR j.organization_id = \(organization))
             """
         let results = try await pool.pipeline(
             scope: scope,
             [
                 """
-                WITH picked AS (\(fragment: picked))
-                UPDATE runs r SET cancel_requested_at = now(),
-                       deadline = CASE WHEN r.sent_at IS NULL THEN r.deadline
-                                       ELSE least(r.deadline, now() + interval '2 minutes') END
-                FROM picked p WHERE r.organization_id = p.organization_id AND r.id = p.id
-                RETURNING r.organization_id, r.id, r.device_id, r.attempt, r.token, r.gateway_id,
-                          r.sent_at IS NOT NULL, r.job_id
+                WITH ended AS (
+                    SELECT r.organization_id, r.id, 13::smallint AS outcome, 'cancelled'::text AS reason
+                    FROM jobs j JOIN runs r ON r.organization_id = j.organization_id AND r.job_id = j.id
+                    WHERE \(fragment: which) AND r.sent_at IS NULL
+                    ORDER BY r.organization_id, r.id LIMIT 500
+                    FOR UPDATE OF r SKIP LOCKED
+                ), \(fragment: Self.endWithoutWord)
+                """,
                 """
+                WITH picked AS (
+                    SELECT r.organization_id, r.id
+                    FROM jobs j JOIN runs r ON r.organization_id = j.organization_id AND r.job_id = j.id
+                    WHERE \(fragment: which) AND r.sent_at IS NOT NULL AND r.cancel_requested_at IS NULL
+                    ORDER BY r.organization_id, r.id LIMIT 500
+                    FOR UPDATE OF r SKIP LOCKED
+                )
+                UPDATE runs r SET cancel_requested_at = now(), deadline = now() + interval '2 minutes'
+                FROM picked p WHERE r.organization_id = p.organization_id AND r.id = p.id
+                RETURNING r.organization_id, r.id, r.device_id, r.attempt, r.token
+                """,
+                """
+                UPDATE jobs j SET cancel_pending = false
+                WHERE \(fragment: which) AND j.total IS NOT NULL
+                  AND NOT EXISTS (SELECT FROM runs r WHERE r.organization_id = j.organization_id
+                                  AND r.job_id = j.id AND r.cancel_requested_at IS NULL)
+                """,
             ])
-        var unsent: [(OrganizationID, RunID)] = []
-        var sent: [CancelledRun] = []
-        for row in results[0].rows {
-            let (organization, run, device, attempt, token, gateway, wasSent, _) = try row.decode(
-                (OrganizationID, RunID, DeviceID, Int32, AttemptToken?, GatewayID?, Bool, JobID).self)
-            if wasSent, let token {
-                sent.append(
-                    CancelledRun(
-                        organization: organization, run: run, device: device, attempt: Int(attempt),
-                        token: token,
-                        gateway: gateway))
-            } else {
-                unsent.append((organization, run))
-            }
+        let sent = try results[1].rows.map { row in
+            let (organization, run, device, attempt, token) = try row.decode(
+                (OrganizationID, RunID, DeviceID, Int32, AttemptToken).self)
+            return CancelledRun(
+                organization: organization, run: run, device: device, attempt: Int(attempt), token: token)
         }
-        let ended = try await endUnsent(unsent, outcome: .cancelled, reason: "cancelled", scope: scope)
-        return (ended, sent)
+        return (try results[0].rows.map(Self.settledRun), sent)
     }
 }

@@ -133,14 +133,15 @@ extension Ledger {
         let insert: SQL = """
             INSERT INTO jobs (organization_id, id, site_id, kind, state, priority, statement, timeout_seconds,
                               maximum_attempts, idempotent, expires_at, created_by, idempotency_key,
-                              request_hash)
+                              request_hash, total)
             SELECT * FROM unnest(
                 \(jobs.map(\.organization)), \(jobs.map(\.id)), \(jobs.map { $0.targetSite ?? $0.site }),
                 \(jobs.map(\.kind.rawValue)), \(jobs.map { $0.devices == nil ? JobState.accepted : .active }),
                 \(jobs.map(\.priority)), \(jobs.map { PostgresData($0.statement) }),
                 \(jobs.map { Int32($0.timeoutSeconds) }), \(jobs.map { Int32($0.maximumAttempts) }),
                 \(jobs.map(\.idempotent)), \(jobs.map(\.expiresAt)), \(jobs.map(\.principal)),
-                \(jobs.map(\.idempotencyKey)), \(jobs.map { PostgresData($0.requestHash) }))
+                \(jobs.map(\.idempotencyKey)), \(jobs.map { PostgresData($0.requestHash) }),
+                \(jobs.map { $0.devices.map { Int32($0.count) } }))
             ON CONFLICT (organization_id, created_by, idempotency_key) WHERE idempotency_key IS NOT NULL
             DO NOTHING
             RETURNING id
@@ -161,16 +162,15 @@ extension Ledger {
                 JOIN jobs j ON j.organization_id = l.organization_id AND j.id = l.job_id
                 JOIN devices d ON d.organization_id = l.organization_id AND d.id = l.device_id
                 RETURNING organization_id, id, job_id, device_id, lane
-            ), counted AS (
-                SELECT organization_id, job_id, count(*)::integer AS total FROM made GROUP BY 1, 2
             ), listing AS (
                 SELECT organization_id, job_id, array_agg(device_id ORDER BY leaf) AS devices
                 FROM listed
                 GROUP BY 1, 2
+                -- A list of one needs no proof, so it is not kept.
+                HAVING count(*) > 1
             ), noted AS (
-                UPDATE jobs j SET total = c.total, target_devices = l.devices
-                FROM counted c JOIN listing l USING (organization_id, job_id)
-                WHERE j.organization_id = c.organization_id AND j.id = c.job_id
+                UPDATE jobs j SET target_devices = l.devices FROM listing l
+                WHERE j.organization_id = l.organization_id AND j.id = l.job_id
             )
             SELECT organization_id, id, device_id, lane FROM made
             """
@@ -186,6 +186,8 @@ extension Ledger {
                     organization: organization, run: run, device: device, generation: 1, lane: lane)
             }
         }
+        let expected = jobs.reduce(0) { $0 + (inserted.contains($1.id) ? $1.devices?.count ?? 0 : 0) }
+        if runs.count != expected { try await recount(jobs.map(\.id), scope: scope) }
         var outcomes: [Submission] = []
         for job in jobs {
             if inserted.contains(job.id) {
@@ -195,6 +197,18 @@ extension Ledger {
             }
         }
         return (outcomes, runs)
+    }
+
+    /// A device that was there when its job was judged was gone when the job was committed: the job has as many
+    /// runs as there are.
+    private func recount(_ jobs: [JobID], scope: Scope) async throws {
+        try await pool.execute(
+            """
+            UPDATE jobs j SET total = c.n, state = CASE WHEN c.n = 0 THEN 10 ELSE j.state END
+            FROM (SELECT i.id, count(r.id)::integer AS n FROM unnest(\(jobs)) AS i(id)
+                  LEFT JOIN run_states r ON r.job_id = i.id GROUP BY 1) c
+            WHERE j.id = c.id AND j.total <> c.n
+            """, scope: scope)
     }
 
     /// What an idempotency key stands for already, if it does.
@@ -221,7 +235,7 @@ extension Ledger {
             WITH picked AS (
                 -- One worker a job; the others go on with the next.
                 SELECT organization_id, id FROM jobs
-                WHERE state = 0
+                WHERE total IS NULL
                 ORDER BY organization_id, id LIMIT \(limit)
                 FOR UPDATE SKIP LOCKED
             ), made AS (

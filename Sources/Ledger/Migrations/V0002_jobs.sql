@@ -43,15 +43,17 @@ CREATE TABLE jobs (
     created_at timestamptz NOT NULL DEFAULT now(),
     expires_at timestamptz NOT NULL,
     cancel_requested_at timestamptz,
+    -- Whether runs are left that have not got the request.
+    cancel_pending boolean NOT NULL DEFAULT false,
     finished_at timestamptz,
     PRIMARY KEY (organization_id, id)
-);
+) WITH (fillfactor = 85);
 CREATE UNIQUE INDEX jobs_by_idempotency_key ON jobs (organization_id, created_by, idempotency_key)
     WHERE idempotency_key IS NOT NULL;
--- Jobs that a worker still has to expand or to cancel.
-CREATE INDEX jobs_accepted ON jobs (organization_id, id) WHERE state = 0;
-CREATE INDEX jobs_cancelling ON jobs (organization_id, id)
-    WHERE cancel_requested_at IS NOT NULL AND state < 10;
+-- Jobs that a worker still has to expand or to cancel. No index names a column that settlement writes, so that its
+-- update stays on the row's page.
+CREATE INDEX jobs_accepted ON jobs (organization_id, id) WHERE total IS NULL;
+CREATE INDEX jobs_cancelling ON jobs (organization_id, id) WHERE cancel_pending;
 
 CREATE TABLE runs (
     organization_id uuid NOT NULL,
@@ -69,19 +71,16 @@ CREATE TABLE runs (
     token uuid,
     gateway_id uuid,
     queued_at timestamptz NOT NULL DEFAULT now(),
-    accept_by timestamptz,
     sent_at timestamptz,
     started_at timestamptz,
     cancel_requested_at timestamptz,
     expires_at timestamptz NOT NULL,
-    -- When the reconciler takes the run out of its present state.
+    -- When the reconciler looks at the run: it leaves its state, or gets the next deadline of that state.
     deadline timestamptz NOT NULL,
     created_at timestamptz NOT NULL DEFAULT now(),
     PRIMARY KEY (organization_id, id)
 ) WITH (fillfactor = 70, autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_threshold = 5000);
 CREATE INDEX runs_queued ON runs (organization_id, priority, id) WHERE state = 1;
-CREATE INDEX runs_stragglers ON runs (queued_at, organization_id) WHERE state = 1;
-CREATE INDEX runs_undelivered ON runs (accept_by) WHERE state = 3 AND sent_at IS NULL;
 CREATE INDEX runs_by_device ON runs (organization_id, device_id);
 CREATE INDEX runs_by_job ON runs (organization_id, job_id, id);
 CREATE INDEX runs_by_deadline ON runs (deadline);
@@ -213,12 +212,16 @@ BEGIN
             'CREATE POLICY tenant ON %I USING (organization_id = ANY ((SELECT crmm_organizations())::uuid[]) '
             'OR (SELECT crmm_is_platform()) OR site_id = (SELECT crmm_site()))', name);
     END LOOP;
-    FOREACH name IN ARRAY ARRAY['attempts', 'job_deltas'] LOOP
-        EXECUTE format(
-            'CREATE POLICY tenant ON %I USING (organization_id = ANY ((SELECT crmm_organizations())::uuid[]) '
-            'OR (SELECT crmm_is_platform()))', name);
-    END LOOP;
 END $$;
+
+CREATE POLICY tenant ON attempts
+    USING (organization_id = ANY ((SELECT crmm_organizations())::uuid[]) OR (SELECT crmm_is_platform()));
+-- A site's scope sees the deltas of the jobs that it sees.
+CREATE POLICY tenant ON job_deltas
+    USING (organization_id = ANY ((SELECT crmm_organizations())::uuid[]) OR (SELECT crmm_is_platform())
+           OR ((SELECT crmm_site()) IS NOT NULL
+               AND EXISTS (SELECT FROM jobs j WHERE j.organization_id = job_deltas.organization_id
+                           AND j.id = job_deltas.job_id)));
 
 CREATE POLICY everyone ON queue_partitions USING (true);
 CREATE POLICY everyone ON gateways USING (true);
@@ -244,7 +247,7 @@ GRANT SELECT, INSERT ON run_history TO crmm_api;
 GRANT SELECT ON run_output, attempts, run_states TO crmm_api;
 GRANT SELECT, INSERT ON job_deltas TO crmm_api;
 GRANT SELECT ON jobs, run_history TO crmm_worker, crmm_gateway;
-GRANT UPDATE (state, total, ended, finished_at) ON jobs TO crmm_worker, crmm_gateway;
+GRANT UPDATE (state, total, ended, finished_at, cancel_pending) ON jobs TO crmm_worker, crmm_gateway;
 GRANT SELECT, INSERT, UPDATE, DELETE ON runs TO crmm_worker;
 GRANT SELECT, UPDATE, DELETE ON runs TO crmm_gateway;
 GRANT INSERT ON run_history TO crmm_worker, crmm_gateway;

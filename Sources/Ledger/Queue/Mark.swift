@@ -101,12 +101,12 @@ extension Ledger {
             )
             UPDATE runs r SET state = 3, gateway_id = i.gateway_id, token = coalesce(r.token, i.token),
                    attempt = CASE WHEN r.token IS NULL THEN r.attempt + 1 ELSE r.attempt END,
-                   accept_by = now() + interval '10 seconds',
-                   deadline = r.expires_at + make_interval(secs => l.timeout_seconds + 60)
+                   -- Until then its gateway must have taken it.
+                   deadline = now() + interval '10 seconds'
             FROM locked l JOIN input i USING (organization_id, id)
             WHERE r.organization_id = l.organization_id AND r.id = l.id
             RETURNING r.organization_id, r.id, r.device_id, r.generation, r.attempt, r.token, r.gateway_id,
-                      r.deadline
+                      r.expires_at + make_interval(secs => l.timeout_seconds + 60)
             """, scope: .organizations(requests.map(\.organization))
         ) { row in
             let (organization, run, device, generation, attempt, token, gateway, deadline) = try row.decode(

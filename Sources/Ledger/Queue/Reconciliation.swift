@@ -40,11 +40,29 @@ extension Ledger {
             """
             WITH locked AS (
                 SELECT organization_id, id FROM runs
-                WHERE state = 3 AND sent_at IS NULL AND accept_by < now()
-                ORDER BY accept_by LIMIT \(limit)
+                WHERE deadline < now() AND state = 3 AND sent_at IS NULL AND expires_at > now()
+                ORDER BY deadline LIMIT \(limit)
                 FOR UPDATE SKIP LOCKED
             ), \(fragment: Self.requeueLocked)
             """, scope: .platform, decode: Self.queuedRun)
+    }
+
+    /// Runs that were taken, and of which nothing was heard since, get the deadline for the device's word: a
+    /// minute after the last moment at which they could end in time.
+    package func awaitWord(limit: Int) async throws -> Int {
+        try await pool.execute(
+            """
+            WITH locked AS (
+                SELECT organization_id, id, job_id FROM runs
+                WHERE deadline < now() AND state = 3 AND sent_at IS NOT NULL AND cancel_requested_at IS NULL
+                  AND deadline < expires_at
+                ORDER BY deadline LIMIT \(limit)
+                FOR UPDATE SKIP LOCKED
+            )
+            UPDATE runs r SET deadline = r.expires_at + make_interval(secs => j.timeout_seconds + 60)
+            FROM locked l JOIN jobs j ON j.organization_id = l.organization_id AND j.id = l.job_id
+            WHERE r.organization_id = l.organization_id AND r.id = l.id
+            """, scope: .platform)
     }
 
     /// The same for the runs that a dead or full gateway left in its inbox.
@@ -66,7 +84,7 @@ extension Ledger {
     private static let requeueLocked: SQL = """
         requeued AS (
             UPDATE runs r SET state = 1, generation = r.generation + 1, queued_at = now(), gateway_id = NULL,
-                   accept_by = NULL, deadline = r.expires_at
+                   deadline = r.expires_at
             FROM locked l WHERE r.organization_id = l.organization_id AND r.id = l.id
             RETURNING r.organization_id, r.id, r.device_id, r.generation, r.lane
         )
@@ -83,7 +101,10 @@ extension Ledger {
                        (CASE WHEN sent_at IS NULL THEN 14
                              WHEN cancel_requested_at IS NOT NULL THEN 13 ELSE 15 END)::smallint AS outcome,
                        CASE WHEN sent_at IS NULL THEN 'notSentInTime' ELSE 'noWord' END AS reason
-                FROM runs WHERE deadline < now()
+                FROM runs
+                WHERE deadline < now()
+                  -- Those belong to undeliver and awaitWord.
+                  AND NOT (state = 3 AND cancel_requested_at IS NULL AND deadline < expires_at)
                 ORDER BY deadline LIMIT \(limit)
                 FOR UPDATE SKIP LOCKED
             ), \(fragment: Self.endWithoutWord)
@@ -183,6 +204,20 @@ extension Ledger {
                     lane: lane),
                 deadline: deadline)
         }
+    }
+
+    /// Devices with waiting runs, in the order of organization and device, after the given one: whoever is
+    /// present among them was missed when it connected.
+    package func waitingDevices(
+        after: (OrganizationID, DeviceID), limit: Int
+    ) async throws -> [(OrganizationID, DeviceID)] {
+        try await pool.query(
+            """
+            SELECT DISTINCT organization_id, device_id FROM runs
+            WHERE state = 2 AND (organization_id, device_id) > (\(after.0), \(after.1))
+            ORDER BY organization_id, device_id LIMIT \(limit)
+            """, scope: .platform
+        ) { row in try row.decode((OrganizationID, DeviceID).self) }
     }
 
     /// Which of these runs are on devices.

@@ -2,21 +2,21 @@ package import Domain
 import Postgres
 
 extension Ledger {
-    /// The oldest queued runs of each of these organizations, up to `limit` each: what refill brings to the
-    /// queue.
+    /// The oldest queued runs of each of these organizations after the given run, up to `limit` each: what
+    /// refill brings to the queue.
     package func queuedRuns(
-        of organizations: [OrganizationID], priority: Priority, limit: Int
+        of organizations: [(OrganizationID, after: RunID)], priority: Priority, limit: Int
     ) async throws -> [OrganizationID: [QueuedRun]] {
         let rows = try await pool.query(
             """
             SELECT o.id, r.id, r.device_id, r.generation, r.lane
-            FROM unnest(\(organizations)) AS o(id)
+            FROM unnest(\(organizations.map(\.0)), \(organizations.map(\.after))) AS o(id, after)
             CROSS JOIN LATERAL (
                 SELECT id, device_id, generation, lane FROM runs
-                WHERE organization_id = o.id AND priority = \(priority) AND state = 1
+                WHERE organization_id = o.id AND priority = \(priority) AND state = 1 AND id > o.after
                 ORDER BY id LIMIT \(limit)
             ) r
-            """, scope: .organizations(organizations)
+            """, scope: .organizations(organizations.map(\.0))
         ) { row in
             let (organization, run, device, generation, lane) = try row.decode(
                 (OrganizationID, RunID, DeviceID, Int32, Lane).self)
@@ -24,19 +24,6 @@ extension Ledger {
                 organization: organization, run: run, device: device, generation: Int(generation), lane: lane)
         }
         return Dictionary(grouping: rows, by: \.organization)
-    }
-
-    /// Organizations with runs that were queued between 60 and 2 seconds ago: what the fast path may have
-    /// lost.
-    package func stragglers(limit: Int) async throws -> [OrganizationID] {
-        try await pool.query(
-            """
-            SELECT DISTINCT organization_id FROM runs
-            WHERE state = 1 AND queued_at > now() - interval '60 seconds'
-              AND queued_at < now() - interval '2 seconds'
-            LIMIT \(limit)
-            """, scope: .platform
-        ) { row in try row.decode(OrganizationID.self) }
     }
 
     /// Every organization with a backlog, by a loose index scan: as many probes as there are organizations.

@@ -99,6 +99,7 @@ extension Ledger {
                 SELECT g.organization_id, g.id, g.site_id, g.attempt, i.stdout_head, i.stdout_tail,
                        i.stdout_bytes, i.stderr_head, i.stderr_tail, i.stderr_bytes
                 FROM gone g JOIN input i USING (organization_id, id)
+                WHERE i.stdout_bytes + i.stderr_bytes > 0
             ), single AS (
                 -- A job with one run settles here; nobody else updates its counters at this moment.
                 UPDATE jobs j SET ended[i.outcome - 9] = j.ended[i.outcome - 9] + 1, finished_at = now(),
@@ -205,27 +206,6 @@ extension Ledger {
             guard let isSame = knownRuns[result.run] else { return .foreign }
             return isSame ? .duplicate : .late
         }
-    }
-
-    /// Ends runs that were never sent: cancelled or expired. Rows that moved on meanwhile are left alone.
-    func endUnsent(
-        _ runs: [(OrganizationID, RunID)], outcome: Outcome, reason: String, scope: Scope
-    ) async throws -> [SettledRun] {
-        guard !runs.isEmpty else { return [] }
-        return try await pool.query(
-            """
-            WITH locked AS (
-                SELECT r.organization_id, r.id FROM runs r
-                JOIN unnest(\(runs.map(\.0)), \(runs.map(\.1))) AS i(organization_id, id)
-                     USING (organization_id, id)
-                WHERE r.sent_at IS NULL
-                ORDER BY r.organization_id, r.id
-                FOR UPDATE OF r
-            ), ended AS (
-                SELECT organization_id, id, \(outcome)::smallint AS outcome, \(reason)::text AS reason
-                FROM locked
-            ), \(fragment: Self.endWithoutWord)
-            """, scope: scope, decode: Self.settledRun)
     }
 
     // Ends the rows that a table `ended` (organization_id, id, outcome, reason) names: history, counts, and

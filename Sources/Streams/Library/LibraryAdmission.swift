@@ -3,8 +3,8 @@ extension Library {
     /// cancel.
     static let admission = #"""
         -- Puts entries {run, generation, device}… into the organization's queue, as far as `space` reaches.
-        -- Returns how many were new and whether all are in Redis now (those that were there already
-        -- included).
+        -- Returns how many were new, whether all are in Redis now (those that were there already included),
+        -- and how many of the first are.
         local function admit(call, k, organization, priority, entries, space)
             local runs, key = {}, queueKey(call, organization, priority)
             for i = 1, #entries, 3 do runs[#runs + 1] = entries[i] end
@@ -12,13 +12,13 @@ extension Library {
             if redis.call('EXISTS', key) == 0 then
                 redis.call('XGROUP', 'CREATE', key, GROUP, '0', 'MKSTREAM')
             end
-            local values, admitted, complete, seen = {}, 0, true, {}
+            local values, admitted, complete, seen, passed = {}, 0, true, {}, #runs
             for i, run in ipairs(runs) do
                 local generation, device = entries[3 * i - 1], entries[3 * i]
                 local live = seen[run] or lives[i]
                 if live.generation < tonumber(generation) then
                     if admitted >= space then
-                        complete = false
+                        complete, passed = false, i - 1
                         break
                     end
                     if live.id then withdraw(call, k, organization, live.priority, live.id) end
@@ -31,7 +31,7 @@ extension Library {
             end
             if #values > 0 then redis.call('HSET', k.live, unpack(values)) end
             shift(call, organization, priority, admitted)
-            return admitted, complete
+            return admitted, complete, passed
         end
 
         -- Says that PostgreSQL has work for this organization. Each call is another version.
@@ -61,14 +61,14 @@ extension Library {
         end)
 
         -- organization, priority, version, more (0 or 1), then {run, generation, device}… → admitted,
-        -- cleared?, all?
+        -- cleared?, all?, how many of the first are in Redis now
         define('refill', STRICT, ADMISSION, function(call, k, args)
             local organization, version = args[2], args[4]
             local entries = {unpack(args, 6)}
-            local admitted, complete = 0, true
+            local admitted, complete, passed = 0, true, 0
             if #entries > 0 then
                 local space = math.max(0, room(call, k, organization))
-                admitted, complete = admit(call, k, organization, args[3], entries, space)
+                admitted, complete, passed = admit(call, k, organization, args[3], entries, space)
             end
             local cleared = 0
             if complete and args[5] == '0' and redis.call('HGET', k.versions, organization) == version then
@@ -81,7 +81,7 @@ extension Library {
                 redis.call('ZADD', k.marks, 'XX', since, organization)
             end
             conclude(call, k)
-            return {admitted, cleared, complete and 1 or 0}
+            return {admitted, cleared, complete and 1 or 0, passed}
         end)
 
         -- organization…
