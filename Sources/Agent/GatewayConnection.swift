@@ -48,7 +48,7 @@ package final class GatewayConnection: Sendable {
         let end = loop.makePromise(of: End.self)
         let bootstrap = ClientBootstrap(group: loop)
             .connectTimeout(.seconds(10))
-            .channelOption(.socketOption(.tcp_nodelay), value: 1)
+            .channelOption(.tcpOption(.tcp_nodelay), value: 1)
             .channelInitializer { channel in
                 channel.eventLoop.makeCompletedFuture {
                     let request = UpgradeRequest(address: address, opened: opened, end: end)

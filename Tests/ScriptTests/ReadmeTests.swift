@@ -92,11 +92,18 @@ struct ReadmeTests {
             var demo = try Command(["bash", "-c", own[0]], in: checkout.root, variables: checkout.variables)
             #expect(await demo.read(until: "==> Running until Ctrl-C"), "\(demo.text)")
 
+            let host = try await run("hostname", in: checkout)
             let line = try await run(own[1], in: checkout)
-            #expect(line.contains("\nhello from \(ProcessInfo.processInfo.hostName), world\n"), "\(line)")
+            #expect(line.contains("\nhello from \(host.dropLast()), world\n"), "\(line)")
             let http = try await run(own[2], in: checkout)
             #expect(http.contains(#""state":"completed","counts":{"succeeded":1}"#), "\(http)")
             #expect(http.contains(#""stdout": "hello over HTTP\n""#), "\(http)")
+
+            let (exit, text) = try await Command.run(
+                ["Scripts/demo", "--stay"], in: checkout.root, variables: checkout.variables)
+            #expect(exit == .exited(1))
+            #expect(text.contains("another instance is using \(checkout.root)/.cloudrmm"), "\(text)")
+            #expect(text.hasSuffix("demo: failed while starting 'cloudrmm up --demo'\n"), "\(text)")
 
             try demo.interrupt()
             #expect(await demo.end() == .exited(0), "\(demo.text)")
