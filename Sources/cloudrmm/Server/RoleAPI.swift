@@ -72,7 +72,7 @@ extension Roles {
             presence: Presence(front: front), queues: QueueView(ledger: ledger, front: front),
             readiness: readiness,
             logger: logger)
-        let part = Part("api") {
+        let part = Part("api", ending: .graceful) {
             try await server.run()
             await connection.close()
             await pool.close()
@@ -87,7 +87,7 @@ extension Roles {
         metrics: @escaping @Sendable () async -> String
     ) -> Part {
         let (settings, logger) = (settings, logger)
-        return Part("operations") {
+        return Part("operations", ending: .graceful) {
             let operations = PlainServer.operations(
                 port: settings.operationsPort, readiness: readiness, metrics: metrics, logger: logger
             ) { ports.bound("operations", $0) }

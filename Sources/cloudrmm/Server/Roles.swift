@@ -83,6 +83,8 @@ struct Roles {
                 ledger: ledger, front: front, bell: bell, owner: "\(process).\(index)", logger: logger)
         }
         return Part("worker") {
+            // Usually there is a data set to be built at the start; if this fails, the rebuilder tries again.
+            _ = try? await rebuilder.checkOnce()
             await withTaskGroup(of: Void.self) { group in
                 group.addTask { await rebuilder.run() }
                 group.addTask { await refiller.run() }
@@ -121,17 +123,30 @@ struct Roles {
 
 /// A part of a process: runs until the process is asked to stop, then ends in order.
 struct Part: Service, Sendable {
+    /// How the body learns that it is to end.
+    enum Ending {
+        /// Its task is cancelled.
+        case cancelled
+        /// It heeds the group's graceful shutdown by itself.
+        case graceful
+    }
+
     let name: String
+    private let ending: Ending
     private let body: @Sendable () async throws -> Void
 
-    init(_ name: String, _ body: @escaping @Sendable () async throws -> Void) {
+    init(_ name: String, ending: Ending = .cancelled, _ body: @escaping @Sendable () async throws -> Void) {
         self.name = name
+        self.ending = ending
         self.body = body
     }
 
     func run() async throws {
         do {
-            try await cancelWhenGracefulShutdown { try await body() }
+            switch ending {
+            case .cancelled: try await cancelWhenGracefulShutdown { try await body() }
+            case .graceful: try await body()
+            }
         } catch is CancellationError {
             // That is how a part is asked to end.
         }

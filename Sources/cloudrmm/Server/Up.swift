@@ -145,7 +145,8 @@ struct Up: AsyncParsableCommand {
 
     /// Schema, logins and their passwords, as the owner.
     private func prepare(_ servers: EmbeddedServers, _ logger: Logger) async throws {
-        let configuration = try PostgresConfiguration(url: servers.postgresSuperuserURL)
+        var configuration = try PostgresConfiguration(url: servers.postgresSuperuserURL)
+        configuration.connections = 1
         _ = try await Migrator(migrations: Ledger.migrations).migrate(configuration, logger: logger)
         let pool = PostgresPool(configuration: configuration, logger: logger)
         pool.start()

@@ -1,0 +1,157 @@
+import Client
+import Glibc
+import Process
+import Testing
+import Wire
+
+/// An installation whose roles are processes of their own, each of which a test may kill and start again.
+actor Installation {
+    /// The roles, in the order in which a first start needs them: the API makes the keys.
+    enum RoleName: String, CaseIterable, Sendable {
+        case api, gateway, worker
+    }
+
+    @TaskLocal static var current: Installation?
+
+    nonisolated let scratch: Scratch
+    nonisolated let postgres: PrivatePostgres
+    nonisolated let redis: PrivateRedis
+    private let keys: String
+    private let apiPort: Int
+    private let gatewayPort: Int
+    private var running: [RoleName: Running] = [:]
+
+    /// Servers, schema and all roles.
+    init() async throws {
+        scratch = try Scratch()
+        postgres = try await PrivatePostgres(scratch)
+        redis = try await PrivateRedis(scratch)
+        keys = try scratch.directory("keys")
+        (apiPort, gatewayPort) = (try freePort(), try freePort())
+        let program = try Binaries.path("cloudrmm")
+        _ = try await tool(program, ["migrate", "--owner-url", postgres.url("owner")]).required()
+        for role in RoleName.allCases { try await start(role) }
+    }
+
+    nonisolated var certificateAuthority: String { "\(scratch.path)/keys/server-ca.pem" }
+    nonisolated var apiURL: String { "https://localhost:\(apiPort)" }
+
+    /// Starts a role and waits until it serves.
+    func start(_ role: RoleName) async throws {
+        let process = try Running(
+            try Binaries.path("cloudrmm"),
+            [
+                "serve", "--roles", role.rawValue, "--keys-dir", keys, "--api-port", "\(apiPort)",
+                "--gateway-port", "\(gatewayPort)",
+            ], environment: environment, log: "\(scratch.path)/\(role)")
+        running[role] = process
+        _ = try await process.line("ready")
+    }
+
+    /// Ends a role as a crash would.
+    func crash(_ role: RoleName) async throws {
+        try await running.removeValue(forKey: role)?.crash()
+    }
+
+    /// Whether a role has ended by itself.
+    func hasEnded(_ role: RoleName) -> Bool { running[role]?.child.exit != nil }
+
+    /// A tenant of its own, on behalf of an administrator's new key.
+    func fleet(_ name: String) async throws -> Fleet {
+        let key = try await tool(
+            try Binaries.path("cloudrmm"), ["keys", "create-administrator", "--keys-dir", keys],
+            environment: environment
+        ).required()
+        let api = APIClient(
+            url: apiURL, key: String(key.prefix { $0 != "\n" }), certificateAuthority: certificateAuthority)
+        return try await Fleet(
+            api, url: apiURL, certificateAuthority: certificateAuthority, scratch: scratch, name: name)
+    }
+
+    /// Ends everything.
+    func stop() async throws {
+        for (_, process) in running { try await process.crash() }
+        try await redis.stop()
+        try await postgres.stop()
+    }
+
+    private var environment: [(String, String)] {
+        [
+            ("DATABASE_URL", postgres.url("crmm_api")),
+            ("CLOUDRMM_WORKER_DATABASE_URL", postgres.url("crmm_worker")),
+            ("CLOUDRMM_GATEWAY_DATABASE_URL", postgres.url("crmm_gateway")), ("REDIS_URL", redis.url),
+            ("AGENT_GATEWAY_URL", "wss://localhost:\(gatewayPort)"),
+        ]
+    }
+}
+
+/// Gives a suite one installation of separate processes.
+struct SeparateProcesses: SuiteTrait, TestScoping {
+    func provideScope(
+        for test: Test, testCase: Test.Case?,
+        performing function: @concurrent @Sendable () async throws -> Void
+    ) async throws {
+        let installation = try await Installation()
+        do {
+            try await Installation.$current.withValue(installation) { try await function() }
+        } catch {
+            try await installation.stop()
+            throw error
+        }
+        try await installation.stop()
+    }
+}
+
+/// `cloudrmm up` on a data directory of its own.
+final class UpInstance: Sendable {
+    @TaskLocal static var current: UpInstance?
+
+    let scratch: Scratch
+    let data: String
+    let process: Running
+    let readiness: [String: String]
+
+    /// Starts it and waits until it serves.
+    init(_ scratch: Scratch, _ options: String...) async throws {
+        self.scratch = scratch
+        data = "\(scratch.path)/data"
+        process = try Self.spawn(scratch, options)
+        _ = try await process.line("ready")
+        readiness = try Self.readiness(of: data)
+    }
+
+    static func spawn(_ scratch: Scratch, _ options: [String] = []) throws -> Running {
+        let ports = ["--web-port", "0", "--api-port", "0", "--gateway-port", "0", "--operations-port", "0"]
+        return try Running(
+            try Binaries.path("cloudrmm"), ["up", "--data-dir", "\(scratch.path)/data"] + ports + options,
+            log: "\(scratch.path)/up")
+    }
+
+    var api: APIClient {
+        APIClient(
+            url: readiness["apiURL"] ?? "", key: readiness["apiKey"] ?? "",
+            certificateAuthority: readiness["caCertificate"])
+    }
+
+    func fleet(_ name: String) async throws -> Fleet {
+        try await Fleet(
+            api, url: try #require(readiness["apiURL"]),
+            certificateAuthority: try #require(readiness["caCertificate"]), scratch: scratch, name: name)
+    }
+
+    private static func readiness(of data: String) throws -> [String: String] {
+        try [String: String].read(JSON.parse(readFile("\(data)/ready.json", max: 65_536)), .none, field: "")
+    }
+}
+
+/// Gives a suite one `cloudrmm up`.
+struct OneUp: SuiteTrait, TestScoping {
+    func provideScope(
+        for test: Test, testCase: Test.Case?,
+        performing function: @concurrent @Sendable () async throws -> Void
+    ) async throws {
+        let up = try await UpInstance(Scratch())
+        try await UpInstance.$current.withValue(up) { try await function() }
+        #expect(try await up.process.stop() == .exited(0))
+    }
+}

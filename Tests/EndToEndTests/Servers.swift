@@ -1,0 +1,96 @@
+import Glibc
+import Process
+import Testing
+
+/// A PostgreSQL server of the tests' own, without passwords and without fsync, on a unix socket.
+final class PrivatePostgres: Sendable {
+    private let programs: String
+    private let directory: String
+    private let user: (id: UInt32, group: UInt32)?
+
+    init(_ scratch: Scratch) async throws {
+        let root = "/usr/lib/postgresql"
+        let version = try #require(try listDirectory(root).compactMap { Int($0) }.max())
+        programs = "\(root)/\(version)/bin"
+        directory = try scratch.directory("postgres")
+        user = try Self.serverUser()
+        if let user { try FileStatus.setOwner(directory, userID: user.id, groupID: user.group) }
+        _ = try await run(
+            "initdb", ["-D", "\(directory)/data", "-U", "owner", "-A", "trust", "-N", "-E", "UTF8"]
+        )
+        .required()
+        try await control("start")
+        _ = try await run("createdb", ["-h", directory, "-U", "owner", "cloudrmm"]).required()
+    }
+
+    func url(_ login: String) -> String { "postgresql://\(login)@/cloudrmm?host=\(directory)" }
+
+    /// Stops it in its fast way, which breaks all connections, and starts it again.
+    func restart() async throws { try await control("restart") }
+
+    func stop() async throws { try await control("stop", "-m", "immediate") }
+
+    private func control(_ arguments: String...) async throws {
+        let settings = "-k \(directory) -c listen_addresses= -c fsync=off"
+        _ = try await run(
+            "pg_ctl",
+            ["-D", "\(directory)/data", "-l", "\(directory)/log", "-w", "-m", "fast", "-o", settings]
+                + arguments
+        ).required()
+    }
+
+    private func run(_ program: String, _ arguments: [String]) async throws -> ToolResult {
+        try await tool("\(programs)/\(program)", arguments, asUser: user)
+    }
+
+    /// PostgreSQL does not run as root; root starts it as the system's user for it.
+    private static func serverUser() throws -> (id: UInt32, group: UInt32)? {
+        guard effectiveUserID() == 0 else { return nil }
+        let fields = lines(of: "/etc/passwd").map {
+            $0.split(separator: ":", omittingEmptySubsequences: false)
+        }
+        let line = try #require(fields.first { $0.first == "postgres" })
+        return (try #require(UInt32(line[2])), try #require(UInt32(line[3])))
+    }
+}
+
+/// A Redis server of the tests' own that keeps nothing, on a unix socket.
+actor PrivateRedis {
+    nonisolated let socket: String
+    nonisolated var url: String { "unix://\(socket)" }
+    private let log: String
+    private var server: Running
+
+    init(_ scratch: Scratch) async throws {
+        let directory = try scratch.directory("redis")
+        (socket, log) = ("\(directory)/redis.sock", "\(directory)/server")
+        server = try Self.start(socket: socket, log: log)
+        try await untilReady()
+    }
+
+    func command(_ words: String...) async throws -> String {
+        try await tool("/usr/bin/redis-cli", ["-s", socket] + words).required()
+    }
+
+    /// Ends it as a crash would, and starts it anew without any of its data.
+    func crashAndRestartEmpty() async throws {
+        try await server.crash()
+        server = try Self.start(socket: socket, log: log)
+        try await untilReady()
+    }
+
+    func stop() async throws { try await server.crash() }
+
+    private func untilReady() async throws {
+        try await eventually("Redis answers") {
+            try await tool("/usr/bin/redis-cli", ["-s", socket, "PING"]).output == "PONG\n"
+        }
+    }
+
+    private static func start(socket: String, log: String) throws -> Running {
+        try Running(
+            "/usr/bin/redis-server",
+            ["--port", "0", "--unixsocket", socket, "--save", "", "--dir", Directory.parent(of: socket)],
+            log: log)
+    }
+}

@@ -1,0 +1,217 @@
+import Domain
+import Foundation
+import Ledger
+import Logging
+import Postgres
+import Redis
+import Testing
+import Trust
+
+@testable import Engine
+@testable import Streams
+
+/// The engine's parts on an empty database and an empty partition of the queue, moved step by step.
+struct Bench: Sendable {
+    let world: World
+    let redis: RedisConnection
+    let queue: Queue
+    let front: QueueFront
+    let dispatcher: Dispatcher
+    let refiller: Refiller
+    let reconciler: Reconciler
+    let rebuilder: Rebuilder
+    private let bell: RedisBlockingConnection
+
+    private static let logger = Logger(label: "engine") { _ in SwiftLogNoOpLogHandler() }
+
+    private init(settling: Duration) throws {
+        world = try World.here()
+        let variable = "CLOUDRMM_TEST_REDIS_URL"
+        let url = try #require(ProcessInfo.processInfo.environment[variable], "\(variable) is not set")
+        let configuration = try RedisConfiguration(url: url)
+        redis = RedisConnection(configuration: configuration, logger: Self.logger)
+        bell = RedisBlockingConnection(configuration: configuration, logger: Self.logger)
+        let prefix = "crmm-engine-\(UInt64.random(in: 0 ... .max)):"
+        queue = Queue(
+            connection: redis, keys: Keyspace(prefix: prefix, librarySuffix: "_engine"), logger: Self.logger)
+        front = QueueFront(queue: queue, logger: Self.logger, settling: settling)
+        dispatcher = Dispatcher(
+            ledger: world.worker, front: front, bell: bell, owner: "first", logger: Self.logger)
+        refiller = Refiller(ledger: world.worker, front: front, logger: Self.logger)
+        reconciler = Reconciler(ledger: world.worker, front: front, logger: Self.logger)
+        rebuilder = Rebuilder(ledger: world.worker, front: front, connection: redis, logger: Self.logger)
+    }
+
+    /// Runs a test and removes its keys afterwards.
+    static func run(settling: Duration = .zero, _ body: (Bench) async throws -> Void) async throws {
+        let bench = try Bench(settling: settling)
+        bench.redis.start()
+        try await bench.world.clear()
+        do {
+            try await bench.queue.load(using: bench.redis)
+            try #require(try await bench.rebuilder.checkOnce())
+            try await body(bench)
+        } catch {
+            try await bench.end()
+            throw error
+        }
+        try await bench.end()
+    }
+
+    private func end() async throws {
+        try await wipe()
+        await redis.close()
+        await bell.close()
+    }
+
+    /// A second dispatcher, as of another worker.
+    func dispatcher(owner: String) -> Dispatcher {
+        Dispatcher(ledger: world.worker, front: front, bell: bell, owner: owner, logger: Self.logger)
+    }
+
+    // MARK: Redis
+
+    /// Loses everything that Redis holds for this bench, as `FLUSHALL` would.
+    func wipe() async throws {
+        var cursor = "0"
+        repeat {
+            let scan = RedisCommand(
+                "SCAN", .string(cursor), "MATCH", .string(queue.keys.prefix + "*"), "COUNT", 1_000)
+            let reply = try await redis.send(scan).array ?? []
+            cursor = reply.first?.text ?? "0"
+            for name in reply.last?.array?.compactMap(\.text) ?? [] {
+                _ = try await redis.send(RedisCommand("DEL", .string(name)))
+            }
+        } while cursor != "0"
+    }
+
+    /// Sends a command about one key of the partition.
+    @discardableResult
+    func raw(_ command: String, _ key: String, _ arguments: RedisArgument...) async throws -> RedisValue {
+        try await redis.send(
+            RedisCommand(command, arguments: [.string(queue.keys.key(key))] + arguments))
+    }
+
+    /// Ends the time of every lease.
+    func lapseLeases() async throws {
+        for lease in try await raw("ZRANGE", "leases", 0, -1).array?.compactMap(\.text) ?? [] {
+            try await raw("ZADD", "leases", 0, .string(lease))
+        }
+    }
+
+    /// How an organization stands in the queue.
+    func depth(_ tenant: Tenant) async throws -> Depth {
+        try #require(try await queue.depths(of: [tenant.organization]).first)
+    }
+
+    // MARK: Steps
+
+    /// Claims as a worker would that dies right after.
+    func claim(_ owner: String = "dead") async throws -> [Claim] {
+        try await queue.claim(owner: owner, limit: 128, leaseMilliseconds: 60_000, epoch: front.epoch()).items
+    }
+
+    /// Marks claims as a worker would that dies right after.
+    func mark(_ claims: [Claim], gateway: GatewayID, epoch: String? = nil) async throws -> [MarkedRun] {
+        let current = try await front.epoch().id
+        return try await world.worker.mark(
+            claims.map {
+                MarkRequest(
+                    organization: $0.organization, run: $0.run, generation: $0.generation, gateway: gateway,
+                    token: fresh())
+            }, epoch: epoch ?? current, partition: 0)
+    }
+
+    /// Dispatches until nothing is left to claim.
+    func dispatchAll() async throws {
+        while try await dispatcher.dispatchOnce() {}
+    }
+
+    /// Moves the time of all runs that are marked and not sent past what their gateway had.
+    func lapseMarks() async throws {
+        try await world.owner.execute(
+            "UPDATE runs SET deadline = now() - interval '1 second' WHERE state = 3 AND sent_at IS NULL",
+            scope: .none)
+    }
+
+    /// Waits until a statement of a service waits for a lock.
+    func blockedStatement() async throws {
+        let waiting: SQL = """
+            SELECT count(*) FROM pg_stat_activity
+            WHERE datname = current_database() AND usename LIKE 'crmm\\_%' AND wait_event_type = 'Lock'
+            """
+        while try await world.count(waiting) == 0 {}
+    }
+}
+
+/// A gateway as the engine sees it: an incarnation with a heartbeat, an inbox and devices.
+struct Post: Sendable {
+    let id: GatewayID = fresh()
+    let bench: Bench
+
+    /// A living gateway that holds these devices.
+    static func open(_ bench: Bench, holding devices: [DeviceID] = []) async throws -> Post {
+        let post = Post(bench: bench)
+        try await bench.world.gateway.beginGateway(post.id)
+        try await bench.queue.beat(gateway: post.id, milliseconds: 60_000)
+        if !devices.isEmpty { try await post.present(devices) }
+        return post
+    }
+
+    /// Says that it holds devices; their waiting runs are not touched.
+    func present(_ devices: [DeviceID]) async throws {
+        _ = try await bench.queue.present(devices, gateway: id, epoch: bench.front.epoch())
+    }
+
+    /// A device connects: presence, then its waiting runs.
+    func connect(_ devices: [DeviceID], of tenant: Tenant) async throws {
+        try await present(devices)
+        let back = try await bench.world.gateway.reconnect(devices.map { (tenant.organization, $0) })
+        await bench.front.offer(back, and: back.map(\.organization))
+    }
+
+    /// Its heartbeat lapses.
+    func die() async throws {
+        _ = try await bench.redis.send(RedisCommand("DEL", .string(bench.queue.keys.alive(id))))
+    }
+
+    /// Takes everything out of its inbox.
+    func letters() async throws -> [InboxLetter] {
+        try await bench.queue.drain(gateway: id).compactMap(InboxLetter.init)
+    }
+
+    /// The attempts that lie in its inbox, in order.
+    func attempts() async throws -> [InboxLetter.Item] {
+        try await letters().flatMap { letter in
+            switch letter {
+            case .dispatch(let items): items
+            case .cancel: [] as [InboxLetter.Item]
+            }
+        }
+    }
+
+    /// Hands attempts to their devices.
+    func take(_ items: [InboxLetter.Item]) async throws -> [Delivery] {
+        try await bench.world.gateway.take(items.map { ($0.organization, $0.run, $0.token) })
+    }
+
+    /// The devices' word; committed, and told to the queue unless the gateway dies in between.
+    @discardableResult
+    func finish(_ items: [InboxLetter.Item], telling: Bool = true) async throws -> [Settlement] {
+        let settlements = try await bench.world.gateway.settle(
+            items.map {
+                AttemptResult(
+                    organization: $0.organization, device: $0.device, run: $0.run, attempt: $0.attempt,
+                    token: $0.token, outcome: .succeeded, exitCode: 0, reason: nil, startedAt: nil,
+                    finishedAt: .now(),
+                    output: OutputRow(
+                        stdoutHead: [], stdoutTail: [], stdoutBytes: 0, stderrHead: [], stderrTail: [],
+                        stderrBytes: 0))
+            })
+        if telling {
+            await bench.front.settled(
+                settlements.compactMap { if case .settled(let run) = $0 { run } else { nil } })
+        }
+        return settlements
+    }
+}

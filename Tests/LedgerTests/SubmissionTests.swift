@@ -1,0 +1,204 @@
+import Domain
+import Postgres
+import Testing
+
+@testable import Ledger
+
+@Suite(.serialized, .world) struct SubmissionTests {
+    @Test("A job over a list of devices is committed with a queued run each, in the order of its tree")
+    func list() async throws {
+        let world = try World.here()
+        let tenant = try await world.tenant(sites: 2, devices: 3)
+        let devices = tenant.all.reversed() as [DeviceID]
+        let (job, runs) = try await world.submit(tenant, devices)
+        #expect(runs.map(\.device) == devices)
+        #expect(runs.allSatisfy { $0.generation == 1 && $0.lane == .script })
+        let row = try #require(try await world.api.job(job, scope: tenant.scope))
+        #expect(row.state == .active && row.total == 6 && row.counts == [.queued: 6])
+        let content = try await world.gateway.contents(of: [(tenant.organization, job)])[job]
+        #expect(content?.devices == devices)
+        #expect(content?.statement == [1, 2, 3])
+        let marked = try await world.send(runs)
+        let leaves = try await world.gateway.openAttempts(
+            of: devices[4], organization: tenant.organization
+        ).map(\.leaf)
+        #expect(leaves == [4])
+        #expect(marked.count == 6)
+    }
+
+    @Test("The same key with the same body is the same job, with another body a conflict, and makes no run")
+    func idempotency() async throws {
+        let world = try World.here()
+        let tenant = try await world.tenant()
+        let first = world.job(tenant, devices: tenant.all, key: "k")
+        #expect(try await world.api.submit([first], scope: tenant.scope).0 == [.accepted(.active)])
+        let again = world.job(tenant, devices: tenant.all, key: "k")
+        let repeated = try await world.api.submit([again], scope: tenant.scope)
+        #expect(repeated.0 == [.repeated(first.id, .active)])
+        #expect(repeated.1.isEmpty)
+        let other = world.job(tenant, devices: tenant.all, key: "k", hash: 2)
+        let conflict = try await world.api.submit([other], scope: tenant.scope)
+        #expect(conflict.0 == [.idempotencyConflict])
+        #expect(conflict.1.isEmpty)
+        #expect(
+            try await world.api.jobs(organization: nil, before: nil, limit: 9, scope: tenant.scope).count == 1
+        )
+        #expect(try await world.api.runs(of: first.id, after: nil, limit: 9, scope: tenant.scope).count == 1)
+    }
+
+    @Test("A key belongs to its principal and its organization")
+    func keyOwners() async throws {
+        let world = try World.here()
+        let tenants = [try await world.tenant(), try await world.tenant()]
+        let jobs = [
+            world.job(tenants[0], devices: tenants[0].all, key: "k"),
+            world.job(tenants[0], devices: tenants[0].all, key: "k", hash: 2, principal: fresh()),
+            world.job(tenants[1], devices: tenants[1].all, key: "k", hash: 3),
+        ]
+        let scope = Scope.organizations(tenants.map(\.organization))
+        #expect(
+            try await world.api.submit(jobs, scope: scope).0 == Array(repeating: .accepted(.active), count: 3)
+        )
+    }
+
+    @Test("In a batch, a conflict and a repetition leave their neighbours alone")
+    func batch() async throws {
+        let world = try World.here()
+        let tenant = try await world.tenant()
+        let kept = world.job(tenant, devices: tenant.all, key: "kept")
+        _ = try await world.api.submit([kept], scope: tenant.scope)
+        let batch = [
+            world.job(tenant, devices: tenant.all),
+            world.job(tenant, devices: tenant.all, key: "kept", hash: 9),
+            world.job(tenant, devices: tenant.all, key: "new"),
+            world.job(tenant, devices: tenant.all, key: "kept"),
+            world.job(tenant, devices: tenant.all, key: "new"),
+        ]
+        let (outcomes, runs) = try await world.api.submit(batch, scope: tenant.scope)
+        #expect(
+            outcomes == [
+                .accepted(.active), .idempotencyConflict, .accepted(.active), .repeated(kept.id, .active),
+                .repeated(batch[2].id, .active),
+            ])
+        #expect(runs.count == 2)
+        #expect(
+            try await world.count("SELECT count(*) FROM runs WHERE organization_id = \(tenant.organization)")
+                == 3)
+    }
+
+    @Test("A device of another organization gets no run, also within a list of the caller's own")
+    func foreignDevice() async throws {
+        let world = try World.here()
+        let (mine, other) = (try await world.tenant(), try await world.tenant())
+        let job = world.job(mine, devices: mine.all + other.all)
+        let (_, runs) = try await world.api.submit([job], scope: mine.scope)
+        #expect(runs.map(\.device) == mine.all)
+        #expect(try await world.api.job(job.id, scope: mine.scope)?.total == 1)
+        // Under a scope that sees both, the organization of the job still decides.
+        let wide = world.job(mine, devices: other.all)
+        let both = Scope.organizations([mine.organization, other.organization])
+        #expect(try await world.api.submit([wide], scope: both).1.isEmpty)
+    }
+
+    @Test("A job cannot be submitted for an organization that the scope does not see")
+    func foreignOrganization() async throws {
+        let world = try World.here()
+        let (mine, other) = (try await world.tenant(), try await world.tenant())
+        let refused = await #expect(throws: PostgresError.self) {
+            try await world.api.submit([world.job(other, devices: other.all)], scope: mine.scope)
+        }
+        #expect(refused?.sqlState == "42501")
+        #expect(
+            try await world.count("SELECT count(*) FROM jobs WHERE organization_id = \(other.organization)")
+                == 0)
+    }
+
+    @Test("A site's or an organization's job is expanded by a worker over the devices that it has then")
+    func expand() async throws {
+        let world = try World.here()
+        try await world.clear()
+        let tenant = try await world.tenant(sites: 2, devices: 3)
+        let other = try await world.tenant(devices: 5)
+        let whole = world.job(tenant, devices: nil)
+        let site = world.job(tenant, devices: nil, targetSite: tenant.sites[1])
+        let (outcomes, runs) = try await world.api.submit([whole, site], scope: tenant.scope)
+        #expect(outcomes == [.accepted(.accepted), .accepted(.accepted)])
+        #expect(runs.isEmpty)
+        #expect(try await world.api.job(whole.id, scope: tenant.scope)?.total == nil)
+        #expect(try await world.worker.expand(limit: 4) == [tenant.organization, tenant.organization])
+        #expect(try await world.worker.expand(limit: 4) == [])
+        #expect(try await world.api.job(whole.id, scope: tenant.scope)?.counts == [.queued: 6])
+        let rows = try await world.api.runs(of: site.id, after: nil, limit: 9, scope: tenant.scope)
+        #expect(Set(rows.map(\.device)) == Set(tenant.devices[1]))
+        #expect(try await world.api.job(site.id, scope: tenant.scope)?.state == .active)
+        #expect(
+            try await world.count("SELECT count(*) FROM runs WHERE organization_id = \(other.organization)")
+                == 0)
+    }
+
+    @Test("A job over no devices is completed by its expansion, one that was cancelled before is cancelled")
+    func expandNothing() async throws {
+        let world = try World.here()
+        try await world.clear()
+        let (empty, tenant) = (try await world.tenant(devices: 0), try await world.tenant())
+        let (idle, cancelled) = (world.job(empty, devices: nil), world.job(tenant, devices: nil))
+        _ = try await world.api.submit([idle], scope: empty.scope)
+        _ = try await world.api.submit([cancelled], scope: tenant.scope)
+        _ = try await world.api.requestCancel(cancelled.id, scope: tenant.scope)
+        _ = try await world.worker.expand(limit: 4)
+        let idleRow = try await world.api.job(idle.id, scope: empty.scope)
+        #expect(idleRow?.state == .completed && idleRow?.total == 0 && idleRow?.finishedAt != nil)
+        let row = try await world.api.job(cancelled.id, scope: tenant.scope)
+        #expect(row?.state == .cancelled && row?.total == 0 && row?.finishedAt != nil)
+    }
+
+    @Test("Several workers expand each accepted job once")
+    func expandOnce() async throws {
+        let world = try World.here()
+        try await world.clear()
+        let tenant = try await world.tenant(devices: 3)
+        let jobs = (0..<6).map { _ in world.job(tenant, devices: nil) }
+        _ = try await world.api.submit(jobs, scope: tenant.scope)
+        let worker = world.worker
+        let expanded = try await withThrowingTaskGroup(of: Int.self) { group in
+            for _ in 0..<4 {
+                group.addTask {
+                    var count = 0
+                    while true {
+                        let organizations = try await worker.expand(limit: 2)
+                        if organizations.isEmpty { return count }
+                        count += organizations.count
+                    }
+                }
+            }
+            return try await group.reduce(0, +)
+        }
+        #expect(expanded == 6)
+        #expect(try await world.count("SELECT count(*) FROM runs") == 18)
+    }
+
+    @Test("Every run's device and site are of the run's organization")
+    func orphans() async throws {
+        let world = try World.here()
+        let orphans: SQL = """
+            SELECT count(*) FROM (
+                SELECT organization_id, device_id, site_id FROM runs
+                UNION ALL SELECT organization_id, device_id, site_id FROM run_history
+            ) r
+            WHERE NOT EXISTS (SELECT FROM devices d WHERE d.organization_id = r.organization_id
+                              AND d.id = r.device_id AND d.site_id = r.site_id)
+            """
+        try await world.clear()
+        let (tenant, other) = (try await world.tenant(sites: 2, devices: 2), try await world.tenant())
+        let (_, runs) = try await world.submit(tenant, tenant.all)
+        _ = try await world.api.submit([world.job(tenant, devices: other.all)], scope: .platform)
+        _ = try await world.api.submit([world.job(tenant, devices: nil)], scope: tenant.scope)
+        _ = try await world.worker.expand(limit: 4)
+        _ = try await world.gateway.settle(try await world.send([runs[0]]).map { AttemptResult($0) })
+        #expect(try await world.count("SELECT count(*) FROM runs") == 7)
+        #expect(try await world.count(orphans) == 0)
+        try await world.owner.execute(
+            "UPDATE runs SET device_id = \(other.all[0]) WHERE id = \(runs[1].run)", scope: .none)
+        #expect(try await world.count(orphans) == 1)
+    }
+}
