@@ -148,6 +148,12 @@ let package = Package(
                 "Agent", "Domain", "Process", "Trust", "Wire", logging, nioCore, nioPosix, nioHTTP,
                 nioWebSocket,
             ]),
+        tests("LedgerTests", ["Ledger", "Domain", "Postgres", logging]),
+        tests(
+            "EngineTests",
+            ["Engine", "Ledger", "Domain", "Postgres", "Redis", "Streams", "Trust", "Wire", "Process", logging]),
+        tests("EndToEndTests", ["Client", "Domain", "Outbound", "Process", "Wire"]),
+        tests("ScriptTests", ["Process"]),
         tests("StreamsTests", ["Streams", "Redis", "Domain", logging]),
     ]
 )

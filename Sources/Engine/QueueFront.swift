@@ -74,6 +74,13 @@ package final class QueueFront: Sendable {
         }
     }
 
+    /// Which of these devices are held by a gateway whose heartbeat lives, in the same order.
+    func arePresent(_ devices: [DeviceID]) async throws -> [Bool] {
+        let presences = try await queue.presence(of: devices)
+        let alive = try await queue.alive(Array(Set(presences.compactMap { $0?.gateway })))
+        return presences.map { presence in presence.map { alive.contains($0.gateway) } ?? false }
+    }
+
     /// Tells the queue that dispatched runs have ended.
     package func settled(_ runs: [SettledRun]) async {
         guard !runs.isEmpty else { return }

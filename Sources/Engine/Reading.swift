@@ -13,12 +13,8 @@ package struct Presence: Sendable {
 
     /// Those of the devices whose gateway's heartbeat lives.
     package func online(_ devices: [DeviceID]) async throws -> Set<DeviceID> {
-        let presences = try await front.queue.presence(of: devices)
-        let alive = try await front.queue.alive(Array(Set(presences.compactMap { $0?.gateway })))
-        return Set(
-            zip(devices, presences).compactMap { device, presence in
-                presence.map { alive.contains($0.gateway) } == true ? device : nil
-            })
+        let present = try await front.arePresent(devices)
+        return Set(zip(devices, present).compactMap { device, isPresent in isPresent ? device : nil })
     }
 }
 

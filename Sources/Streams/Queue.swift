@@ -17,11 +17,18 @@ package final class Queue: Sendable {
     static let runsPerCall = 128
     private static let triesMax = 4
 
-    /// The queue behind a connection, which its owner starts and closes.
-    package init(connection: RedisConnection, keys: Keyspace, logger: Logger) {
+    private let loader: (@Sendable () -> RedisConnection)?
+
+    /// The queue behind a connection, which its owner starts and closes. A server that has lost the function
+    /// library gets it again through a connection that `loader` opens, as a user who may.
+    package init(
+        connection: RedisConnection, keys: Keyspace, logger: Logger,
+        loader: (@Sendable () -> RedisConnection)? = nil
+    ) {
         self.connection = connection
         self.keys = keys
         self.logger = logger
+        self.loader = loader
     }
 
     /// Loads the function library, as a user who may; does nothing where it is there already.
@@ -75,6 +82,7 @@ package final class Queue: Sendable {
             do {
                 return try await connection.send(command)
             } catch let error as RedisError {
+                if attempt == 1, QueueError(error) == .libraryMissing, try await reload() { continue }
                 guard error.serverCode == "TRYAGAIN", attempt < Self.triesMax else {
                     throw QueueError(error) ?? error as any Error
                 }
@@ -83,6 +91,21 @@ package final class Queue: Sendable {
             }
         }
         fatalError("the loop has no end")
+    }
+
+    /// Loads the library anew; false if nobody said how.
+    private func reload() async throws -> Bool {
+        guard let loader else { return false }
+        let connection = loader()
+        do {
+            try await load(using: connection)
+            await connection.close()
+        } catch {
+            await connection.close()
+            throw error
+        }
+        logger.notice("function library loaded again")
+        return true
     }
 }
 

@@ -159,6 +159,52 @@ extension EndToEndTests {
             try await underway.stop()
         }
 
+        @Test("a gateway frozen until its heartbeat has lapsed goes on with its sessions when it wakes")
+        func gatewayFrozen() async throws {
+            let underway = try await underway("frozen")
+            try await installation.suspend(.gateway)
+            let device = underway.agents[0].device
+            try await eventually("its sessions count no more") {
+                try await !underway.fleet.api.device(device).online
+            }
+            let later = try await underway.fleet.submit(underway.witness.script("meanwhile"), on: [device])
+            try Witness.open(underway.gate)
+            try await installation.resume(.gateway)
+            try await underway.finish(also: [later])
+            try await underway.stop()
+        }
+
+        @Test("a worker frozen in mid-work hands over to another, and repeats nothing when it wakes")
+        func workerFrozen() async throws {
+            let fleet = try await installation.fleet("worker-frozen")
+            let agents = [
+                try await fleet.onlineAgent("handover-1"), try await fleet.onlineAgent("handover-2"),
+            ]
+            let witness = try Witness(fleet.scratch)
+            func submit(_ names: Range<Int>) async throws -> [JobID] {
+                let new = names.map { index in
+                    NewJob(
+                        kind: .script, target: .devices([agents[index % 2].device]),
+                        script: witness.script("\(index)"))
+                }
+                return try await fleet.api.submit(NewJobs(jobs: new)).items.compactMap(\.id)
+            }
+            var jobs = try await submit(0..<30)
+            try await eventually("some have started") { witness.lines.count > 2 }
+            try await installation.suspend(.worker)
+            let another = try await installation.startAnother(.worker)
+            for job in jobs { #expect(try await fleet.outcome(job).state == .succeeded) }
+            try await installation.resume(.worker)
+            jobs += try await submit(30..<60)
+            for job in jobs {
+                let run = try await fleet.outcome(job)
+                #expect(run.state == .succeeded && run.attempt == 1, "\(run)")
+            }
+            #expect(witness.lines.count == 60 && Set(witness.lines).count == 60)
+            #expect(try await another.stop() == .exited(0))
+            for agent in agents { _ = try await agent.stop() }
+        }
+
         @Test("PostgreSQL restarted in mid-run costs no run and repeats none")
         func postgresRestarted() async throws {
             let underway = try await underway("postgres")

@@ -38,19 +38,35 @@ actor Installation {
 
     /// Starts a role and waits until it serves.
     func start(_ role: RoleName) async throws {
-        let process = try Running(
+        let process = try spawn(role, log: "\(scratch.path)/\(role)")
+        running[role] = process
+        _ = try await process.line("ready")
+    }
+
+    private func spawn(_ role: RoleName, log: String) throws -> Running {
+        try Running(
             try Binaries.path("cloudrmm"),
             [
                 "serve", "--roles", role.rawValue, "--keys-dir", keys, "--api-port", "\(apiPort)",
                 "--gateway-port", "\(gatewayPort)",
-            ], environment: environment, log: "\(scratch.path)/\(role)")
-        running[role] = process
-        _ = try await process.line("ready")
+            ], environment: environment, log: log)
     }
 
     /// Ends a role as a crash would.
     func crash(_ role: RoleName) async throws {
         try await running.removeValue(forKey: role)?.crash()
+    }
+
+    /// Holds a role where it is; its sockets stay open.
+    func suspend(_ role: RoleName) throws { try running[role]?.child.signal(SIGSTOP) }
+
+    func resume(_ role: RoleName) throws { try running[role]?.child.signal(SIGCONT) }
+
+    /// Starts a role a second time, beside the one that is there; the caller ends it.
+    func startAnother(_ role: RoleName) async throws -> Running {
+        let process = try spawn(role, log: "\(scratch.path)/another-\(role)")
+        _ = try await process.line("ready")
+        return process
     }
 
     /// Whether a role has ended by itself.

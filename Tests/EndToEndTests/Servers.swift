@@ -3,10 +3,11 @@ import Process
 import Testing
 
 /// A PostgreSQL server of the tests' own, without passwords and without fsync, on a unix socket.
-final class PrivatePostgres: Sendable {
+actor PrivatePostgres {
     private let programs: String
-    private let directory: String
+    private nonisolated let directory: String
     private let user: (id: UInt32, group: UInt32)?
+    private var server: Running?
 
     init(_ scratch: Scratch) async throws {
         let root = "/usr/lib/postgresql"
@@ -15,32 +16,31 @@ final class PrivatePostgres: Sendable {
         directory = try scratch.directory("postgres")
         user = try Self.serverUser()
         if let user { try FileStatus.setOwner(directory, userID: user.id, groupID: user.group) }
-        _ = try await run(
-            "initdb", ["-D", "\(directory)/data", "-U", "owner", "-A", "trust", "-N", "-E", "UTF8"]
-        )
-        .required()
-        try await control("start")
-        _ = try await run("createdb", ["-h", directory, "-U", "owner", "cloudrmm"]).required()
+        let options = ["-D", "\(directory)/data", "-U", "owner", "-A", "trust", "-N", "-E", "UTF8"]
+        _ = try await tool("\(programs)/initdb", options, asUser: user).required()
+        try await start()
+        let place = ["-h", directory, "-U", "owner", "cloudrmm"]
+        _ = try await tool("\(programs)/createdb", place, asUser: user).required()
     }
 
-    func url(_ login: String) -> String { "postgresql://\(login)@/cloudrmm?host=\(directory)" }
+    nonisolated func url(_ login: String) -> String { "postgresql://\(login)@/cloudrmm?host=\(directory)" }
 
     /// Stops it in its fast way, which breaks all connections, and starts it again.
-    func restart() async throws { try await control("restart") }
-
-    func stop() async throws { try await control("stop", "-m", "immediate") }
-
-    private func control(_ arguments: String...) async throws {
-        let settings = "-k \(directory) -c listen_addresses= -c fsync=off"
-        _ = try await run(
-            "pg_ctl",
-            ["-D", "\(directory)/data", "-l", "\(directory)/log", "-w", "-m", "fast", "-o", settings]
-                + arguments
-        ).required()
+    func restart() async throws {
+        _ = try await server?.stop(SIGINT)
+        try await start()
     }
 
-    private func run(_ program: String, _ arguments: [String]) async throws -> ToolResult {
-        try await tool("\(programs)/\(program)", arguments, asUser: user)
+    func stop() async throws { _ = try await server?.stop(SIGQUIT) }
+
+    private func start() async throws {
+        server = try Running(
+            "\(programs)/postgres",
+            ["-D", "\(directory)/data", "-k", directory, "-c", "listen_addresses=", "-c", "fsync=off"],
+            log: "\(directory)/server", asUser: user)
+        try await eventually("PostgreSQL answers") {
+            try await tool("\(programs)/pg_isready", ["-q", "-h", directory]).exit == .exited(0)
+        }
     }
 
     /// PostgreSQL does not run as root; root starts it as the system's user for it.

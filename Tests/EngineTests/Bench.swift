@@ -4,6 +4,7 @@ import Ledger
 import Logging
 import Postgres
 import Redis
+import Synchronization
 import Testing
 import Trust
 
@@ -134,14 +135,37 @@ struct Bench: Sendable {
             scope: .none)
     }
 
-    /// Waits until a statement of a service waits for a lock.
+    /// Asks until a statement of a service waits for a lock.
     func blockedStatement() async throws {
-        let waiting: SQL = """
+        for _ in 0..<20_000 where try await blockedStatements() > 0 { return }
+        throw NothingWaits()
+    }
+
+    /// Asks until two statements wait for a lock, or a step has ended without one.
+    func blockedStatement(orEnd step: Task<Bool, any Error>) async throws {
+        let end = End()
+        Task {
+            _ = await step.result
+            end.isReached.withLock { $0 = true }
+        }
+        for _ in 0..<20_000 where !end.isReached.withLock({ $0 }) {
+            if try await blockedStatements() > 1 { return }
+        }
+    }
+
+    private final class End: Sendable {
+        let isReached = Mutex(false)
+    }
+
+    private func blockedStatements() async throws -> Int {
+        try await world.count(
+            """
             SELECT count(*) FROM pg_stat_activity
             WHERE datname = current_database() AND usename LIKE 'crmm\\_%' AND wait_event_type = 'Lock'
-            """
-        while try await world.count(waiting) == 0 {}
+            """)
     }
+
+    struct NothingWaits: Error {}
 }
 
 /// A gateway as the engine sees it: an incarnation with a heartbeat, an inbox and devices.

@@ -337,10 +337,8 @@ import Trust
             #expect(try await post.attempts().isEmpty)
             let end = try await bench.world.state(runs[0].run)
             let generation = try await bench.world.count("SELECT generation::bigint FROM runs")
-            withKnownIssue("L9: a dead gateway's presence counts as presence") {
-                #expect(end == .waiting)
-                #expect(generation == 1)
-            }
+            #expect(end == .waiting)
+            #expect(generation == 1)
             let next = try await Post.open(bench)
             try await next.connect(tenant.all, of: tenant)
             _ = try await bench.refiller.refillOnce()

@@ -72,13 +72,41 @@ import Trust
             try await bench.wipe()
             let rebuilder = bench.rebuilder
             let built = try await withThrowingTaskGroup(of: Bool.self) { group in
-                for _ in 0..<6 { group.addTask { try await rebuilder.checkOnce() } }
+                // One that was overtaken says so; what counts is the end.
+                for _ in 0..<6 { group.addTask { (try? await rebuilder.checkOnce()) ?? false } }
                 return try await group.reduce(into: 0) { $0 += $1 ? 1 : 0 }
             }
             #expect(built >= 1)
             while try await rebuilder.checkOnce() {}
             #expect(try await bench.world.worker.epoch(partition: 0) == bench.queue.epoch()?.id)
             #expect(try await bench.refiller.refillOnce() == 1)
+        }
+    }
+
+    @Test("While one worker builds, the others leave it alone")
+    func exclusive() async throws {
+        try await Bench.run { bench in
+            let tenant = try await bench.world.tenant()
+            _ = try await bench.world.submit(tenant, tenant.all)
+            try await bench.wipe()
+            let old = try await bench.world.worker.epoch(partition: 0)
+            let (first, second) = try await bench.world.owner.transaction(scope: .none) { transaction in
+                // The first stands in the middle of its work.
+                try await transaction.execute("LOCK TABLE runs IN ACCESS EXCLUSIVE MODE")
+                let first = Task { try await bench.rebuilder.checkOnce() }
+                try await bench.blockedStatement()
+                let second = Task { try await bench.rebuilder.checkOnce() }
+                try await bench.blockedStatement(orEnd: second)
+                return (first, second)
+            }
+            let built = [await first.result, await second.result].map { (try? $0.get()) ?? false }
+            let kept = try await bench.world.worker.epoch(partition: 0)
+            #expect(kept != old)
+            withKnownIssue("L10: the second begins another data set and overtakes the first") {
+                #expect(built == [true, false])
+            }
+            while try await bench.rebuilder.checkOnce() {}
+            #expect(try await bench.world.worker.epoch(partition: 0) == bench.queue.epoch()?.id)
         }
     }
 
@@ -222,23 +250,22 @@ import Trust
     @Test("A device with a long queue of its own does not keep the others of its organization waiting")
     func slowDevice() async throws {
         try await Bench.run { bench in
-            let tenant = try await bench.world.tenant(devices: 2)
+            let tenant = try await bench.world.tenant(devices: 301)
             let post = try await Post.open(bench, holding: tenant.all)
-            for _ in 0..<200 {
-                await bench.front.offer(try await bench.world.submit(tenant, [tenant.all[0]]).runs)
-            }
+            let slow = try await bench.world.submit(tenant, Array(repeating: tenant.all[0], count: 260)).runs
+            await bench.front.offer(slow)
             try await bench.dispatchAll()
-            let (_, other) = try await bench.world.submit(tenant, [tenant.all[1]])
-            await bench.front.offer(other, and: [tenant.organization])
+            let others = try await bench.world.submit(tenant, Array(tenant.all[1...])).runs
+            await bench.front.offer(others, and: [tenant.organization])
             var items: [InboxLetter.Item] = []
-            for _ in 0..<5 {
+            for _ in 0..<20 where items.count < 304 {
                 _ = try await bench.refiller.refillOnce()
                 try await bench.dispatchAll()
                 items += try await post.attempts()
                 _ = try await bench.reconciler.sweepOnce()
             }
-            #expect(items.map(\.run).contains(other[0].run))
-            #expect(items.count == 5, "four of the slow one, and the other's")
+            #expect(Set(items.map(\.run)).isSuperset(of: others.map(\.run)))
+            #expect(items.count { $0.device == tenant.all[0] } == 4)
         }
     }
 }

@@ -178,7 +178,7 @@ import Testing
         _ = try await world.worker.awaitWord(limit: 9)
         _ = try await world.worker.expire(limit: 9)
         let end = try await state(runs[0].run, tenant)
-        withKnownIssue("L7: awaitWord takes it for one whose word is overdue") { #expect(end == .dispatched) }
+        #expect(end == .dispatched)
     }
 
     @Test("What was marked, never taken, and expired while no worker looked is expired")
@@ -192,7 +192,7 @@ import Testing
         #expect(try await world.worker.awaitWord(limit: 9) == 0)
         _ = try await world.worker.expire(limit: 9)
         let end = try await state(runs[0].run, tenant)
-        withKnownIssue("L8: nobody takes it out of dispatched") { #expect(end == .expired) }
+        #expect(end == .expired)
     }
 
     // MARK: Cancel

@@ -85,9 +85,9 @@ package final class Dispatcher: Sendable {
         try await front.queue.acknowledge(
             dispatched: [], dropped: claims, deadlineMilliseconds: 0, epoch: epoch)
         let parked = claims.filter { waiting.contains($0.run) }
-        let presences = try await front.queue.presence(of: parked.map(\.device))
-        let back = zip(parked, presences).compactMap { claim, presence in
-            presence == nil ? nil : (claim.organization, claim.device)
+        let present = try await front.arePresent(parked.map(\.device))
+        let back = zip(parked, present).compactMap { claim, isPresent in
+            isPresent ? (claim.organization, claim.device) : nil
         }
         guard !back.isEmpty else { return }
         await front.offer(try await ledger.reconnect(back))

@@ -149,8 +149,8 @@ package final class Reconciler: Sendable {
         after: (OrganizationID, DeviceID)
     ) async throws -> (OrganizationID, DeviceID)? {
         let devices = try await ledger.waitingDevices(after: after, limit: 1_000)
-        let presences = try await front.queue.presence(of: devices.map(\.1))
-        let present = zip(devices, presences).compactMap { device, presence in presence == nil ? nil : device }
+        let present = zip(devices, try await front.arePresent(devices.map(\.1)))
+            .compactMap { device, isPresent in isPresent ? device : nil }
         await front.offer(try await ledger.reconnect(present))
         return devices.count == 1_000 ? devices.last : nil
     }

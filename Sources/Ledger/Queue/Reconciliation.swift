@@ -47,20 +47,25 @@ extension Ledger {
             """, scope: .platform, decode: Self.queuedRun)
     }
 
+    // A minute after the last moment at which a run could end in time.
+    private static let wordDeadline: SQL = """
+        r.expires_at + make_interval(secs => 60 + (
+            SELECT j.timeout_seconds FROM jobs j WHERE j.organization_id = r.organization_id AND j.id = r.job_id))
+        """
+
     /// Runs that were taken, and of which nothing was heard since, get the deadline for the device's word: a
     /// minute after the last moment at which they could end in time.
     package func awaitWord(limit: Int) async throws -> Int {
         try await pool.execute(
             """
             WITH locked AS (
-                SELECT organization_id, id, job_id FROM runs
-                WHERE deadline < now() AND state = 3 AND sent_at IS NOT NULL AND cancel_requested_at IS NULL
-                  AND deadline < expires_at
-                ORDER BY deadline LIMIT \(limit)
-                FOR UPDATE SKIP LOCKED
+                SELECT r.organization_id, r.id, \(fragment: Self.wordDeadline) AS deadline FROM runs r
+                WHERE r.deadline < now() AND r.state = 3 AND r.sent_at IS NOT NULL
+                  AND r.cancel_requested_at IS NULL AND r.deadline < \(fragment: Self.wordDeadline)
+                ORDER BY r.deadline LIMIT \(limit)
+                FOR UPDATE OF r SKIP LOCKED
             )
-            UPDATE runs r SET deadline = r.expires_at + make_interval(secs => j.timeout_seconds + 60)
-            FROM locked l JOIN jobs j ON j.organization_id = l.organization_id AND j.id = l.job_id
+            UPDATE runs r SET deadline = l.deadline FROM locked l
             WHERE r.organization_id = l.organization_id AND r.id = l.id
             """, scope: .platform)
     }
@@ -101,10 +106,12 @@ extension Ledger {
                        (CASE WHEN sent_at IS NULL THEN 14
                              WHEN cancel_requested_at IS NOT NULL THEN 13 ELSE 15 END)::smallint AS outcome,
                        CASE WHEN sent_at IS NULL THEN 'notSentInTime' ELSE 'noWord' END AS reason
-                FROM runs
+                FROM runs r
                 WHERE deadline < now()
-                  -- Those belong to undeliver and awaitWord.
-                  AND NOT (state = 3 AND cancel_requested_at IS NULL AND deadline < expires_at)
+                  -- Those belong to undeliver and to awaitWord.
+                  AND NOT (state = 3 AND sent_at IS NULL AND expires_at > now())
+                  AND NOT (state = 3 AND sent_at IS NOT NULL AND cancel_requested_at IS NULL
+                           AND deadline < \(fragment: Self.wordDeadline))
                 ORDER BY deadline LIMIT \(limit)
                 FOR UPDATE SKIP LOCKED
             ), \(fragment: Self.endWithoutWord)

@@ -42,9 +42,12 @@ struct Roles {
 
     /// A front of the queue on a connection of its own; the function library is loaded by the user that may.
     func makeFront(_ connection: RedisConnection) async throws -> QueueFront {
-        let queue = Queue(connection: connection, keys: Keyspace(), logger: logger)
-        let loader = RedisConnection(
-            configuration: try RedisConfiguration(url: settings.redisLoaderURL), logger: logger)
+        let configuration = try RedisConfiguration(url: settings.redisLoaderURL)
+        let logger = logger
+        let queue = Queue(connection: connection, keys: Keyspace(), logger: logger) {
+            RedisConnection(configuration: configuration, logger: logger)
+        }
+        let loader = RedisConnection(configuration: configuration, logger: logger)
         try await queue.load(using: loader)
         await loader.close()
         return QueueFront(queue: queue, logger: logger)
