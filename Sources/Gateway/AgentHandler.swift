@@ -26,6 +26,7 @@ final class AgentHandler: ChannelInboundHandler {
     private let pingSeconds: Int
     private var session: Session?
     private var saidHello = false
+    private var isClosing = false
     private var heard = true
     private var silentPeriods = 0
     private var timer: Scheduled<Void>?
@@ -59,6 +60,8 @@ final class AgentHandler: ChannelInboundHandler {
     }
 
     func channelRead(context: ChannelHandlerContext, data: NIOAny) {
+        // What stands behind a violation is not listened to.
+        guard !isClosing else { return }
         heard = true
         let frame = unwrapInboundIn(data)
         switch frame.opcode {
@@ -136,6 +139,8 @@ final class AgentHandler: ChannelInboundHandler {
     }
 
     private func close(_ reason: CloseReason, _ context: ChannelHandlerContext) {
+        guard !isClosing else { return }
+        isClosing = true
         actions.violation(reason)
         session?.close(reason)
     }

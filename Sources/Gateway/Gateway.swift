@@ -104,25 +104,31 @@ package final class Gateway: Sendable {
             tasks.addTask { await self.deliver() }
             tasks.addTask { await self.recordStarts() }
         }
-        await stop(channel)
-        settling.cancel()
+        // In a task of its own: this one is cancelled, and what it still has to say must be said.
+        await Task { await self.stop(channel) }.value
+        settler.finish()
         await settling.value
+        // Everything is closed; the threads need not be waited for.
+        try? await group.shutdownGracefully()
     }
 
     private func stop(_ channel: any Channel) async {
-        // Already closed is as good as closed now.
+        // A listener that is closed already needs no closing.
         try? await channel.close().get()
+        let sessions = sessions.all
         await withTaskGroup(of: Void.self) { tasks in
-            for session in sessions.all {
+            for session in sessions {
                 session.close(.goingAway)
                 tasks.addTask { await self.leave(session) }
             }
         }
+        // The close frames leave before the threads end, unless a peer does not read.
+        for _ in 0..<100 where sessions.contains(where: { !$0.hasEnded }) {
+            try? await Task.sleep(for: .milliseconds(10))
+        }
         let id = id
-        // Best effort: a worker buries an incarnation whose heartbeat lapses.
-        _ = try? await front.queue.drain(gateway: id)
-        try? await ledger.endGateway(id)  // best effort, as above
-        try? await group.shutdownGracefully()  // fails only if it was shut down before
+        // Best effort: a worker buries an incarnation whose heartbeat lapses, and returns what lies in its inbox.
+        try? await front.queue.beat(gateway: id, milliseconds: 1)
     }
 
     private func begin(_ id: GatewayID) async throws {

@@ -104,5 +104,9 @@ private final class PlainRequestHandler: ChannelInboundHandler, RemovableChannel
         }
     }
 
-    func errorCaught(context: ChannelHandlerContext, error: any Error) { context.close(promise: nil) }
+    func errorCaught(context: ChannelHandlerContext, error: any Error) {
+        // An upgrade to something else gets the answer that any other request gets.
+        if error as? NIOWebSocketUpgradeError == .unsupportedWebSocketTarget { return }
+        context.close(promise: nil)
+    }
 }

@@ -21,6 +21,7 @@ final class Settler: Sendable {
     private let settled: @Sendable ([SettledRun]) async -> Void
     private let logger: Logger
     private let pending = Mutex<[Item]>([])
+    private let isFinishing = Atomic<Bool>(false)
     private let wake: AsyncStream<Void>
     private let ring: AsyncStream<Void>.Continuation
     let counters: GatewayCounters
@@ -43,13 +44,16 @@ final class Settler: Sendable {
         ring.yield()
     }
 
-    /// Commits until the task is cancelled, then what is there still.
+    /// Commits until `finish`, and then what is there still. Not to be cancelled: a commit under way would be given up.
     func run() async {
-        for await _ in wake {
-            await drain()
-            if Task.isCancelled { break }
-        }
+        for await _ in wake { await drain() }
         await drain()
+    }
+
+    /// Ends `run` once everything taken in is settled or given up.
+    func finish() {
+        isFinishing.store(true, ordering: .relaxed)
+        ring.finish()
     }
 
     private func drain() async {
@@ -112,7 +116,7 @@ final class Settler: Sendable {
                 return
             } catch {
                 // Agents keep what is not acknowledged: giving up at shutdown loses nothing.
-                if Task.isCancelled { return }
+                if isFinishing.load(ordering: .relaxed) { return }
                 logger.warning(
                     "settlement is tried again", metadata: ["results": "\(items.count)", "error": "\(error)"])
                 // Cancellation ends the wait early, which is what is wanted.

@@ -137,32 +137,37 @@ struct Bench: Sendable {
 
     /// Asks until a statement of a service waits for a lock.
     func blockedStatement() async throws {
-        for _ in 0..<20_000 where try await blockedStatements() > 0 { return }
+        let waiting: SQL = """
+            SELECT count(*) FROM pg_stat_activity
+            WHERE datname = current_database() AND usename LIKE 'crmm\\_%' AND wait_event_type = 'Lock'
+            """
+        for _ in 0..<20_000 where try await world.count(waiting) > 0 { return }
         throw NothingWaits()
     }
 
-    /// Asks until two statements wait for a lock, or a step has ended without one.
-    func blockedStatement(orEnd step: Task<Bool, any Error>) async throws {
+    /// The epoch that PostgreSQL keeps, asked beside whatever the services wait for.
+    func epoch() async throws -> String? {
+        try await world.owner.query("SELECT epoch FROM queue_partitions", scope: .none) {
+            try $0.decode(String.self)
+        }.first
+    }
+
+    /// Asks until there is another epoch, or a step has ended without one.
+    func epoch(unlike old: String?, orEnd step: Task<Bool, any Error>) async throws -> String? {
         let end = End()
         Task {
             _ = await step.result
             end.isReached.withLock { $0 = true }
         }
         for _ in 0..<20_000 where !end.isReached.withLock({ $0 }) {
-            if try await blockedStatements() > 1 { return }
+            let epoch = try await epoch()
+            if epoch != old { return epoch }
         }
+        return try await epoch()
     }
 
     private final class End: Sendable {
         let isReached = Mutex(false)
-    }
-
-    private func blockedStatements() async throws -> Int {
-        try await world.count(
-            """
-            SELECT count(*) FROM pg_stat_activity
-            WHERE datname = current_database() AND usename LIKE 'crmm\\_%' AND wait_event_type = 'Lock'
-            """)
     }
 
     struct NothingWaits: Error {}

@@ -3,6 +3,7 @@ package import Ledger
 package import Logging
 package import Redis
 import Streams
+import Synchronization
 
 /// Notices a lost data set in Redis and builds a new one from PostgreSQL.
 ///
@@ -15,6 +16,9 @@ package final class Rebuilder: Sendable {
     private let front: QueueFront
     private let connection: RedisConnection
     private let logger: Logger
+    /// The epoch that this rebuilder began last.
+    private let begun = Mutex<String?>(nil)
+    private static let buildTime = Duration.seconds(5)
 
     /// A rebuilder on the worker's login.
     package init(ledger: Ledger, front: QueueFront, connection: RedisConnection, logger: Logger) {
@@ -38,9 +42,14 @@ package final class Rebuilder: Sendable {
         let partition = front.queue.keys.partition
         let kept = try await ledger.epoch(partition: partition)
         let present = try await front.queue.epoch()
-        if let kept, present?.id == kept, kept.hasSuffix("@" + server) { return false }
+        if let kept, kept.id.hasSuffix("@" + server) {
+            if present?.id == kept.id { return false }
+            // Somebody builds it now. Whoever died over it is followed after a while.
+            if present == nil, kept.id != begun.withLock({ $0 }), kept.age < Self.buildTime { return false }
+        }
         let epoch = Epoch("\(Epoch.fresh())@\(server)")
-        guard try await ledger.beginEpoch(epoch.id, replacing: kept, partition: partition) else {
+        begun.withLock { $0 = epoch.id }
+        guard try await ledger.beginEpoch(epoch.id, replacing: kept?.id, partition: partition) else {
             return false
         }
         let limits = try await ledger.limits().map {

@@ -61,12 +61,26 @@ package struct JobContent: Sendable {
     package let devices: [DeviceID]?
 }
 
+/// The data set in Redis as PostgreSQL knows it.
+package struct KeptEpoch: Sendable {
+    /// Its identity.
+    package let id: String
+    /// How long ago somebody began to build it.
+    package let age: Duration
+}
+
 extension Ledger {
     /// The identity of the data set in Redis that PostgreSQL accepts claims of.
-    package func epoch(partition: Int) async throws -> String? {
+    package func epoch(partition: Int) async throws -> KeptEpoch? {
         try await pool.query(
-            "SELECT epoch FROM queue_partitions WHERE partition = \(Int16(partition))", scope: .none
-        ) { row in try row.decode(String.self) }.first
+            """
+            SELECT epoch, extract(epoch FROM now() - started_at)::double precision FROM queue_partitions
+            WHERE partition = \(Int16(partition))
+            """, scope: .none
+        ) { row in
+            let (id, age) = try row.decode((String, Double).self)
+            return KeptEpoch(id: id, age: .seconds(age))
+        }.first
     }
 
     /// The gate: moves queued runs to dispatched, with attempt, token, gateway and deadlines, and commits.

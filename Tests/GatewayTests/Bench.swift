@@ -1,0 +1,300 @@
+import Domain
+import Foundation
+import Ledger
+import Logging
+import NIOCore
+import NIOHTTP1
+import NIOPosix
+import NIOWebSocket
+import Postgres
+import Redis
+import Synchronization
+import Testing
+import Trust
+import Wire
+
+@testable import Engine
+@testable import Gateway
+@testable import Streams
+
+/// A gateway that serves on a port of this machine, with an empty database and an empty partition behind it.
+struct Bench: Sendable {
+    let world: World
+    let queue: Queue
+    let front: QueueFront
+    let gateway: Gateway
+    let port: Int
+    private let redis: RedisConnection
+
+    static let logger = Logger(label: "gateway") { _ in SwiftLogNoOpLogHandler() }
+
+    /// Runs a test against a gateway and stops it afterwards.
+    static func run(_ body: (Bench) async throws -> Void) async throws {
+        let world = try World.here()
+        try await world.clear()
+        let variable = "CLOUDRMM_TEST_REDIS_URL"
+        let url = try #require(ProcessInfo.processInfo.environment[variable], "\(variable) is not set")
+        let configuration = try RedisConfiguration(url: url)
+        let redis = RedisConnection(configuration: configuration, logger: logger)
+        redis.start()
+        let inbox = RedisBlockingConnection(configuration: configuration, logger: logger)
+        let prefix = "crmm-gateway-\(UInt64.random(in: 0 ... .max)):"
+        let queue = Queue(
+            connection: redis, keys: Keyspace(prefix: prefix, librarySuffix: "_gateway"), logger: logger)
+        let front = QueueFront(queue: queue, logger: logger, settling: .zero)
+        try await queue.load(using: redis)
+        let rebuilder = Rebuilder(ledger: world.worker, front: front, connection: redis, logger: logger)
+        try #require(try await rebuilder.checkOnce())
+        let gateway = Gateway(
+            configuration: GatewayConfiguration(host: "127.0.0.1", port: 0),
+            deployment: Identities.shared.deployment, tls: Identities.shared.server, ledger: world.gateway,
+            front: front, inbox: inbox, logger: logger)
+        let (bound, tell) = AsyncStream.makeStream(of: Int.self)
+        let serving = Task { try await gateway.run { tell.yield($0) } }
+        var port: Int?
+        for await number in bound {
+            port = number
+            break
+        }
+        let bench = Bench(
+            world: world, queue: queue, front: front, gateway: gateway, port: try #require(port), redis: redis
+        )
+        let outcome: (any Error)?
+        do {
+            try await body(bench)
+            outcome = nil
+        } catch {
+            outcome = error
+        }
+        serving.cancel()
+        _ = await serving.result
+        try await bench.wipe()
+        await redis.close()
+        await inbox.close()
+        if let outcome { throw outcome }
+    }
+
+    private func wipe() async throws {
+        var cursor = "0"
+        repeat {
+            let scan = RedisCommand(
+                "SCAN", .string(cursor), "MATCH", .string(queue.keys.prefix + "*"), "COUNT", 1_000)
+            let reply = try await redis.send(scan).array ?? []
+            cursor = reply.first?.text ?? "0"
+            for name in reply.last?.array?.compactMap(\.text) ?? [] {
+                _ = try await redis.send(RedisCommand("DEL", .string(name)))
+            }
+        } while cursor != "0"
+    }
+
+    /// Enrols every device of a tenant and gives each a certificate.
+    func enroll(_ tenant: Tenant) async throws -> [DeviceID: TLSContext] {
+        var contexts: [DeviceID: TLSContext] = [:]
+        for device in tenant.all {
+            let made = try Identities.shared.device(device, of: tenant.organization)
+            try await keep(made.certificate, device, tenant)
+            contexts[device] = try context(made)
+        }
+        return contexts
+    }
+
+    /// Notes a certificate as its device's.
+    func keep(_ certificate: Certificate, _ device: DeviceID, _ tenant: Tenant) async throws {
+        try await world.owner.pipeline(
+            scope: .none,
+            [
+                """
+                UPDATE devices SET key_hash = \(PostgresData(certificate.publicKeyHash)) WHERE id = \(device)
+                """,
+                """
+                INSERT INTO certificates (organization_id, device_id, serial, key_hash, not_after)
+                VALUES (\(tenant.organization), \(device), \(certificate.serial),
+                        \(PostgresData(certificate.publicKeyHash)), \(Instant(seconds: certificate.notAfter)))
+                """,
+            ])
+    }
+
+    /// What a device connects with.
+    func context(_ made: (certificate: Certificate, key: P256Key)) throws -> TLSContext {
+        try .client(
+            trustedCA: Identities.shared.serverCA.certificate.pem, certificatePEM: made.certificate.pem,
+            keyPEM: made.key.pem)
+    }
+
+    /// Marks queued runs for this gateway and puts them into its inbox, as a dispatcher does.
+    func dispatch(_ runs: [QueuedRun]) async throws -> [MarkedRun] {
+        let marked = try await mark(runs)
+        let letter = InboxLetter.dispatch(
+            marked.map {
+                InboxLetter.Item(
+                    organization: $0.organization, run: $0.run, device: $0.device, attempt: $0.attempt,
+                    token: $0.token)
+            })
+        _ = try await queue.deliver([Letter(gateway: gateway.id, payload: letter.encoded)])
+        return marked
+    }
+
+    /// Marks queued runs and loses their letter.
+    func mark(_ runs: [QueuedRun]) async throws -> [MarkedRun] {
+        let marked = try await world.worker.mark(
+            runs.map {
+                MarkRequest(
+                    organization: $0.organization, run: $0.run, generation: $0.generation,
+                    gateway: gateway.id, token: fresh())
+            }, epoch: front.epoch().id, partition: 0)
+        try #require(marked.count == runs.count)
+        return marked
+    }
+
+    /// Asks until a condition holds.
+    func until(_ condition: () async throws -> Bool) async throws {
+        for _ in 0..<20_000 where try await condition() { return }
+        throw NeverCame()
+    }
+
+    struct NeverCame: Error {}
+}
+
+/// A device's end of a session; used by one test.
+final class TestAgent {
+    private let channel: any Channel
+    private var events: AsyncStream<Event>.AsyncIterator
+
+    enum Event: Sendable, Equatable {
+        /// The gateway agreed to speak WebSocket.
+        case opened
+        case frame(GatewayFrame)
+        case closed(UInt16)
+        /// The gateway answered with this HTTP status instead.
+        case refused(UInt)
+    }
+
+    /// Connects, and says hello where there is one to say.
+    static func connect(
+        _ bench: Bench, _ tls: TLSContext, hello: Hello? = .example(), path: String = "/agent/connect",
+        subprotocol: String = "cloudrmm.agent.v1"
+    ) async throws -> TestAgent {
+        let (events, post) = AsyncStream.makeStream(of: Event.self)
+        let upgrader = NIOWebSocketClientUpgrader(
+            maxFrameSize: Limits.frameBytesMax,
+            upgradePipelineHandler: { channel, _ in
+                channel.eventLoop.makeCompletedFuture {
+                    try channel.pipeline.syncOperations.addHandler(Receiver(post: post))
+                }
+            })
+        let upgrade: NIOHTTPClientUpgradeSendableConfiguration = (
+            upgraders: [upgrader],
+            completionHandler: { $0.pipeline.syncOperations.removeHandler(name: "asker", promise: nil) }
+        )
+        let channel = try await ClientBootstrap(group: .singletonMultiThreadedEventLoopGroup)
+            .channelInitializer { channel in
+                channel.eventLoop.makeCompletedFuture {
+                    let pipeline = channel.pipeline.syncOperations
+                    try pipeline.addHandler(TLSHandler(context: tls, serverName: "127.0.0.1"))
+                    try pipeline.addHTTPClientHandlers(withClientUpgrade: upgrade)
+                    try pipeline.addHandler(
+                        Asker(path: path, subprotocol: subprotocol, post: post), name: "asker")
+                }
+            }
+            .connect(host: "127.0.0.1", port: bench.port).get()
+        channel.closeFuture.whenComplete { _ in post.finish() }
+        let agent = TestAgent(channel: channel, events: events.makeAsyncIterator())
+        if let hello {
+            try #require(await agent.next() == .opened)
+            try await agent.send(.hello(hello))
+        }
+        return agent
+    }
+
+    private init(channel: any Channel, events: AsyncStream<Event>.AsyncIterator) {
+        self.channel = channel
+        self.events = events
+    }
+
+    /// What comes next; `nil` when the connection has ended.
+    func next() async -> Event? { await events.next(isolation: #isolation) }
+
+    /// The welcome that comes next.
+    func welcome() async throws -> Welcome {
+        guard case .frame(.welcome(let welcome))? = await next() else { throw NoWelcome() }
+        return welcome
+    }
+
+    /// The attempts of the dispatches that come next.
+    func dispatches(_ count: Int) async throws -> [AttemptName] {
+        var names: [AttemptName] = []
+        while names.count < count {
+            guard case .frame(.dispatch(let dispatch))? = await next() else { throw NoWelcome() }
+            names.append(dispatch.name)
+        }
+        return names
+    }
+
+    func send(_ frame: AgentFrame) async throws {
+        let data = ByteBuffer(bytes: frame.encoded)
+        try await channel.writeAndFlush(
+            WebSocketFrame(fin: true, opcode: .text, maskKey: .random(), data: data))
+    }
+
+    /// Goes without a word.
+    func leave() async throws { try await channel.close() }
+
+    struct NoWelcome: Error {}
+}
+
+/// Asks for the upgrade as soon as there is a connection.
+private final class Asker: ChannelInboundHandler, RemovableChannelHandler {
+    typealias InboundIn = HTTPClientResponsePart
+    typealias OutboundOut = HTTPClientRequestPart
+
+    private let path: String
+    private let subprotocol: String
+    private let post: AsyncStream<TestAgent.Event>.Continuation
+
+    init(path: String, subprotocol: String, post: AsyncStream<TestAgent.Event>.Continuation) {
+        (self.path, self.subprotocol, self.post) = (path, subprotocol, post)
+    }
+
+    func channelActive(context: ChannelHandlerContext) {
+        let headers: HTTPHeaders = ["Host": "127.0.0.1", "Sec-WebSocket-Protocol": subprotocol]
+        let head = HTTPRequestHead(version: .http1_1, method: .GET, uri: path, headers: headers)
+        context.write(wrapOutboundOut(.head(head)), promise: nil)
+        context.writeAndFlush(wrapOutboundOut(.end(nil)), promise: nil)
+        context.fireChannelActive()
+    }
+
+    func channelRead(context: ChannelHandlerContext, data: NIOAny) {
+        if case .head(let head) = unwrapInboundIn(data) { post.yield(.refused(head.status.code)) }
+    }
+
+    func errorCaught(context: ChannelHandlerContext, error: any Error) { context.close(promise: nil) }
+}
+
+/// Hands on what the gateway says.
+private final class Receiver: ChannelInboundHandler {
+    typealias InboundIn = WebSocketFrame
+
+    private let post: AsyncStream<TestAgent.Event>.Continuation
+
+    init(post: AsyncStream<TestAgent.Event>.Continuation) { self.post = post }
+
+    func handlerAdded(context: ChannelHandlerContext) { post.yield(.opened) }
+
+    func channelRead(context: ChannelHandlerContext, data: NIOAny) {
+        var frame = unwrapInboundIn(data)
+        switch frame.opcode {
+        case .text:
+            do {
+                post.yield(.frame(try GatewayFrame.decode(Array(buffer: frame.data))))
+            } catch {
+                context.close(promise: nil)
+            }
+        case .connectionClose:
+            post.yield(
+                .closed(frame.data.readWebSocketErrorCode().map { UInt16(webSocketErrorCode: $0) } ?? 0))
+        default: break
+        }
+    }
+
+    func errorCaught(context: ChannelHandlerContext, error: any Error) { context.close(promise: nil) }
+}

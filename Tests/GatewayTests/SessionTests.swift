@@ -1,0 +1,288 @@
+import Domain
+import Ledger
+import Postgres
+import Testing
+import Trust
+import Wire
+
+@testable import Engine
+@testable import Gateway
+@testable import Streams
+
+/// Agents' sessions with a gateway that serves: hello, presence, what is sent, and what ends a session.
+@Suite(.serialized, .world) struct SessionTests {
+    /// What connects.
+    struct Stranger: CustomTestStringConvertible, Sendable {
+        let testDescription: String
+        /// Changes the database after the device was enrolled.
+        var change: SQL?
+        var isOfAnotherInstallation = false
+        var isUnknown = false
+        var hasAnotherKey = false
+    }
+
+    private static let strangers = [
+        Stranger(testDescription: "a device of another installation", isOfAnotherInstallation: true),
+        Stranger(testDescription: "a certificate that nobody issued here", isUnknown: true),
+        Stranger(testDescription: "a certificate for another key", hasAnotherKey: true),
+        Stranger(
+            testDescription: "a revoked certificate", change: "UPDATE certificates SET revoked_at = now()"),
+        Stranger(
+            testDescription: "a certificate that has ended on the server",
+            change: "UPDATE certificates SET not_after = now()"),
+        Stranger(testDescription: "a suspended device", change: "UPDATE devices SET state = 1"),
+        Stranger(testDescription: "a device without certificate", change: "DELETE FROM certificates"),
+    ]
+
+    @Test("The hello of a device that may hold no session is refused with 4401", arguments: strangers)
+    func refused(stranger: Stranger) async throws {
+        try await Bench.run { bench in
+            let tenant = try await bench.world.tenant()
+            let device = tenant.all[0]
+            let made = try Identities.shared.device(
+                device, of: tenant.organization,
+                deployment: stranger.isOfAnotherInstallation ? fresh() : nil)
+            if !stranger.isUnknown { try await bench.keep(made.certificate, device, tenant) }
+            if stranger.hasAnotherKey {
+                try await bench.world.owner.execute("UPDATE devices SET key_hash = sha256('x')", scope: .none)
+            }
+            if let change = stranger.change { try await bench.world.owner.execute(change, scope: .none) }
+            let agent = try await TestAgent.connect(bench, try bench.context(made))
+            #expect(await agent.next() == .closed(4401))
+            #expect(await agent.next() == nil)
+            #expect(try await bench.queue.presence(of: [device]) == [nil])
+            try await bench.world.owner.execute("DELETE FROM certificates", scope: .none)
+        }
+    }
+
+    @Test("A device that may is welcomed, present and noted")
+    func welcomed() async throws {
+        try await Bench.run { bench in
+            let tenant = try await bench.world.tenant()
+            let contexts = try await bench.enroll(tenant)
+            var hello = Hello.example(journalPosition: 12)
+            hello.hostname = "laptop"
+            let agent = try await TestAgent.connect(
+                bench, try #require(contexts[tenant.all[0]]), hello: hello)
+            let welcome = try await agent.welcome()
+            #expect(welcome.session > 0 && welcome.drop.isEmpty && welcome.cancel.isEmpty)
+            let presence = try await bench.queue.presence(of: tenant.all)[0]
+            #expect(presence?.gateway == bench.gateway.id && presence?.session == welcome.session)
+            try await bench.until {
+                let row = try await bench.world.api.device(tenant.all[0], scope: tenant.scope)
+                return row?.hostname == "laptop" && row?.lastSeenAt != nil
+            }
+            try await agent.send(.ping(5))
+            #expect(await agent.next() == .frame(.pong(5)))
+        }
+    }
+
+    @Test("Only the agents' path with the agents' protocol leads to a session")
+    func otherRequests() async throws {
+        try await Bench.run { bench in
+            let tenant = try await bench.world.tenant()
+            let context = try #require(try await bench.enroll(tenant)[tenant.all[0]])
+            for (path, subprotocol) in [("/", "cloudrmm.agent.v1"), ("/agent/connect", "cloudrmm.agent.v2")] {
+                let agent = try await TestAgent.connect(
+                    bench, context, hello: nil, path: path, subprotocol: subprotocol)
+                let answer = await agent.next()
+                #expect(answer != .opened)
+                withKnownIssue("L14: the connection is closed before the answer") {
+                    #expect(answer == .refused(426))
+                }
+            }
+            #expect(bench.gateway.sessionCount == 0)
+        }
+    }
+
+    @Test("A newer session of a device ends the older one with 4409, whose end takes nothing from the newer")
+    func superseded() async throws {
+        try await Bench.run { bench in
+            let tenant = try await bench.world.tenant()
+            let context = try #require(try await bench.enroll(tenant)[tenant.all[0]])
+            let first = try await TestAgent.connect(bench, context)
+            let older = try await first.welcome()
+            let second = try await TestAgent.connect(bench, context)
+            let newer = try await second.welcome()
+            #expect(newer.session > older.session)
+            #expect(await first.next() == .closed(4409))
+            #expect(await first.next() == nil)
+            try await second.send(.ping(1))
+            #expect(await second.next() == .frame(.pong(1)))
+            #expect(try await bench.queue.presence(of: tenant.all)[0]?.session == newer.session)
+            #expect(bench.gateway.sessionCount == 1)
+        }
+    }
+
+    @Test("A session that ends takes its presence with it")
+    func ended() async throws {
+        try await Bench.run { bench in
+            let tenant = try await bench.world.tenant()
+            let context = try #require(try await bench.enroll(tenant)[tenant.all[0]])
+            let agent = try await TestAgent.connect(bench, context)
+            _ = try await agent.welcome()
+            try await agent.leave()
+            try await bench.until { try await bench.queue.presence(of: tenant.all) == [nil] }
+            #expect(bench.gateway.sessionCount == 0)
+        }
+    }
+
+    @Test(
+        "A dispatch in the inbox goes to its device, noted as sent, and its result is settled"
+    )
+    func dispatch() async throws {
+        try await Bench.run { bench in
+            let tenant = try await bench.world.tenant()
+            let context = try #require(try await bench.enroll(tenant)[tenant.all[0]])
+            let agent = try await TestAgent.connect(bench, context)
+            _ = try await agent.welcome()
+            let (job, runs) = try await bench.world.submit(tenant, tenant.all)
+            let marked = try await bench.dispatch(runs)
+            let name = try #require(try await agent.dispatches(1).first)
+            #expect(name == AttemptName(run: marked[0].run, attempt: 1, token: marked[0].token))
+            #expect(try await bench.world.count("SELECT count(*) FROM runs WHERE sent_at IS NOT NULL") == 1)
+            try await agent.send(.accepted(name))
+            try await agent.send(.started(Started(name: name, at: .now())))
+            try await bench.until { try await bench.world.state(name.run) == .running }
+            try await agent.send(
+                .finished(Finished(name: name, outcome: .succeeded, exitCode: 0, finishedAt: .now())))
+            #expect(await agent.next() == .frame(.acknowledged(name)))
+            let row = try await bench.world.api.job(job, scope: tenant.scope)
+            #expect(row?.state == .completed && row?.counts == [.succeeded: 1])
+        }
+    }
+
+    @Test("A dispatch that an agent rejects fails its run with the agent's reason")
+    func rejected() async throws {
+        try await Bench.run { bench in
+            let tenant = try await bench.world.tenant()
+            let context = try #require(try await bench.enroll(tenant)[tenant.all[0]])
+            let agent = try await TestAgent.connect(bench, context)
+            _ = try await agent.welcome()
+            let (_, runs) = try await bench.world.submit(tenant, tenant.all)
+            _ = try await bench.dispatch(runs)
+            let name = try #require(try await agent.dispatches(1).first)
+            try await agent.send(.rejected(Rejected(name: name, code: "signature", message: "is not signed")))
+            #expect(await agent.next() == .frame(.acknowledged(name)))
+            let run = try await bench.world.api.run(name.run, scope: tenant.scope)
+            #expect(run?.state == .failed && run?.reason == "rejected:signature")
+        }
+    }
+
+    @Test("A hello is sent what it does not hold, noted as sent, and told to drop and to cancel the rest")
+    func reconciled() async throws {
+        try await Bench.run { bench in
+            let tenant = try await bench.world.tenant()
+            let device = tenant.all[0]
+            let context = try #require(try await bench.enroll(tenant)[device])
+            var jobs: [JobID] = []
+            var runs: [QueuedRun] = []
+            for _ in 0..<3 {
+                let (job, made) = try await bench.world.submit(tenant, [device])
+                jobs.append(job)
+                runs += made
+            }
+            let marked = try await bench.mark(runs).sorted { $0.run < $1.run }
+            let names = marked.map { AttemptName(run: $0.run, attempt: $0.attempt, token: $0.token) }
+            let ended = AttemptName(run: fresh(), attempt: 1, token: fresh())
+            _ = try await bench.world.gateway.take([(tenant.organization, names[1].run, names[1].token)])
+            _ = try await bench.world.api.requestCancel(jobs[1], scope: tenant.scope)
+            _ = try await bench.world.api.cancelRuns(
+                of: jobs[1], organization: tenant.organization, scope: tenant.scope)
+            var hello = Hello.example()
+            hello.held = [names[1], ended]
+            hello.ended = [names[2]]
+            let agent = try await TestAgent.connect(bench, context, hello: hello)
+            let welcome = try await agent.welcome()
+            #expect(welcome.drop == [ended])
+            #expect(welcome.cancel == [names[1]])
+            #expect(try await agent.dispatches(1) == [names[0]])
+            #expect(
+                try await bench.world.count(
+                    "SELECT count(*) FROM runs WHERE id = \(names[0].run) AND sent_at IS NOT NULL") == 1)
+        }
+    }
+
+    @Test("A restored journal is sent nothing again: its open attempts end as unknown")
+    func regressed() async throws {
+        try await Bench.run { bench in
+            let tenant = try await bench.world.tenant()
+            let context = try #require(try await bench.enroll(tenant)[tenant.all[0]])
+            try await bench.world.owner.execute("UPDATE devices SET journal_position = 100", scope: .none)
+            let (_, runs) = try await bench.world.submit(tenant, tenant.all)
+            _ = try await bench.mark(runs)
+            let agent = try await TestAgent.connect(bench, context, hello: .example(journalPosition: 99))
+            _ = try await agent.welcome()
+            try await bench.until { try await bench.world.state(runs[0].run) == .unknown }
+            let run = try await bench.world.api.run(runs[0].run, scope: tenant.scope)
+            #expect(run?.reason == "journalRegress")
+        }
+    }
+
+    @Test("A device's waiting runs are queued again when it connects, in the next generation")
+    func wakes() async throws {
+        try await Bench.run { bench in
+            let tenant = try await bench.world.tenant()
+            let context = try #require(try await bench.enroll(tenant)[tenant.all[0]])
+            let (_, runs) = try await bench.world.submit(tenant, tenant.all)
+            #expect(try await bench.world.worker.wait(runs).count == 1)
+            let agent = try await TestAgent.connect(bench, context)
+            _ = try await agent.welcome()
+            try await bench.until { try await bench.world.state(runs[0].run) == .queued }
+            try await bench.until {
+                try await bench.queue.depths(of: [tenant.organization]).first?.ready == [.standard: 1]
+            }
+            #expect(try await bench.world.count("SELECT generation::bigint FROM runs") == 2)
+        }
+    }
+
+    @Test("A dispatch for a device that has left goes back, and its stale presence is withdrawn")
+    func goneDevice() async throws {
+        try await Bench.run { bench in
+            let tenant = try await bench.world.tenant()
+            _ = try await bench.queue.present(
+                tenant.all, gateway: bench.gateway.id, epoch: bench.front.epoch())
+            let (_, runs) = try await bench.world.submit(tenant, tenant.all)
+            _ = try await bench.dispatch(runs)
+            try await bench.until { try await bench.world.state(runs[0].run) == .queued }
+            try await bench.until { try await bench.queue.presence(of: tenant.all) == [nil] }
+        }
+    }
+
+    @Test("An agent cannot end another device's run")
+    func thief() async throws {
+        try await Bench.run { bench in
+            let tenant = try await bench.world.tenant(devices: 2)
+            let contexts = try await bench.enroll(tenant)
+            let (_, runs) = try await bench.world.submit(tenant, [tenant.all[0]])
+            let marked = try await bench.mark(runs)
+            let agent = try await TestAgent.connect(bench, try #require(contexts[tenant.all[1]]))
+            _ = try await agent.welcome()
+            let name = AttemptName(run: marked[0].run, attempt: 1, token: marked[0].token)
+            try await agent.send(.started(Started(name: name, at: .now())))
+            try await agent.send(.finished(Finished(name: name, outcome: .succeeded, finishedAt: .now())))
+            #expect(await agent.next() == .frame(.acknowledged(name)))
+            #expect(try await bench.world.state(name.run) == .dispatched)
+            #expect(bench.gateway.counters.snapshot["foreign"] == 1)
+        }
+    }
+
+    @Test("A gateway that stops says so to its agents with 1001 and ends its incarnation")
+    func stops() async throws {
+        var kept: TestAgent?
+        try await Bench.run { bench in
+            let tenant = try await bench.world.tenant()
+            let context = try #require(try await bench.enroll(tenant)[tenant.all[0]])
+            let agent = try await TestAgent.connect(bench, context)
+            _ = try await agent.welcome()
+            #expect(try await bench.world.worker.openGateways() == [bench.gateway.id])
+            kept = agent
+        }
+        let last = await kept?.next()
+        withKnownIssue("L13: the event loops sometimes end before the close frame", isIntermittent: true) {
+            #expect(last == .closed(1001))
+        }
+        let open = try await World.here().worker.openGateways()
+        withKnownIssue("L13: what a stop writes fails, for its task is cancelled") { #expect(open == []) }
+    }
+}
