@@ -148,10 +148,20 @@ let package = Package(
                 "Agent", "Domain", "Process", "Trust", "Wire", logging, nioCore, nioPosix, nioHTTP,
                 nioWebSocket,
             ]),
+        tests(
+            "GatewayTests",
+            [
+                "Gateway", "Engine", "Ledger", "Domain", "Postgres", "Redis", "Streams", "Trust", "Wire",
+                logging,
+                nioCore, nioPosix, nioEmbedded, nioHTTP, nioWebSocket,
+            ]),
         tests("LedgerTests", ["Ledger", "Domain", "Postgres", logging]),
         tests(
             "EngineTests",
-            ["Engine", "Ledger", "Domain", "Postgres", "Redis", "Streams", "Trust", "Wire", "Process", logging]),
+            [
+                "Engine", "Ledger", "Domain", "Postgres", "Redis", "Streams", "Trust", "Wire", "Process",
+                logging,
+            ]),
         tests("EndToEndTests", ["Client", "Domain", "Outbound", "Process", "Wire"]),
         tests("ScriptTests", ["Process"]),
         tests("StreamsTests", ["Streams", "Redis", "Domain", logging]),

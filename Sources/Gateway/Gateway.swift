@@ -124,10 +124,12 @@ package final class Gateway: Sendable {
         }
         // The close frames leave before the threads end, unless a peer does not read.
         for _ in 0..<100 where sessions.contains(where: { !$0.hasEnded }) {
+            // This task is not cancelled.
             try? await Task.sleep(for: .milliseconds(10))
         }
         let id = id
-        // Best effort: a worker buries an incarnation whose heartbeat lapses, and returns what lies in its inbox.
+        // Best effort: a worker buries an incarnation whose heartbeat lapses, and returns what lies in its
+        // inbox.
         try? await front.queue.beat(gateway: id, milliseconds: 1)
     }
 

@@ -44,7 +44,8 @@ final class Settler: Sendable {
         ring.yield()
     }
 
-    /// Commits until `finish`, and then what is there still. Not to be cancelled: a commit under way would be given up.
+    /// Commits until `finish`, and then what is there still. Not to be cancelled: a commit under way would be
+    /// given up.
     func run() async {
         for await _ in wake { await drain() }
         await drain()

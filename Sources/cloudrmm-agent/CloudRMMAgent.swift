@@ -1,13 +1,13 @@
 import Agent
 import Dispatch
+import Domain
 import Glibc
 import Logging
 import NIOCore
 import NIOPosix
 import Process
-import Wire
-import Domain
 import Trust
+import Wire
 
 /// The program on a device: enrolls it, runs its agent, says how it is.
 @main

@@ -70,6 +70,11 @@ struct Bench: Sendable {
         Dispatcher(ledger: world.worker, front: front, bell: bell, owner: owner, logger: Self.logger)
     }
 
+    /// A rebuilder of another worker.
+    func anotherRebuilder() -> Rebuilder {
+        Rebuilder(ledger: world.worker, front: front, connection: redis, logger: Self.logger)
+    }
+
     // MARK: Redis
 
     /// Loses everything that Redis holds for this bench, as `FLUSHALL` would.

@@ -260,9 +260,7 @@ import Wire
         both.writeBytes([0x81, 126, UInt8(encoded.count >> 8), UInt8(encoded.count & 255)] + encoded)
         _ = try? line.channel.writeInbound(both)
         #expect(try line.sent().codes == [4400])
-        withKnownIssue("L11: what stands behind the violation is still read") {
-            #expect(line.hellos.isEmpty)
-        }
+        #expect(line.hellos.isEmpty)
     }
 
     @Test("A close frame fits a control frame whatever it quotes")

@@ -148,7 +148,7 @@ struct Bench: Sendable {
 
     /// Asks until a condition holds.
     func until(_ condition: () async throws -> Bool) async throws {
-        for _ in 0..<20_000 where try await condition() { return }
+        for _ in 0..<5_000 where try await condition() { return }
         throw NeverCame()
     }
 

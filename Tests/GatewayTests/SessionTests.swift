@@ -10,7 +10,7 @@ import Wire
 @testable import Streams
 
 /// Agents' sessions with a gateway that serves: hello, presence, what is sent, and what ends a session.
-@Suite(.serialized, .world) struct SessionTests {
+@Suite(.serialized, .world, .timeLimit(.minutes(1))) struct SessionTests {
     /// What connects.
     struct Stranger: CustomTestStringConvertible, Sendable {
         let testDescription: String
@@ -87,9 +87,7 @@ import Wire
                     bench, context, hello: nil, path: path, subprotocol: subprotocol)
                 let answer = await agent.next()
                 #expect(answer != .opened)
-                withKnownIssue("L14: the connection is closed before the answer") {
-                    #expect(answer == .refused(426))
-                }
+                #expect(answer == .refused(426))
             }
             #expect(bench.gateway.sessionCount == 0)
         }
@@ -283,6 +281,8 @@ import Wire
             #expect(last == .closed(1001))
         }
         let open = try await World.here().worker.openGateways()
-        withKnownIssue("L13: what a stop writes fails, for its task is cancelled") { #expect(open == []) }
+        withKnownIssue("L13: what a stop writes fails, for its task is cancelled", isIntermittent: true) {
+            #expect(open == [])
+        }
     }
 }

@@ -112,8 +112,8 @@ package final class Reconciler: Sendable {
         return awaited > 0 || !ended.isEmpty || !undelivered.isEmpty || !cancelled.isEmpty || !sent.isEmpty
     }
 
-    /// Marks every organization with queued runs, so that what the fast path lost is brought by refill. As many
-    /// probes of an index as there are such organizations, whatever their backlog.
+    /// Marks every organization with queued runs, so that what the fast path lost is brought by refill. As
+    /// many probes of an index as there are such organizations, whatever their backlog.
     package func markStragglers() async throws -> Bool {
         let organizations = try await ledger.organizationsWithBacklog()
         guard !organizations.isEmpty else { return false }
@@ -143,8 +143,8 @@ package final class Reconciler: Sendable {
         return !dead.isEmpty
     }
 
-    /// Wakes the waiting runs of devices that are present: of those that connected while a dispatcher that put
-    /// them aside died. One page a call; returns where the next begins, `nil` after the last.
+    /// Wakes the waiting runs of devices that are present: of those that connected while a dispatcher that
+    /// put them aside died. One page a call; returns where the next begins, `nil` after the last.
     func wakePresent(
         after: (OrganizationID, DeviceID)
     ) async throws -> (OrganizationID, DeviceID)? {
@@ -155,8 +155,8 @@ package final class Reconciler: Sendable {
         return devices.count == 1_000 ? devices.last : nil
     }
 
-    /// Compares the queue's running runs with the table, so that a crash between two steps leaks nothing: what
-    /// has ended leaves, and what was dispatched but not acknowledged is counted.
+    /// Compares the queue's running runs with the table, so that a crash between two steps leaks nothing:
+    /// what has ended leaves, and what was dispatched but not acknowledged is counted.
     package func compareMembership() async throws -> Bool {
         let epoch = try await front.epoch()
         var cursor: String?

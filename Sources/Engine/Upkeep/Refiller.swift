@@ -14,8 +14,8 @@ package final class Refiller: Sendable {
     private let logger: Logger
     private let passes = Mutex<[OrganizationID: Pass]>([:])
 
-    /// How far a pass over an organization's backlog has come: it goes on where the last step ended instead of
-    /// reading again what the queue holds already. Every so many steps, and after the last row, it begins
+    /// How far a pass over an organization's backlog has come: it goes on where the last step ended instead
+    /// of reading again what the queue holds already. Every so many steps, and after the last row, it begins
     /// again at the oldest row; only a step that saw the whole backlog may clear the mark.
     private struct Pass {
         var after = RunID(.zero)
@@ -26,7 +26,9 @@ package final class Refiller: Sendable {
         /// The pass after a step that found these runs, of which so many are in the queue; `nil` where the
         /// next begins anew.
         func next(after runs: [QueuedRun], passed: Int) -> Pass? {
-            guard steps < 15, passed > 0, passed < runs.count || runs.count == Refiller.limit else { return nil }
+            guard steps < 15, passed > 0, passed < runs.count || runs.count == Refiller.limit else {
+                return nil
+            }
             return Pass(after: runs[passed - 1].run, steps: steps + 1)
         }
     }

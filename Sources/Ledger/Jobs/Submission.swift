@@ -199,8 +199,8 @@ extension Ledger {
         return (outcomes, runs)
     }
 
-    /// A device that was there when its job was judged was gone when the job was committed: the job has as many
-    /// runs as there are.
+    /// A device that was there when its job was judged was gone when the job was committed: the job has as
+    /// many runs as there are.
     private func recount(_ jobs: [JobID], scope: Scope) async throws {
         try await pool.execute(
             """

@@ -22,8 +22,8 @@ BEGIN
         END IF;
     END LOOP;
     FOREACH name IN ARRAY ARRAY['crmm_api', 'crmm_worker', 'crmm_gateway'] LOOP
-        -- Every hot statement goes by keys. A generic plan made while a table is empty must not be a scan that stays
-        -- when it has grown, and what such settings cost on paper must not start the compiler.
+        -- Every hot statement goes by keys. A generic plan made while a table is empty must not be a scan
+        -- that stays when it has grown, and what such settings cost on paper must not start the compiler.
         EXECUTE format('ALTER ROLE %I IN DATABASE %I SET enable_seqscan = off', name, current_database());
         EXECUTE format('ALTER ROLE %I IN DATABASE %I SET enable_hashjoin = off', name, current_database());
         EXECUTE format('ALTER ROLE %I IN DATABASE %I SET enable_mergejoin = off', name, current_database());

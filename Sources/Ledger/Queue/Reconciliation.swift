@@ -50,7 +50,8 @@ extension Ledger {
     // A minute after the last moment at which a run could end in time.
     private static let wordDeadline: SQL = """
         r.expires_at + make_interval(secs => 60 + (
-            SELECT j.timeout_seconds FROM jobs j WHERE j.organization_id = r.organization_id AND j.id = r.job_id))
+            SELECT j.timeout_seconds FROM jobs j
+            WHERE j.organization_id = r.organization_id AND j.id = r.job_id))
         """
 
     /// Runs that were taken, and of which nothing was heard since, get the deadline for the device's word: a
