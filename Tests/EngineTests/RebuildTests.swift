@@ -76,6 +76,7 @@ import Trust
             let built = try await withThrowingTaskGroup(of: Bool.self) { group in
                 // One that was overtaken says so; what counts is the end.
                 for rebuilder in rebuilders {
+                    // It may be overtaken; then the other one's data set stands.
                     group.addTask { (try? await rebuilder.checkOnce()) ?? false }
                 }
                 return try await group.reduce(into: 0) { $0 += $1 ? 1 : 0 }

@@ -59,6 +59,7 @@ import Wire
             case ..<65_536: bytes += [126, UInt8(length >> 8), UInt8(length & 255)]
             default: bytes += [127] + (0..<8).map { UInt8(truncatingIfNeeded: length >> (56 - 8 * $0)) }
             }
+            // A refusal shows in what was sent.
             _ = try? channel.writeInbound(ByteBuffer(bytes: bytes + payload))
             channel.embeddedEventLoop.run()
         }
@@ -258,6 +259,7 @@ import Wire
         let encoded = AgentFrame.hello(.example()).encoded
         var both = nonsense
         both.writeBytes([0x81, 126, UInt8(encoded.count >> 8), UInt8(encoded.count & 255)] + encoded)
+        // The refusal shows in what was sent.
         _ = try? line.channel.writeInbound(both)
         #expect(try line.sent().codes == [4400])
         #expect(line.hellos.isEmpty)
