@@ -116,7 +116,7 @@ final class AgentHandler: ChannelInboundHandler {
             actions.hello(hello, session, peer)
         case .ping(let sequence):
             guard saidHello else { return close(.malformed("the first message must be a hello"), context) }
-            session.send([.pong(sequence)])
+            session.pong(sequence)
         default:
             guard saidHello else { return close(.malformed("the first message must be a hello"), context) }
             actions.message(message, session)

@@ -153,7 +153,9 @@ package final class Gateway: Sendable {
             settler.submit(
                 Settler.Item(result: AttemptResult(finished, session), session: session, name: finished.name))
         case .rejected(let rejected):
-            counters.increment("rejected.\(rejected.code)")
+            // The word is the agent's: only known ones become names of counts.
+            let known = Self.rejections.contains(rejected.code)
+            counters.increment("rejected.\(known ? rejected.code : "other")")
             settler.submit(
                 Settler.Item(result: AttemptResult(rejected, session), session: session, name: rejected.name))
         }
@@ -230,12 +232,19 @@ package final class Gateway: Sendable {
             throw Refusal("expired", "the certificate has expired")
         }
         guard identity.isActive else { throw Refusal("suspended", "the device is suspended") }
-        let gateway = id
-        let number = try await front.call { epoch in
-            try await self.front.queue.present(device: peer.device, gateway: gateway, epoch: epoch)
-        }
-        session.assign(number: number)
-        if let before = sessions.replace(with: session) { before.close(.superseded) }
+        // Said again if a new incarnation was taken meanwhile, which may not have seen this session.
+        var gateway: GatewayID
+        repeat {
+            gateway = id
+            let named = gateway
+            session.assign(
+                number: try await front.call { epoch in
+                    try await self.front.queue.present(device: peer.device, gateway: named, epoch: epoch)
+                })
+            let superseded = sessions.replace(with: session)
+            superseded?.close(.superseded)
+            if superseded === session { return }
+        } while gateway != id
         // The connection may have ended before it was known here: then nobody else takes it back.
         if session.hasEnded { return await leave(session) }
         let open = try await ledger.openAttempts(of: peer.device, organization: peer.organization)
@@ -244,14 +253,11 @@ package final class Gateway: Sendable {
             held.map(\.run), device: peer.device, organization: peer.organization)
         let plan = HelloPlan(
             hello, open: open, amendable: amendable, journalPosition: identity.journalPosition)
-        session.send([
-            .welcome(
-                Welcome(
-                    session: number,
-                    assignment: hello.assignmentVersion < identity.assignmentVersion
-                        ? identity.assignment : nil,
-                    drop: plan.drop, cancel: plan.cancel, pingSeconds: configuration.pingSeconds))
-        ])
+        session.welcome(
+            Welcome(
+                session: session.number,
+                assignment: hello.assignmentVersion < identity.assignmentVersion ? identity.assignment : nil,
+                drop: plan.drop, cancel: plan.cancel, pingSeconds: configuration.pingSeconds))
         for lost in plan.lost {
             settler.submit(
                 Settler.Item(result: AttemptResult(lost: lost, session), session: session, name: lost.name))
@@ -287,20 +293,26 @@ package final class Gateway: Sendable {
     /// Beats, and takes a new incarnation when the beat has lapsed or the data set is another one.
     private func beat() async {
         var last = ContinuousClock.now
-        // Unknown until the first answer: sessions that came before it are said again once.
         var epoch: Epoch?
+        // Stays until a new incarnation has been taken whole.
+        var isStale = false
         while !Task.isCancelled {
             do {
+                // The heartbeat's time runs from when Redis gets it, which is not before this.
+                let sent = ContinuousClock.now
                 try await front.queue.beat(gateway: id, milliseconds: Self.heartbeatMilliseconds)
-                let now = ContinuousClock.now
-                let lapsed = now - last > .milliseconds(Self.heartbeatMilliseconds)
-                last = now
+                if sent - last > .milliseconds(Self.heartbeatMilliseconds) { isStale = true }
+                last = sent
                 let current = try await front.queue.epoch()
-                if let current, lapsed || current != epoch {
-                    let isFirst = epoch == nil && !lapsed
+                if let current, current != epoch {
+                    // Before the first data set was seen nobody can have been noted in it.
+                    if epoch != nil || sessions.count > 0 { isStale = true }
                     epoch = current
                     front.forgetEpoch()
-                    if !isFirst || sessions.count > 0 { try await reincarnate() }
+                }
+                if isStale, current != nil {
+                    try await reincarnate()
+                    isStale = false
                 }
             } catch {
                 guard !Task.isCancelled else { return }
@@ -419,6 +431,10 @@ package final class Gateway: Sendable {
 
     private static let heartbeatMilliseconds = 5_000
     private static let hellosAtOnce = 64
+    private static let rejections: Set<String> = [
+        "signature", "type", "deployment", "organization", "target", "expired", "notYetValid", "replay",
+        "attempts", "content", "full",
+    ]
 }
 
 /// Why a device may not hold a session.

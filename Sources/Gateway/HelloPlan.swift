@@ -35,7 +35,7 @@ struct HelloPlan: Equatable {
             if held.contains(name) {
                 if delivery.cancelRequested { cancel.append(name) }
             } else if !ended.contains(name) {
-                if regressed { lost.append(delivery) } else { resend.append(delivery) }
+                if regressed, delivery.wasSent { lost.append(delivery) } else { resend.append(delivery) }
             }
         }
     }

@@ -19,6 +19,8 @@ final class Session: Sendable {
         /// Results that were handed on and are not acknowledged yet.
         var inFlight = 0
         var isPaused = false
+        /// Frames that came before the welcome, which must be the first; `nil` once it was sent.
+        var early: [GatewayFrame]? = []
         var isClosed = false
         var hasEnded = false
     }
@@ -44,6 +46,28 @@ final class Session: Sendable {
     /// hello.
     func send(_ frames: [GatewayFrame]) {
         guard !frames.isEmpty else { return }
+        // Written under the lock, which only hands the frames to the loop: so they leave in order.
+        state.withLock { state in
+            guard state.early == nil else {
+                state.early? += frames
+                return
+            }
+            write(frames)
+        }
+    }
+
+    /// Answers a ping at once.
+    func pong(_ sequence: Int) { write([.pong(sequence)]) }
+
+    /// Answers the hello: the first frame of every session, and behind it what came too early.
+    func welcome(_ welcome: Welcome) {
+        state.withLock { state in
+            write([.welcome(welcome)] + (state.early ?? []))
+            state.early = nil
+        }
+    }
+
+    private func write(_ frames: [GatewayFrame]) {
         let messages = frames.map { frame in
             WebSocketFrame(fin: true, opcode: .text, data: ByteBuffer(bytes: frame.encoded))
         }

@@ -12,10 +12,14 @@ final class Sessions: Sendable {
 
     var count: Int { byDevice.withLock { $0.count } }
 
-    /// Makes this the device's session; returns the one before it.
+    /// Makes this the device's session, unless a later one is known; returns the one that has to go.
     func replace(with session: Session) -> Session? {
         byDevice.withLock { sessions in
-            let before = sessions[session.device]
+            guard let before = sessions[session.device], before !== session else {
+                sessions[session.device] = session
+                return nil
+            }
+            if before.number > session.number { return session }
             sessions[session.device] = session
             return before
         }

@@ -230,7 +230,9 @@ private struct Model {
         try await bench.invariants()
         #expect(Set(try await bench.hash("live").keys) == Set(live.keys.map(\.description)))
         #expect(Set(try await bench.members("leases")) == Set(leases.map(\.id)))
-        let members = running.map { "\($0.organization) \($0.run) \($0.generation) \($0.device)" }
+        let members = running.map {
+            "\($0.organization) \($0.run) \($0.generation) \($0.device)/\($0.lane.rawValue)"
+        }
         #expect(Set(try await bench.members("running")) == Set(members))
     }
 

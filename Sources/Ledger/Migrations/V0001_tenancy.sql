@@ -218,5 +218,5 @@ GRANT SELECT, INSERT ON partners, organizations, sites TO crmm_api;
 GRANT SELECT, INSERT, UPDATE ON devices, enrollment_tokens, certificates, api_keys TO crmm_api;
 GRANT SELECT ON organizations, sites, devices TO crmm_worker;
 GRANT SELECT ON devices, certificates TO crmm_gateway;
-GRANT UPDATE (hostname, platform, agent_version, journal_position, last_seen_at, state) ON devices
+GRANT UPDATE (hostname, platform, agent_version, journal_position, last_seen_at) ON devices
     TO crmm_gateway;

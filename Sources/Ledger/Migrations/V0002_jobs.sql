@@ -50,6 +50,7 @@ CREATE TABLE jobs (
 ) WITH (fillfactor = 85);
 CREATE UNIQUE INDEX jobs_by_idempotency_key ON jobs (organization_id, created_by, idempotency_key)
     WHERE idempotency_key IS NOT NULL;
+CREATE INDEX jobs_by_id ON jobs (id);
 -- Jobs that a worker still has to expand or to cancel. No index names a column that settlement writes, so
 -- that its update stays on the row's page.
 CREATE INDEX jobs_accepted ON jobs (organization_id, id) WHERE total IS NULL;
@@ -247,7 +248,8 @@ GRANT SELECT, INSERT ON run_history TO crmm_api;
 GRANT SELECT ON run_output, attempts, run_states TO crmm_api;
 GRANT SELECT, INSERT ON job_deltas TO crmm_api;
 GRANT SELECT ON jobs, run_history TO crmm_worker, crmm_gateway;
-GRANT UPDATE (state, total, ended, finished_at, cancel_pending) ON jobs TO crmm_worker, crmm_gateway;
+GRANT UPDATE (state, total, ended, finished_at, cancel_pending) ON jobs TO crmm_worker;
+GRANT UPDATE (state, ended, finished_at) ON jobs TO crmm_gateway;
 GRANT SELECT, INSERT, UPDATE, DELETE ON runs TO crmm_worker;
 GRANT SELECT, UPDATE, DELETE ON runs TO crmm_gateway;
 GRANT INSERT ON run_history TO crmm_worker, crmm_gateway;

@@ -51,6 +51,8 @@ package struct Delivery: Sendable, Equatable {
     package let leaf: Int?
     /// Whether somebody asked to cancel it.
     package let cancelRequested: Bool
+    /// Whether it was handed to a connection of its device before.
+    package var wasSent = true
 }
 
 /// The signed statement of a job, and the list that its proofs are made from.
@@ -149,7 +151,7 @@ extension Ledger {
             UPDATE runs r SET sent_at = coalesce(r.sent_at, now()) FROM locked l
             WHERE r.organization_id = l.organization_id AND r.id = l.id
             RETURNING r.organization_id, r.id, r.device_id, r.job_id, r.attempt, r.token, r.leaf,
-                      r.cancel_requested_at IS NOT NULL
+                      r.cancel_requested_at IS NOT NULL, r.sent_at IS NOT NULL
             """, scope: .organizations(runs.map(\.0)), decode: Self.delivery)
     }
 
@@ -173,7 +175,7 @@ extension Ledger {
         try await pool.grouped(
             """
             SELECT organization_id, id, device_id, job_id, attempt, token, leaf,
-                   cancel_requested_at IS NOT NULL
+                   cancel_requested_at IS NOT NULL, sent_at IS NOT NULL
             FROM runs
             WHERE organization_id = \(organization) AND device_id = \(device) AND state IN (3, 4)
               AND token IS NOT NULL
@@ -276,11 +278,10 @@ extension Ledger {
     }
 
     @Sendable private static func delivery(_ row: PostgresRow) throws -> Delivery {
-        let (organization, run, device, job, attempt, token, leaf, cancelled) = try row.decode(
-            (OrganizationID, RunID, DeviceID, JobID, Int32, AttemptToken, Int32?, Bool).self)
+        let (organization, run, device, job, attempt, token, leaf, cancelled, wasSent) = try row.decode(
+            (OrganizationID, RunID, DeviceID, JobID, Int32, AttemptToken, Int32?, Bool, Bool).self)
         return Delivery(
             organization: organization, run: run, device: device, job: job, attempt: Int(attempt),
-            token: token,
-            leaf: leaf.map(Int.init), cancelRequested: cancelled)
+            token: token, leaf: leaf.map(Int.init), cancelRequested: cancelled, wasSent: wasSent)
     }
 }

@@ -147,15 +147,19 @@ extension Ledger {
             ), totals AS (
                 SELECT j.organization_id, j.id, s.folded,
                        ARRAY(SELECT a + b FROM unnest(j.ended, s.n) WITH ORDINALITY AS u(a, b, place)
-                             ORDER BY place) AS ended
+                             ORDER BY place) AS ended,
+                       -- An amendment is two deltas, and one of them may be folded first.
+                       NOT EXISTS (SELECT FROM runs r WHERE r.organization_id = j.organization_id
+                                   AND r.job_id = j.id) AS nothing_open
                 FROM summed s JOIN jobs j ON j.organization_id = s.organization_id AND j.id = s.job_id
                 FOR NO KEY UPDATE OF j
             ), noted AS (
                 UPDATE jobs j SET ended = t.ended,
-                       state = CASE WHEN j.total = (SELECT sum(x) FROM unnest(t.ended) x)
+                       state = CASE WHEN j.total = (SELECT sum(x) FROM unnest(t.ended) x) AND t.nothing_open
                                     THEN CASE WHEN j.cancel_requested_at IS NULL THEN 10 ELSE 11 END
                                     ELSE j.state END,
                        finished_at = CASE WHEN j.total = (SELECT sum(x) FROM unnest(t.ended) x)
+                                               AND t.nothing_open
                                           THEN coalesce(j.finished_at, now()) ELSE j.finished_at END
                 FROM totals t WHERE j.organization_id = t.organization_id AND j.id = t.id
             )

@@ -93,7 +93,8 @@ package struct FieldReader {
     }
 
     private var mode: Mode
-    private var asked: Set<String> = []
+    private var asked: [String] = []
+    private var taken = 0
     private(set) var recorded: [Shape.Field] = []
     private let path: String
 
@@ -157,7 +158,8 @@ package struct FieldReader {
 
     /// Refuses every field that nobody asked for.
     package func finish() throws(FieldError) {
-        guard case .reading(let members) = mode else { return }
+        // Names stand once in an object and are asked for once, so the counts tell whether one is left.
+        guard case .reading(let members) = mode, taken < members.count else { return }
         for member in members where !asked.contains(member.name) {
             let known = asked.sorted().joined(separator: ", ")
             throw FieldError(
@@ -167,9 +169,12 @@ package struct FieldReader {
     }
 
     private mutating func take(_ name: String) -> JSON? {
-        asked.insert(name)
-        guard case .reading(let members) = mode else { return nil }
-        return members.first { $0.name == name }?.value
+        asked.append(name)
+        guard case .reading(let members) = mode, let member = members.first(where: { $0.name == name }) else {
+            return nil
+        }
+        taken += 1
+        return member.value
     }
 }
 

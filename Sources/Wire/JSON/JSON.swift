@@ -122,6 +122,7 @@ private struct JSONParser {
     mutating func parseObject(depth: Int) throws(JSONSyntaxError) -> JSON {
         position += 1
         var members: [JSONMember] = []
+        // Few names are compared one by one; a set costs more than it saves until there are many.
         var names: Set<String> = []
         skipSpace()
         if take(UInt8(ascii: "}")) { return .object([]) }
@@ -131,7 +132,10 @@ private struct JSONParser {
                 throw failure("a member's name is missing")
             }
             let name = try parseString()
-            guard names.insert(name).inserted else { throw failure("a member stands twice") }
+            if members.count == 16 { names = Set(members.map(\.name)) }
+            let isNew =
+                members.count < 16 ? !members.contains { $0.name == name } : names.insert(name).inserted
+            guard isNew else { throw failure("a member stands twice") }
             skipSpace()
             guard take(UInt8(ascii: ":")) else { throw failure("a colon is missing") }
             members.append(JSONMember(name: name, value: try parseValue(depth: depth + 1)))
