@@ -96,7 +96,8 @@ final class Session: Sendable {
             state.isPaused = false
             return true
         }
-        send(names.map(GatewayFrame.acknowledged))
+        // The result came after the welcome, so nothing has to wait for that.
+        write(names.map(GatewayFrame.acknowledged))
         if resumes { setReading(true) }
     }
 
