@@ -209,6 +209,8 @@ import Wire
             try await bench.world.owner.execute("UPDATE devices SET journal_position = 100", scope: .none)
             let (_, runs) = try await bench.world.submit(tenant, tenant.all)
             _ = try await bench.mark(runs)
+            // What was never sent cannot have run, and would be sent.
+            try await bench.world.owner.execute("UPDATE runs SET sent_at = now()", scope: .none)
             let agent = try await TestAgent.connect(bench, context, hello: .example(journalPosition: 99))
             _ = try await agent.welcome()
             try await bench.until { try await bench.world.state(runs[0].run) == .unknown }
