@@ -11,6 +11,8 @@ let settings: [SwiftSetting] = [
     .enableUpcomingFeature("ImmutableWeakCaptures"),
     .strictMemorySafety(),
     .treatAllWarnings(as: .error),
+    // Small generic functions (ids, fields, columns) are specialized where another module calls them.
+    .unsafeFlags(["-cross-module-optimization"], .when(configuration: .release)),
 ]
 
 let logging: Target.Dependency = .product(name: "Logging", package: "swift-log")
@@ -89,9 +91,8 @@ let package = Package(
         target(
             "API",
             [
-                "Domain", "Wire", "Trust", "Postgres", "Ledger", "Access", "Engine", hummingbird,
-                hummingbirdCore, httpTypes,
-                lifecycle, logging, nioCore,
+                "Domain", "Wire", "Trust", "Postgres", "Redis", "Streams", "Ledger", "Access", "Engine",
+                hummingbird, hummingbirdCore, httpTypes, lifecycle, logging, nioCore,
             ],
             resources: [
                 .embedInCode("Pages/docs.html"), .embedInCode("Pages/docs.css"),

@@ -2,8 +2,9 @@ package import Domain
 
 /// One entry of a gateway's inbox: all attempts that one dispatch or cancel has for it.
 ///
-/// Fixed binary layout, written and read only here: a kind byte (1 dispatch, 2 cancel), then 68 bytes an
-/// item: organization, run, device, token (16 bytes each) and the attempt (4 bytes, most significant first).
+/// Fixed binary layout, written and read only here: a kind byte (1 dispatch, 2 cancel), then 84 bytes an
+/// item: organization, job, run, device, token (16 bytes each) and the attempt (4 bytes, most significant
+/// first).
 package enum InboxLetter: Sendable, Equatable {
     case dispatch([Item])
     case cancel([Item])
@@ -12,6 +13,7 @@ package enum InboxLetter: Sendable, Equatable {
     package struct Item: Sendable, Hashable {
         /// Whose it is.
         package let organization: OrganizationID
+        package let job: JobID
         package let run: RunID
         package let device: DeviceID
         /// Which attempt.
@@ -20,9 +22,11 @@ package enum InboxLetter: Sendable, Equatable {
 
         /// An attempt.
         package init(
-            organization: OrganizationID, run: RunID, device: DeviceID, attempt: Int, token: AttemptToken
+            organization: OrganizationID, job: JobID, run: RunID, device: DeviceID, attempt: Int,
+            token: AttemptToken
         ) {
             self.organization = organization
+            self.job = job
             self.run = run
             self.device = device
             self.attempt = attempt
@@ -40,7 +44,10 @@ package enum InboxLetter: Sendable, Equatable {
         var bytes = [kind]
         bytes.reserveCapacity(1 + items.count * Self.itemBytes)
         for item in items {
-            bytes += item.organization.bytes + item.run.bytes + item.device.bytes + item.token.bytes
+            for id in [item.organization.bytes, item.job.bytes, item.run.bytes, item.device.bytes] {
+                bytes += id
+            }
+            bytes += item.token.bytes
             for shift in [24, 16, 8, 0] { bytes.append(UInt8(truncatingIfNeeded: item.attempt >> shift)) }
         }
         return bytes
@@ -51,13 +58,14 @@ package enum InboxLetter: Sendable, Equatable {
         guard let kind = bytes.first, (bytes.count - 1) % Self.itemBytes == 0 else { return nil }
         var items: [Item] = []
         for start in stride(from: 1, to: bytes.count, by: Self.itemBytes) {
-            let ids = (0..<4).compactMap { UniqueID(bytes: bytes[start + $0 * 16..<start + ($0 + 1) * 16]) }
-            guard ids.count == 4 else { return nil }
-            let attempt = bytes[start + 64..<start + 68].reduce(0) { $0 << 8 | Int($1) }
+            let ids = (0..<5).compactMap { UniqueID(bytes: bytes[start + $0 * 16..<start + ($0 + 1) * 16]) }
+            guard ids.count == 5 else { return nil }
+            let attempt = bytes[start + 80..<start + 84].reduce(0) { $0 << 8 | Int($1) }
             items.append(
                 Item(
-                    organization: ID(ids[0]), run: ID(ids[1]), device: ID(ids[2]), attempt: attempt,
-                    token: ID(ids[3])))
+                    organization: ID(ids[0]), job: ID(ids[1]), run: ID(ids[2]), device: ID(ids[3]),
+                    attempt: attempt,
+                    token: ID(ids[4])))
         }
         switch kind {
         case 1: self = .dispatch(items)
@@ -66,5 +74,5 @@ package enum InboxLetter: Sendable, Equatable {
         }
     }
 
-    private static let itemBytes = 68
+    private static let itemBytes = 84
 }

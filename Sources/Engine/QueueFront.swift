@@ -91,6 +91,21 @@ package final class QueueFront: Sendable {
         }
     }
 
+    /// Runs that were dispatched and not taken are queued again, in the next generation: the membership of
+    /// the one before ends, and their organizations are marked.
+    package func returned(_ runs: [QueuedRun]) async {
+        guard !runs.isEmpty else { return }
+        do {
+            _ = try await call { epoch in
+                try await self.queue.settle(
+                    runs.map { Settled($0, generation: $0.generation - 1) }, epoch: epoch)
+            }
+        } catch {
+            logger.debug("returns left to the membership's comparison", metadata: ["error": "\(error)"])
+        }
+        await offer([], and: runs.map(\.organization))
+    }
+
     /// Tells the queue that runs have ended which it may hold in any of its places.
     package func ended(_ runs: [SettledRun]) async {
         guard !runs.isEmpty else { return }
@@ -124,7 +139,8 @@ package final class QueueFront: Sendable {
 
 extension CancelledRun {
     fileprivate var letterItem: InboxLetter.Item {
-        InboxLetter.Item(organization: organization, run: run, device: device, attempt: attempt, token: token)
+        InboxLetter.Item(
+            organization: organization, job: job, run: run, device: device, attempt: attempt, token: token)
     }
 }
 
@@ -136,6 +152,13 @@ extension Entry {
 }
 
 extension Settled {
+    /// The end of one generation of a run.
+    fileprivate init(_ run: QueuedRun, generation: Int) {
+        self.init(
+            organization: run.organization, run: run.run, generation: generation, device: run.device,
+            lane: run.lane)
+    }
+
     /// The end of a run as the queue knows it.
     init(_ run: SettledRun) {
         self.init(

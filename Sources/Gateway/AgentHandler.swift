@@ -19,6 +19,8 @@ final class AgentHandler: ChannelInboundHandler {
         var message: @Sendable (AgentFrame, Session) -> Void
         var closed: @Sendable (Session) -> Void
         var violation: @Sendable (CloseReason) -> Void
+        /// A connection that came to no session, and why.
+        var failed: @Sendable (String) -> Void
     }
 
     private let peer: PeerIdentity
@@ -83,6 +85,11 @@ final class AgentHandler: ChannelInboundHandler {
         context.fireChannelInactive()
     }
 
+    func channelWritabilityChanged(context: ChannelHandlerContext) {
+        session?.peer(reads: context.channel.isWritable)
+        context.fireChannelWritabilityChanged()
+    }
+
     func errorCaught(context: ChannelHandlerContext, error: any Error) {
         switch error {
         case NIOWebSocketError.invalidFrameLength,
@@ -119,7 +126,11 @@ final class AgentHandler: ChannelInboundHandler {
             session.pong(sequence)
         default:
             guard saidHello else { return close(.malformed("the first message must be a hello"), context) }
-            actions.message(message, session)
+            switch session.admit(message) {
+            case .taken: actions.message(message, session)
+            case .kept: break
+            case .tooMany: close(.malformed("too many messages before the welcome"), context)
+            }
         }
     }
 
@@ -172,11 +183,38 @@ struct PeerIdentity: Sendable {
     }
 }
 
-/// Catches what the handshake found, so that the upgrade can be judged by it.
+/// Catches what the handshake found, so that the upgrade can be judged by it, and keeps time until then.
 final class PeerCapture: ChannelInboundHandler {
     typealias InboundIn = ByteBuffer
 
     private(set) var certificate: Certificate?
+    /// Told why a connection did not come as far as an upgrade.
+    private let failed: @Sendable (String) -> Void
+    private var timer: Scheduled<Void>?
+
+    /// How long a connection may take to become a session's, handshake included.
+    static let upgradeTimeout = TimeAmount.seconds(20)
+
+    init(failed: @escaping @Sendable (String) -> Void) { self.failed = failed }
+
+    func handlerAdded(context: ChannelHandlerContext) {
+        let bound = NIOLoopBound((self, context), eventLoop: context.eventLoop)
+        timer = context.eventLoop.scheduleTask(in: Self.upgradeTimeout) {
+            let (handler, context) = bound.value
+            handler.failed("upgradeTimeout")
+            context.close(promise: nil)
+        }
+    }
+
+    func handlerRemoved(context: ChannelHandlerContext) { timer?.cancel() }
+
+    /// The connection is a session's from now on.
+    func upgraded() { timer?.cancel() }
+
+    func errorCaught(context: ChannelHandlerContext, error: any Error) {
+        if certificate == nil, let error = error as? TrustError { failed("handshake.\(error.code)") }
+        context.fireErrorCaught(error)
+    }
 
     func userInboundEventTriggered(context: ChannelHandlerContext, event: Any) {
         if let handshake = event as? TLSHandshakeCompleted { certificate = handshake.peerCertificate }

@@ -41,26 +41,30 @@ package final class Gateway: Sendable {
     let settler: Settler
     let logger: Logger
     /// What was counted.
-    package let counters = GatewayCounters()
+    package let counters = EventCounters()
     private let configuration: GatewayConfiguration
     private let deployment: DeploymentID
-    private let tls: TLSContext
+    private let tls: @Sendable () -> TLSContext
     private let inbox: RedisBlockingConnection
     private let incarnation: Mutex<GatewayID>
-    private let starts = Mutex<[(OrganizationID, DeviceID, RunID, AttemptToken, Instant)]>([])
+    private let starts = Mutex<[DeviceID: [Start]]>([:])
+    private let waitingHellos = Atomic(0)
     private let events: AsyncStream<Event>
     private let post: AsyncStream<Event>.Continuation
     private let group: MultiThreadedEventLoopGroup
+
+    private typealias Start = (OrganizationID, DeviceID, RunID, AttemptToken, Instant)
 
     private enum Event: Sendable {
         case hello(Hello, Session, PeerIdentity)
         case closed(Session)
     }
 
-    /// A gateway on its own login; `inbox` is a connection of its own, for it blocks.
+    /// A gateway on its own login. `tls` is what the next connection is met with: its certificate is renewed
+    /// while the gateway runs. `inbox` is a connection of its own, for it blocks.
     package init(
-        configuration: GatewayConfiguration, deployment: DeploymentID, tls: TLSContext, ledger: Ledger,
-        front: QueueFront,
+        configuration: GatewayConfiguration, deployment: DeploymentID,
+        tls: @escaping @Sendable () -> TLSContext, ledger: Ledger, front: QueueFront,
         inbox: RedisBlockingConnection, logger: Logger
     ) {
         self.configuration = configuration
@@ -92,9 +96,10 @@ package final class Gateway: Sendable {
         let listener = Listener(
             group: group, tls: tls, pingSeconds: configuration.pingSeconds,
             actions: AgentHandler.Actions(
-                hello: { self.post.yield(.hello($0, $1, $2)) }, message: { self.handle($0, $1) },
+                hello: { self.greet($0, $1, $2) }, message: { self.handle($0, $1) },
                 closed: { self.post.yield(.closed($0)) },
-                violation: { self.counters.increment("closed.\($0.code)") }))
+                violation: { self.counters.increment("closed.\($0.code)") },
+                failed: { self.counters.increment("failed.\($0)") }))
         let channel = try await listener.bind(host: configuration.host, port: configuration.port)
         await onBound(channel.localAddress?.port ?? configuration.port)
         let settling = Task { await settler.run() }
@@ -145,10 +150,18 @@ package final class Gateway: Sendable {
         case .hello, .ping: break
         case .accepted: counters.increment("accepted")
         case .started(let started):
-            starts.withLock {
-                $0.append(
-                    (session.organization, session.device, started.name.run, started.name.token, started.at))
+            let start = (
+                session.organization, session.device, started.name.run, started.name.token, started.at
+            )
+            let isKept = starts.withLock { starts in
+                guard starts[session.device, default: []].count < Self.startsPerDeviceMax else {
+                    return false
+                }
+                starts[session.device, default: []].append(start)
+                return true
             }
+            // A courtesy to watchers: the result says when it started.
+            if !isKept { counters.increment("startsDropped") }
         case .finished(let finished):
             settler.submit(
                 Settler.Item(result: AttemptResult(finished, session), session: session, name: finished.name))
@@ -164,8 +177,11 @@ package final class Gateway: Sendable {
     private func recordStarts() async {
         while !Task.isCancelled {
             let batch = starts.withLock { starts in
-                let batch = Array(starts.prefix(256))
-                starts.removeFirst(batch.count)
+                var batch: [Start] = []
+                while batch.count < 256, let (device, first) = starts.first {
+                    batch += first
+                    starts[device] = nil
+                }
                 return batch
             }
             do {
@@ -181,6 +197,17 @@ package final class Gateway: Sendable {
 
     // MARK: Sessions
 
+    /// Hellos wait for their turn, up to a limit: an agent that would wait longer than it has patience is
+    /// better told to come again.
+    private func greet(_ hello: Hello, _ session: Session, _ peer: PeerIdentity) {
+        guard waitingHellos.add(1, ordering: .relaxed).newValue <= Self.waitingHellosMax else {
+            waitingHellos.subtract(1, ordering: .relaxed)
+            counters.increment("refused.busy")
+            return session.close(.busy)
+        }
+        post.yield(.hello(hello, session, peer))
+    }
+
     private func answer() async {
         await withTaskGroup(of: Void.self) { tasks in
             var running = 0
@@ -192,7 +219,10 @@ package final class Gateway: Sendable {
                 running += 1
                 tasks.addTask {
                     switch event {
-                    case .hello(let hello, let session, let peer): await self.welcome(hello, session, peer)
+                    case .hello(let hello, let session, let peer):
+                        self.waitingHellos.subtract(1, ordering: .relaxed)
+                        // Who has gone already is not answered.
+                        if !session.hasEnded { await self.welcome(hello, session, peer) }
                     case .closed(let session): await self.leave(session)
                     }
                 }
@@ -207,6 +237,8 @@ package final class Gateway: Sendable {
             counters.increment("refused.\(reason.code)")
             session.close(.refused(reason.message))
         } catch {
+            // A stop ends what is under way here, and is no error.
+            guard !Task.isCancelled else { return session.close(.goingAway) }
             logger.warning(
                 "a hello could not be answered",
                 metadata: ["device.id": "\(session.device)", "error": "\(error)"])
@@ -253,22 +285,28 @@ package final class Gateway: Sendable {
             held.map(\.run), device: peer.device, organization: peer.organization)
         let plan = HelloPlan(
             hello, open: open, amendable: amendable, journalPosition: identity.journalPosition)
-        session.welcome(
+        // Before anything else is sent, and before the device counts as what its journal says now.
+        if !plan.lost.isEmpty {
+            let settlements = try await ledger.settle(plan.lost.map { AttemptResult(lost: $0, session) })
+            counters.count(settlements)
+            await front.settled(settlements.compactMap(\.settledRun))
+        }
+        if plan.isRestored { counters.increment("journalRegressed") }
+        let said = session.welcome(
             Welcome(
                 session: session.number,
                 assignment: hello.assignmentVersion < identity.assignmentVersion ? identity.assignment : nil,
                 drop: plan.drop, cancel: plan.cancel, pingSeconds: configuration.pingSeconds))
-        for lost in plan.lost {
-            settler.submit(
-                Settler.Item(result: AttemptResult(lost: lost, session), session: session, name: lost.name))
-        }
+        for frame in said { handle(frame, session) }
         // Taken first: noted as sent, and returned only if it still may be.
-        try await send(ledger.take(plan.resend.map { ($0.organization, $0.run, $0.token) }))
+        let taken = try await ledger.take(plan.resend.map { ($0.organization, $0.run, $0.token) })
+        send(taken, try await contents.contents(of: taken.map { ($0.organization, $0.job) }))
         let returned = try await ledger.reconnect([(peer.organization, peer.device)])
         await front.offer(returned, and: returned.isEmpty ? [] : [peer.organization])
         try await ledger.seen(
             peer.device, organization: peer.organization, hostname: hello.hostname, platform: hello.platform,
-            agentVersion: hello.agentVersion, journalPosition: hello.journalPosition)
+            agentVersion: hello.agentVersion, journalPosition: hello.journalPosition,
+            restored: plan.isRestored)
         counters.increment("hellos")
     }
 
@@ -336,6 +374,13 @@ package final class Gateway: Sendable {
             }
             // A later session of the device is known elsewhere: the one here is a leftover.
             for (session, isKept) in zip(part, kept) where !isKept { session.close(.superseded) }
+            // One that ended meanwhile took itself back from the incarnation before.
+            for session in part where session.hasEnded {
+                _ = try await front.call { epoch in
+                    try await self.front.queue.absent(
+                        device: session.device, gateway: new, session: session.number, epoch: epoch)
+                }
+            }
             let returned = try await ledger.reconnect(part.map { ($0.organization, $0.device) })
             await front.offer([], and: returned.map(\.organization))
         }
@@ -357,7 +402,13 @@ package final class Gateway: Sendable {
                 let letters = try await front.queue.inbox(
                     gateway: reading, after: last, count: 64, wait: .milliseconds(500), on: inbox)
                 guard let newest = letters.last else { continue }
-                try await handle(letters.compactMap { InboxLetter($0.payload) })
+                let readable = letters.compactMap { InboxLetter($0.payload) }
+                if readable.count < letters.count {
+                    logger.error(
+                        "letters of another release are left to their deadlines",
+                        metadata: ["letters": "\(letters.count - readable.count)"])
+                }
+                try await handle(readable)
                 try await front.queue.discard(gateway: reading, letters.map(\.id))
                 last = newest.id
             } catch {
@@ -370,14 +421,10 @@ package final class Gateway: Sendable {
     }
 
     private func handle(_ letters: [InboxLetter]) async throws {
-        var here: [InboxLetter.Item] = []
-        var gone: [InboxLetter.Item] = []
+        var items: [InboxLetter.Item] = []
         for letter in letters {
             switch letter {
-            case .dispatch(let items):
-                for item in items {
-                    if sessions[item.device] == nil { gone.append(item) } else { here.append(item) }
-                }
+            case .dispatch(let dispatched): items += dispatched
             case .cancel(let items):
                 for item in items {
                     sessions[item.device]?.send([
@@ -386,14 +433,37 @@ package final class Gateway: Sendable {
                 }
             }
         }
+        guard !items.isEmpty else { return }
+        let (here, gone) = try await divide(items)
         if !gone.isEmpty {
             try await withdrawPresence(of: Set(gone.map(\.device)))
-            let back = try await ledger.undeliver(gone.map { ($0.organization, $0.run, $0.token) })
-            await front.offer(back)
+            await front.returned(try await ledger.undeliver(gone.map { ($0.organization, $0.run, $0.token) }))
         }
+        guard !here.isEmpty else { return }
         // Noted as sent and committed before it is: a crash in between repeats the same attempt at the next
-        // hello.
-        try await send(ledger.take(here.map { ($0.organization, $0.run, $0.token) }))
+        // hello. What is to be sent is read meanwhile.
+        async let contents = contents.contents(of: here.map { ($0.organization, $0.job) })
+        let taken = try await ledger.take(here.map { ($0.organization, $0.run, $0.token) })
+        send(taken, try await contents)
+    }
+
+    /// Which of these attempts are for a device whose session is here.
+    ///
+    /// A session that the queue knows a later one of is half-open: its device has gone to another gateway,
+    /// whose hello may have been answered before this attempt was marked. What were sent here would be heard
+    /// by nobody. If the later session comes after this look, its hello finds the attempt.
+    private func divide(
+        _ items: [InboxLetter.Item]
+    ) async throws -> (here: [InboxLetter.Item], gone: [InboxLetter.Item]) {
+        let presences = try await front.queue.presence(of: items.map(\.device))
+        var (here, gone): ([InboxLetter.Item], [InboxLetter.Item]) = ([], [])
+        for (item, presence) in zip(items, presences) {
+            let session = sessions[item.device]
+            // A new data set may not know any session yet.
+            let isHere = session.map { $0.number >= presence?.session ?? 0 } ?? false
+            if isHere { here.append(item) } else { gone.append(item) }
+        }
+        return (here, gone)
     }
 
     /// Presence that still names this gateway for devices that it does not hold, as when its withdrawal was
@@ -409,10 +479,7 @@ package final class Gateway: Sendable {
         }
     }
 
-    private func send(_ deliveries: [Delivery]) async throws {
-        guard !deliveries.isEmpty else { return }
-        let jobs = Dictionary(deliveries.map { ($0.job, $0.organization) }) { first, _ in first }
-        let contents = try await contents.contents(of: jobs.map { ($0.value, $0.key) })
+    private func send(_ deliveries: [Delivery], _ contents: [JobID: JobContents.Content]) {
         var frames: [DeviceID: [GatewayFrame]] = [:]
         for delivery in deliveries {
             guard let content = contents[delivery.job] else { continue }
@@ -431,6 +498,8 @@ package final class Gateway: Sendable {
 
     private static let heartbeatMilliseconds = 5_000
     private static let hellosAtOnce = 64
+    private static let waitingHellosMax = 4_096
+    private static let startsPerDeviceMax = 64
     private static let rejections: Set<String> = [
         "signature", "type", "deployment", "organization", "target", "expired", "notYetValid", "replay",
         "attempts", "content", "full",

@@ -32,6 +32,7 @@ struct CloseReason: Equatable {
     static func malformed(_ detail: String) -> CloseReason { CloseReason(code: 4400, message: detail) }
     static func refused(_ detail: String) -> CloseReason { CloseReason(code: 4401, message: detail) }
     static let tooLarge = CloseReason(code: 4413, message: "a message is over the limit of 4194304 bytes")
+    static let busy = CloseReason(code: 1013, message: "too many agents connect just now; try again later")
     static let internalError = CloseReason(
         code: 1011, message: "the hello could not be answered now; connect again")
 }

@@ -17,11 +17,13 @@ struct HelloPlan: Equatable {
     var cancel: [AttemptName] = []
     /// Open attempts that a restored journal may have forgotten.
     var lost: [Delivery] = []
+    /// Whether the journal is shorter than it was.
+    var isRestored = false
 
     init(_ hello: Hello, open: [Delivery], amendable: [RunID: Outcome], journalPosition: Int) {
         let held = Set(hello.held)
         let ended = Set(hello.ended)
-        let regressed = hello.journalPosition < journalPosition
+        isRestored = hello.journalPosition < journalPosition
         let openNames = Set(open.map(\.name))
         for name in hello.held where !openNames.contains(name) {
             switch amendable[name.run] {
@@ -35,7 +37,7 @@ struct HelloPlan: Equatable {
             if held.contains(name) {
                 if delivery.cancelRequested { cancel.append(name) }
             } else if !ended.contains(name) {
-                if regressed, delivery.wasSent { lost.append(delivery) } else { resend.append(delivery) }
+                if isRestored, delivery.wasSent { lost.append(delivery) } else { resend.append(delivery) }
             }
         }
     }

@@ -31,9 +31,9 @@ final class JobContents: Sendable {
         var found = kept.withLock { kept in
             jobs.reduce(into: [JobID: Content]()) { $0[$1.1] = kept.contents[$1.1] }
         }
-        let missing = jobs.filter { found[$0.1] == nil }
-        guard !missing.isEmpty else { return found }
-        let organizations = Dictionary(missing.map { ($0.1, $0.0) }) { first, _ in first }
+        let organizations = Dictionary(jobs.map { ($0.1, $0.0) }) { first, _ in first }
+            .filter { found[$0.key] == nil }
+        guard !organizations.isEmpty else { return found }
         for (job, content) in try await ledger.contents(of: organizations.map { ($0.value, $0.key) }) {
             let tree = content.devices.map { devices in
                 MerkleTree(

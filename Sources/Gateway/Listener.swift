@@ -11,7 +11,7 @@ import Wire
 /// session.
 struct Listener {
     let group: MultiThreadedEventLoopGroup
-    let tls: TLSContext
+    let tls: @Sendable () -> TLSContext
     let pingSeconds: Int
     let actions: AgentHandler.Actions
 
@@ -36,8 +36,8 @@ struct Listener {
 
     private func initialize(_ channel: any Channel) throws {
         let pipeline = channel.pipeline.syncOperations
-        let capture = PeerCapture()
-        try pipeline.addHandler(TLSHandler(context: tls))
+        let capture = PeerCapture(failed: actions.failed)
+        try pipeline.addHandler(TLSHandler(context: tls()))
         try pipeline.addHandler(capture)
         let bound = NIOLoopBound(capture, eventLoop: channel.eventLoop)
         let upgrader = NIOWebSocketServerUpgrader(
@@ -46,7 +46,10 @@ struct Listener {
                 channel.eventLoop.makeCompletedFuture { Self.answer(head) }
             },
             upgradePipelineHandler: { channel, _ in
-                channel.eventLoop.makeCompletedFuture { try self.upgrade(channel, bound.value.certificate) }
+                channel.eventLoop.makeCompletedFuture {
+                    bound.value.upgraded()
+                    try self.upgrade(channel, bound.value.certificate)
+                }
             })
         let plain = PlainRequestHandler()
         let boundPlain = NIOLoopBound(plain, eventLoop: channel.eventLoop)

@@ -16,13 +16,29 @@ final class Session: Sendable {
     private struct State {
         /// The number that the queue gave; 0 until the hello is answered.
         var number = 0
-        /// Results that were handed on and are not acknowledged yet.
+        /// Results that were handed on and are not acknowledged yet, and whether there are too many.
         var inFlight = 0
-        var isPaused = false
-        /// Frames that came before the welcome, which must be the first; `nil` once it was sent.
+        var hasManyResults = false
+        /// Whether the peer reads what it is sent.
+        var isWritable = true
+        /// What is to be sent behind the welcome, which must be the first frame; `nil` once it was sent.
         var early: [GatewayFrame]? = []
+        /// What the device said before it was judged; nobody listens to it unless it is welcomed.
+        var unjudged: [AgentFrame] = []
         var isClosed = false
         var hasEnded = false
+
+        var mayRead: Bool { !hasManyResults && isWritable }
+    }
+
+    /// What becomes of a frame that came.
+    enum Admission {
+        /// The device is welcome: act on it.
+        case taken
+        /// It waits for the welcome, or nobody listens any more.
+        case kept
+        /// More than may wait.
+        case tooMany
     }
 
     init(device: DeviceID, organization: OrganizationID, channel: any Channel) {
@@ -59,11 +75,26 @@ final class Session: Sendable {
     /// Answers a ping at once.
     func pong(_ sequence: Int) { write([.pong(sequence)]) }
 
-    /// Answers the hello: the first frame of every session, and behind it what came too early.
-    func welcome(_ welcome: Welcome) {
+    /// Judges a frame by where the session stands: before the welcome it waits, after a close it is dropped.
+    func admit(_ frame: AgentFrame) -> Admission {
         state.withLock { state in
+            if state.isClosed { return .kept }
+            if state.early == nil { return .taken }
+            guard state.unjudged.count < Self.unjudgedMax else { return .tooMany }
+            state.unjudged.append(frame)
+            return .kept
+        }
+    }
+
+    /// Answers the hello: the first frame of every session, and behind it what was to be sent too early.
+    /// - Returns: what the device has said meanwhile.
+    func welcome(_ welcome: Welcome) -> [AgentFrame] {
+        state.withLock { state in
+            guard !state.isClosed else { return [] }
             write([.welcome(welcome)] + (state.early ?? []))
             state.early = nil
+            defer { state.unjudged = [] }
+            return state.unjudged
         }
     }
 
@@ -79,31 +110,32 @@ final class Session: Sendable {
 
     /// A result was handed on; reading pauses while too many are.
     func holdResult() {
-        let pauses = state.withLock { state in
+        setReading { state in
             state.inFlight += 1
-            guard state.inFlight >= Self.inFlightMax, !state.isPaused else { return false }
-            state.isPaused = true
-            return true
+            if state.inFlight >= Self.inFlightMax { state.hasManyResults = true }
         }
-        if pauses { setReading(false) }
     }
 
     /// Results were settled: acknowledges them, and reads on if reading was paused.
     func acknowledge(_ names: [AttemptName]) {
-        let resumes = state.withLock { state in
-            state.inFlight -= names.count
-            guard state.isPaused, state.inFlight < Self.inFlightMax / 2 else { return false }
-            state.isPaused = false
-            return true
-        }
-        // The result came after the welcome, so nothing has to wait for that.
+        // The results came after the welcome, so nothing has to wait for that.
         write(names.map(GatewayFrame.acknowledged))
-        if resumes { setReading(true) }
+        setReading { state in
+            state.inFlight -= names.count
+            if state.inFlight < Self.inFlightMax / 2 { state.hasManyResults = false }
+        }
     }
+
+    /// A peer that does not read is not listened to, so that answers to it do not pile up.
+    func peer(reads: Bool) { setReading { $0.isWritable = reads } }
 
     /// Says why and closes; once.
     func close(_ reason: CloseReason) {
-        guard state.withLock({ !exchangeTrue(&$0.isClosed) }) else { return }
+        let isFirst = state.withLock { state in
+            defer { (state.isClosed, state.unjudged) = (true, []) }
+            return !state.isClosed
+        }
+        guard isFirst else { return }
         let channel = channel
         channel.eventLoop.execute {
             var data = channel.allocator.buffer(capacity: 2 + reason.message.utf8.count)
@@ -111,18 +143,28 @@ final class Session: Sendable {
             data.writeString(String(reason.message.prefix(120)))
             channel.writeAndFlush(WebSocketFrame(fin: true, opcode: .connectionClose, data: data))
                 .whenComplete { _ in channel.close(promise: nil) }
+            // A peer that does not read would keep its session by that.
+            let giveUp = channel.eventLoop.scheduleTask(in: Self.closeTimeout) { channel.close(promise: nil) }
+            channel.closeFuture.whenComplete { _ in giveUp.cancel() }
         }
     }
 
-    private func setReading(_ isOn: Bool) {
-        channel.setOption(ChannelOptions.autoRead, value: isOn).whenFailure { _ in }
+    /// Changes the state, and reads on or pauses if that follows from it.
+    private func setReading(_ change: (inout State) -> Void) {
+        state.withLock { state in
+            let before = state.mayRead
+            change(&state)
+            guard state.mayRead != before else { return }
+            let (channel, mayRead) = (channel, state.mayRead)
+            // Handed to the loop under the lock, so that the last word is the last change's. A channel that
+            // is closed has no use for it.
+            channel.eventLoop.execute {
+                channel.setOption(ChannelOptions.autoRead, value: mayRead).whenFailure { _ in }
+            }
+        }
     }
 
+    private static let closeTimeout = TimeAmount.seconds(5)
     private static let inFlightMax = 64
-}
-
-/// Sets a flag and returns what it was.
-private func exchangeTrue(_ flag: inout Bool) -> Bool {
-    defer { flag = true }
-    return flag
+    private static let unjudgedMax = 64
 }

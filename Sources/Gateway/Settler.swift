@@ -1,4 +1,5 @@
 import Domain
+import Engine
 import Ledger
 import Logging
 import Postgres
@@ -24,10 +25,10 @@ final class Settler: Sendable {
     private let isFinishing = Atomic<Bool>(false)
     private let wake: AsyncStream<Void>
     private let ring: AsyncStream<Void>.Continuation
-    let counters: GatewayCounters
+    let counters: EventCounters
 
     init(
-        ledger: Ledger, counters: GatewayCounters, logger: Logger,
+        ledger: Ledger, counters: EventCounters, logger: Logger,
         settled: @escaping @Sendable ([SettledRun]) async -> Void
     ) {
         settle = { try await ledger.settle($0.map(\.result)) }
@@ -96,10 +97,7 @@ final class Settler: Sendable {
                 let settlements = try await settle(items)
                 acknowledge(items)
                 counters.count(settlements)
-                await settled(
-                    settlements.compactMap { settlement in
-                        if case .settled(let run) = settlement { run } else { nil }
-                    })
+                await settled(settlements.compactMap(\.settledRun))
                 return
             } catch let error as PostgresError where !error.isTransient {
                 guard items.count > 1 else {
@@ -109,6 +107,7 @@ final class Settler: Sendable {
                             "run.id": "\(items[0].result.run)", "device.id": "\(items[0].result.device)",
                             "error": "\(error)",
                         ])
+                    counters.increment("refusedResults")
                     items[0].session.close(.malformed("a result could not be recorded"))
                     return
                 }

@@ -23,6 +23,13 @@ package struct Ledger: Sendable {
     /// Succeeds when the database answers.
     package func ping() async throws { _ = try await pool.execute("SELECT 1", scope: .none) }
 
+    /// Whether row-level security does not hold for this login.
+    package func isAboveRowSecurity() async throws -> Bool {
+        try await pool.query(
+            "SELECT rolsuper OR rolbypassrls FROM pg_roles WHERE rolname = current_user", scope: .none
+        ) { row in try row.decode(Bool.self) }.first ?? true
+    }
+
     /// Sets the password of a service's login; only the owner may.
     package func setPassword(_ password: String, of login: String) async throws {
         try await pool.execute("SELECT crmm_set_password(\(login), \(password))", scope: .none)
@@ -97,15 +104,15 @@ extension ID: PostgresEncodable, PostgresDecodable {
     package static var postgresArrayType: PostgresType { .uuidArray }
 
     /// Appends the 16 bytes.
-    package func encode(into bytes: inout PostgresBytes) { bytes.append(self.bytes) }
+    package func encode(into bytes: inout PostgresBytes) {
+        bytes.append(integer: value.high)
+        bytes.append(integer: value.low)
+    }
 
     /// The id of a uuid cell.
     package init(postgres cell: PostgresCell) throws {
-        guard cell.type == .uuid else { throw cell.mismatch(Self.self) }
-        guard let value = UniqueID(bytes: try cell.bytes(for: Self.self)) else {
-            throw cell.malformed(Self.self, "a uuid has 16 bytes")
-        }
-        self.init(value)
+        let (high, low) = try cell.uuid(for: Self.self)
+        self.init(UniqueID(high: high, low: low))
     }
 }
 

@@ -55,9 +55,10 @@ final class PipelineThread {
             let now = Instant.now
             accept(pipeline.collect(), now: now)
             expire(now: now)
-            if let closesAt, isIdle || now >= closesAt { break }
             advance(now: now)
             settle()
+            // Looked at now, when what nobody waits for any more is thrown away.
+            if let closesAt, isIdle || now >= closesAt { break }
             let mayBlock = pipeline.fallAsleep(seenClosing: closesAt != nil)
             waitForEvents(until: mayBlock ? nextEvent : now)
         }

@@ -38,10 +38,18 @@ extension Queue {
     /// runs, opens the gate last. The caller keeps others from doing the same, and marks every organization
     /// with backlog after it.
     ///
-    /// It may be repeated from the start at any time. One that was overtaken by another throws `.staleEpoch`;
-    /// one that dies leaves the gate closed, which `epoch()` tells.
-    package func rebuild(epoch new: Epoch, entitlements: [Entitlement], running: [Membership]) async throws {
+    /// It may be repeated from the start at any time. One that was overtaken by another throws `.staleEpoch`,
+    /// be it that Redis knows of the other or that `isCurrent`, which is asked at each step, says so; one
+    /// that dies leaves the gate closed, which `epoch()` tells.
+    package func rebuild(
+        epoch new: Epoch, entitlements: [Entitlement], running: [Membership],
+        isCurrent: () async throws -> Bool = { true }
+    ) async throws {
+        func check() async throws {
+            guard try await isCurrent() else { throw QueueError.staleEpoch(current: nil) }
+        }
         for entitlement in entitlements { try entitlement.validate() }
+        try await check()
         _ = try await call("rebuild", epoch: new, [])
         var removed = 0
         var cursor = "0"
@@ -52,12 +60,19 @@ extension Queue {
             removed += try await clear(reply.last?.array?.compactMap(\.text) ?? [], epoch: new)
         } while cursor != "0"
         _ = try await call("configure", epoch: new, slicing: entitlements) { $0.flatMap(\.arguments) }
-        _ = try await call("load", epoch: new, slicing: running) { $0.flatMap(\.arguments) }
+        for start in stride(from: 0, to: running.count, by: Self.runsPerStep) {
+            try await check()
+            let step = Array(running[start..<min(start + Self.runsPerStep, running.count)])
+            _ = try await call("load", epoch: new, slicing: step) { $0.flatMap(\.arguments) }
+        }
+        try await check()
         _ = try await call("open", epoch: new, [])
         logger.notice(
             "queue rebuilt",
             metadata: ["epoch": "\(new)", "keys.removed": "\(removed)", "runs.loaded": "\(running.count)"])
     }
+
+    private static let runsPerStep = 4_096
 
     private func clear(_ names: [String], epoch: Epoch) async throws -> Int {
         guard !names.isEmpty else { return 0 }

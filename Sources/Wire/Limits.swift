@@ -22,6 +22,8 @@ package enum Limits {
     package static let expiresInSecondsDefault = 604_800
     /// Bytes of the body of an HTTP request, and of a bulk request.
     package static let bodyBytesMax = 4 << 20
+    /// The largest body of an enrolment, which anyone may send.
+    package static let enrollmentBodyBytesMax = 64 << 10
     package static let bulkBodyBytesMax = 32 << 20
     /// Jobs of one bulk request.
     package static let bulkJobsMax = 10_000

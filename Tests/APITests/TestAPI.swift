@@ -171,14 +171,16 @@ extension TestAPI {
             watches: JobWatches(ledger: ledger, authenticator: authenticator),
             readiness: { ["database": true, "redis": isReady.isSet] })
         let (ports, bound) = AsyncStream.makeStream(of: Int.self)
+        var meeting: (@Sendable () -> TLSContext)?
+        if let tls { meeting = { tls } }
         let api = APIServer(
-            configuration: APIConfiguration(host: "127.0.0.1", port: 0, tls: tls, hosts: ["rmm.example"]) {
-                port in
-                bound.yield(port)
-            }, ledger: ledger, authenticator: authenticator, submitter: handlers.submitter,
+            configuration: APIConfiguration(
+                host: "127.0.0.1", port: 0, tls: meeting, hosts: ["rmm.example"]
+            ) { port in bound.yield(port) }, ledger: ledger, authenticator: authenticator,
+            submitter: handlers.submitter,
             enroller: handlers.enroller,
             presence: handlers.presence, queues: handlers.queues, readiness: handlers.readiness,
-            logger: logger)
+            counters: EventCounters(), logger: logger)
         let group = ServiceGroup(configuration: .init(services: [api], logger: logger))
         async let running: Void = group.run()
         guard let port = await ports.first(where: { _ in true }) else { return }

@@ -98,6 +98,13 @@ struct Bench: Sendable {
             RedisCommand(command, arguments: [.string(queue.keys.key(key))] + arguments))
     }
 
+    /// Makes every queued run older.
+    func age(_ time: Duration) async throws {
+        try await world.owner.execute(
+            "UPDATE runs SET queued_at = queued_at - make_interval(secs => \(time / .seconds(1)))",
+            scope: .none)
+    }
+
     /// Ends the time of every lease.
     func lapseLeases() async throws {
         for lease in try await raw("ZRANGE", "leases", 0, -1).array?.compactMap(\.text) ?? [] {

@@ -20,12 +20,11 @@ import Trust
             let post = try await Post.open(bench, holding: tenant.all + other.all)
             let (_, runs) = try await bench.world.submit(tenant, tenant.all)
             let (_, others) = try await bench.world.submit(other, other.all)
-            try await bench.world.owner.execute(
-                "UPDATE runs SET queued_at = now() - interval '1 hour' WHERE id = \(others[0].run)",
-                scope: .none)
             #expect(try await bench.refiller.refillOnce() == 0)
             try await bench.dispatchAll()
             #expect(try await post.attempts().isEmpty, "nobody told the queue")
+            #expect(try await !bench.reconciler.markStragglers(), "the fast path may be on its way")
+            try await bench.age(.seconds(3))
             #expect(try await bench.reconciler.markStragglers())
             #expect(try await bench.refiller.refillOnce() == 2)
             try await bench.dispatchAll()
@@ -45,7 +44,9 @@ import Trust
                 maximumAttempts: 1, idempotent: false, expiresAt: .now() + .seconds(60), principal: fresh(),
                 idempotencyKey: nil, requestHash: [])
             _ = try await bench.world.api.submit([job], scope: tenant.scope)
-            #expect(try await bench.refiller.refillOnce() == 4, "one expansion and three runs")
+            #expect(try await bench.reconciler.expandOnce())
+            #expect(try await !bench.reconciler.expandOnce())
+            #expect(try await bench.refiller.refillOnce() == 3)
             try await bench.dispatchAll()
             #expect(Set(try await post.attempts().map(\.device)) == Set(tenant.devices[1]))
         }
@@ -86,6 +87,7 @@ import Trust
             #expect(try await bench.world.state(runs[0].run) == .queued)
             let depth = try await bench.depth(tenant)
             #expect(depth.ready.isEmpty && depth.leased == 0 && depth.running == 0)
+            try await bench.age(.seconds(3))
             #expect(try await bench.reconciler.markStragglers())
             #expect(try await bench.refiller.refillOnce() == 1)
             try await bench.dispatchAll()
@@ -132,6 +134,7 @@ import Trust
             try await bench.dispatchAll()
             #expect(try await post.attempts().isEmpty)
             try await bench.world.owner.execute("UPDATE organizations SET paused = false", scope: .none)
+            try await bench.age(.seconds(3))
             #expect(try await bench.reconciler.markStragglers())
             _ = try await bench.refiller.refillOnce()
             try await bench.dispatchAll()
@@ -241,8 +244,8 @@ import Trust
             let letter = InboxLetter.dispatch(
                 marked.map {
                     InboxLetter.Item(
-                        organization: $0.organization, run: $0.run, device: $0.device, attempt: $0.attempt,
-                        token: $0.token)
+                        organization: $0.organization, job: $0.job, run: $0.run, device: $0.device,
+                        attempt: $0.attempt, token: $0.token)
                 })
             _ = try await bench.queue.deliver([Letter(gateway: post.id, payload: letter.encoded)])
             let items = try await post.attempts()
@@ -269,8 +272,8 @@ import Trust
             let marked = try await bench.mark(claims, gateway: post.id)
             let items = marked.map {
                 InboxLetter.Item(
-                    organization: $0.organization, run: $0.run, device: $0.device, attempt: $0.attempt,
-                    token: $0.token)
+                    organization: $0.organization, job: $0.job, run: $0.run, device: $0.device,
+                    attempt: $0.attempt, token: $0.token)
             }
             try await post.finish(items)
             try await bench.queue.acknowledge(
@@ -294,14 +297,66 @@ import Trust
             #expect(try await !bench.reconciler.buryGateways(), "it lives")
             try await post.die()
             let next = try await Post.open(bench, holding: tenant.all)
+            #expect(try await bench.depth(tenant).running == 2)
             #expect(try await bench.reconciler.buryGateways())
+            #expect(try await bench.depth(tenant).running == 0, "what goes back holds no slot")
             #expect(try await bench.refiller.refillOnce() == 2)
             try await bench.dispatchAll()
+            #expect(try await bench.depth(tenant).running == 2)
             let items = try await next.attempts()
             #expect(Set(items.map(\.run)) == Set(runs.map(\.run)))
             #expect(items.allSatisfy { $0.attempt == 1 })
             #expect(try await bench.world.worker.openGateways() == [next.id])
             #expect(try await !bench.reconciler.buryGateways(), "a gateway is buried once")
+        }
+    }
+
+    @Test("A cancel whose letter was lost is told again, until the device has answered")
+    func lostCancel() async throws {
+        try await Bench.run { bench in
+            let tenant = try await bench.world.tenant()
+            let post = try await Post.open(bench, holding: tenant.all)
+            let (job, runs) = try await bench.world.submit(tenant, tenant.all)
+            await bench.front.offer(runs)
+            try await bench.dispatchAll()
+            let items = try await post.attempts()
+            _ = try await post.take(items)
+            _ = try await bench.world.api.requestCancel(job, scope: tenant.scope)
+            let (_, sent) = try await bench.world.api.cancelRuns(
+                of: job, organization: tenant.organization, scope: tenant.scope)
+            #expect(sent.count == 1)
+            // Whoever was to tell its gateway died here.
+            _ = try await bench.reconciler.repeatCancels()
+            #expect(try await post.letters().isEmpty, "its letter may be on its way")
+            try await bench.world.owner.execute(
+                "UPDATE runs SET cancel_requested_at = now() - interval '4 seconds'", scope: .none)
+            for _ in 0..<2 {
+                _ = try await bench.reconciler.repeatCancels()
+                #expect(try await post.letters() == [.cancel(items)])
+            }
+            try await post.finish(items)
+            _ = try await bench.reconciler.repeatCancels()
+            #expect(try await post.letters().isEmpty)
+        }
+    }
+
+    @Test("The comparison of memberships ends the one of a generation that went back")
+    func staleMembership() async throws {
+        try await Bench.run { bench in
+            let tenant = try await bench.world.tenant()
+            let post = try await Post.open(bench, holding: tenant.all)
+            let (_, runs) = try await bench.world.submit(tenant, tenant.all)
+            await bench.front.offer(runs)
+            try await bench.dispatchAll()
+            // A worker put it back, died before it told the queue, and another dispatched it again.
+            let back = try await bench.world.worker.undeliver(
+                post.attempts().map { ($0.organization, $0.run, $0.token) })
+            await bench.front.offer([], and: back.map(\.organization))
+            #expect(try await bench.refiller.refillOnce() == 1)
+            try await bench.dispatchAll()
+            #expect(try await bench.depth(tenant).running == 2)
+            _ = try await bench.reconciler.compareMembership()
+            #expect(try await bench.depth(tenant).running == 1)
         }
     }
 

@@ -7,7 +7,7 @@ import Testing
     private static func items(_ count: Int) -> [InboxLetter.Item] {
         (0..<count).map { index in
             InboxLetter.Item(
-                organization: fresh(), run: fresh(), device: fresh(),
+                organization: fresh(), job: fresh(), run: fresh(), device: fresh(),
                 attempt: [1, 255, 65_536, 0xFFFF_FFFF][index % 4],
                 token: fresh())
         }
@@ -17,7 +17,7 @@ import Testing
     func roundTrip(count: Int) {
         let items = Self.items(count)
         for letter in [InboxLetter.dispatch(items), .cancel(items)] {
-            #expect(letter.encoded.count == 1 + 68 * count)
+            #expect(letter.encoded.count == 1 + 84 * count)
             #expect(InboxLetter(letter.encoded) == letter)
         }
         #expect(InboxLetter.dispatch(items) != .cancel(items))
@@ -26,7 +26,7 @@ import Testing
     @Test("Bytes of any other length, and any other kind, are no letter")
     func garbage() {
         let bytes = InboxLetter.dispatch(Self.items(2)).encoded
-        for length in 0..<bytes.count where length != 1 && length != 69 {
+        for length in 0..<bytes.count where length != 1 && length != 85 {
             #expect(InboxLetter(Array(bytes.prefix(length))) == nil)
         }
         for kind in UInt8.min ... .max where kind != 1 && kind != 2 {
@@ -39,7 +39,7 @@ import Testing
     func random() {
         var read = 0
         for round in 0..<20_000 {
-            let count = round.isMultiple(of: 2) ? 1 + 68 * Int.random(in: 0...3) : Int.random(in: 0...300)
+            let count = round.isMultiple(of: 2) ? 1 + 84 * Int.random(in: 0...3) : Int.random(in: 0...300)
             var bytes = (0..<count).map { _ in UInt8.random(in: 0...255) }
             if !bytes.isEmpty { bytes[0] = UInt8.random(in: 0...3) }
             guard let letter = InboxLetter(bytes) else { continue }

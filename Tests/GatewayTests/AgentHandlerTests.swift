@@ -21,20 +21,28 @@ import Wire
         }
 
         private struct Words {
+            var session: Session?
             var hellos: [Hello] = []
             var messages: [AgentFrame] = []
             var violations: [UInt16] = []
             var closed = 0
         }
 
-        init(peer: PeerIdentity) throws {
+        init(peer: PeerIdentity, isWelcome: Bool = true) throws {
             let loop = EmbeddedEventLoop()
             channel = EmbeddedChannel(loop: loop)
             let actions = AgentHandler.Actions(
-                hello: { [heard] hello, _, _ in heard.words.withLock { $0.hellos.append(hello) } },
+                hello: { [heard] hello, session, _ in
+                    heard.words.withLock { words in
+                        words.hellos.append(hello)
+                        words.session = session
+                    }
+                    if isWelcome { Self.welcome(session, heard) }
+                },
                 message: { [heard] frame, _ in heard.words.withLock { $0.messages.append(frame) } },
                 closed: { [heard] _ in heard.words.withLock { $0.closed += 1 } },
-                violation: { [heard] reason in heard.words.withLock { $0.violations.append(reason.code) } })
+                violation: { [heard] reason in heard.words.withLock { $0.violations.append(reason.code) } },
+                failed: { _ in })
             try channel.pipeline.syncOperations.addHandlers([
                 ByteToMessageHandler(WebSocketFrameDecoder(maxFrameSize: Limits.frameBytesMax)),
                 NIOWebSocketFrameAggregator(
@@ -45,6 +53,18 @@ import Wire
             try channel.connect(to: SocketAddress(ipAddress: "127.0.0.1", port: 1)).wait()
         }
 
+        private static func welcome(_ session: Session, _ heard: Heard) {
+            let said = session.welcome(
+                Welcome(session: 1, assignment: nil, drop: [], cancel: [], pingSeconds: 30))
+            heard.words.withLock { $0.messages += said }
+        }
+
+        /// The gateway has judged the device.
+        func welcome() {
+            if let session { Self.welcome(session, heard) }
+        }
+
+        var session: Session? { heard.words.withLock { $0.session } }
         var hellos: [Hello] { heard.words.withLock { $0.hellos } }
         var messages: [AgentFrame] { heard.words.withLock { $0.messages } }
         var violations: [UInt16] { heard.words.withLock { $0.violations } }
@@ -81,7 +101,10 @@ import Wire
                     codes +=
                         frame.data.readWebSocketErrorCode().map { [UInt16(webSocketErrorCode: $0)] } ?? []
                 case .pong: pongs += 1
-                default: frames.append(try GatewayFrame.decode(Array(buffer: frame.data)))
+                default:
+                    let frame = try GatewayFrame.decode(Array(buffer: frame.data))
+                    if case .welcome = frame { continue }
+                    frames.append(frame)
                 }
             }
             return (frames, pongs, codes, longest)
@@ -106,6 +129,80 @@ import Wire
         #expect(line.messages.count == 2)
         #expect(line.violations.isEmpty)
         #expect(line.channel.isActive)
+    }
+
+    @Test("Nobody listens to a device before it is welcome; what it said waits, up to a limit")
+    func unjudged() throws {
+        let line = try Line(peer: try Identities.peer(validitySeconds: 86_400), isWelcome: false)
+        line.receive(.hello(.example()))
+        for _ in 0..<64 { line.receive(.accepted(Self.name)) }
+        line.receive(.ping(1))
+        #expect(line.messages.isEmpty)
+        #expect(try line.sent().frames == [.pong(1)])
+        line.welcome()
+        #expect(line.messages.count == 64)
+        line.receive(.accepted(Self.name))
+        #expect(line.messages.count == 65)
+
+        let other = try Line(peer: try Identities.peer(validitySeconds: 86_400), isWelcome: false)
+        other.receive(.hello(.example()))
+        for _ in 0..<65 { other.receive(.accepted(Self.name)) }
+        #expect(try other.sent().codes == [4400])
+        other.welcome()
+        #expect(other.messages.isEmpty)
+    }
+
+    @Test("A device that is sent away is not listened to any more")
+    func sentAway() throws {
+        let line = try Line(peer: try Identities.peer(validitySeconds: 86_400), isWelcome: false)
+        line.receive(.hello(.example()))
+        line.receive(.accepted(Self.name))
+        line.session?.close(.refused("no"))
+        line.welcome()
+        line.receive(.accepted(Self.name))
+        #expect(line.messages.isEmpty)
+    }
+
+    @Test("A peer that does not read what it is sent is not read from")
+    func deaf() throws {
+        let line = try line()
+        line.receive(.hello(.example()))
+        for isWritable in [false, true] {
+            line.channel.isWritable = isWritable
+            line.channel.pipeline.fireChannelWritabilityChanged()
+            line.channel.embeddedEventLoop.run()
+            let option = line.channel.options.last { $0.option is ChannelOptions.Types.AutoReadOption }
+            #expect(option?.value as? Bool == isWritable)
+        }
+    }
+
+    @Test("A peer that does not take the close frame is closed all the same")
+    func stuck() throws {
+        let line = try line()
+        line.receive(.hello(.example()))
+        try line.channel.pipeline.syncOperations.addHandler(Stuck(), position: .first)
+        line.session?.close(.silent)
+        line.channel.embeddedEventLoop.run()
+        #expect(line.channel.isActive)
+        line.advance(5)
+        #expect(!line.channel.isActive)
+    }
+
+    /// A connection on which nothing leaves.
+    private final class Stuck: ChannelOutboundHandler {
+        typealias OutboundIn = WebSocketFrame
+
+        private var waiting: [EventLoopPromise<Void>] = []
+
+        func write(context: ChannelHandlerContext, data: NIOAny, promise: EventLoopPromise<Void>?) {
+            if let promise { waiting.append(promise) }
+        }
+
+        func close(context: ChannelHandlerContext, mode: CloseMode, promise: EventLoopPromise<Void>?) {
+            for promise in waiting { promise.fail(ChannelError.ioOnClosedChannel) }
+            waiting = []
+            context.close(mode: mode, promise: promise)
+        }
     }
 
     @Test("A ping of the protocol and one of WebSocket are answered at once, and are no message")

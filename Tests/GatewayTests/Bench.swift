@@ -47,7 +47,8 @@ struct Bench: Sendable {
         try #require(try await rebuilder.checkOnce())
         let gateway = Gateway(
             configuration: GatewayConfiguration(host: "127.0.0.1", port: 0),
-            deployment: Identities.shared.deployment, tls: Identities.shared.server, ledger: world.gateway,
+            deployment: Identities.shared.deployment, tls: { Identities.shared.server },
+            ledger: world.gateway,
             front: front, inbox: inbox, logger: logger)
         let (bound, tell) = AsyncStream.makeStream(of: Int.self)
         let serving = Task { try await gateway.run { tell.yield($0) } }
@@ -127,8 +128,8 @@ struct Bench: Sendable {
         let letter = InboxLetter.dispatch(
             marked.map {
                 InboxLetter.Item(
-                    organization: $0.organization, run: $0.run, device: $0.device, attempt: $0.attempt,
-                    token: $0.token)
+                    organization: $0.organization, job: $0.job, run: $0.run, device: $0.device,
+                    attempt: $0.attempt, token: $0.token)
             })
         _ = try await queue.deliver([Letter(gateway: gateway.id, payload: letter.encoded)])
         return marked

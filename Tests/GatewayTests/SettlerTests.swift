@@ -1,4 +1,5 @@
 import Domain
+import Engine
 import Ledger
 import Logging
 import NIOCore
@@ -18,7 +19,7 @@ import Wire
     final class Desk: Sendable {
         let world: World
         let settler: Settler
-        let counters = GatewayCounters()
+        let counters = EventCounters()
         private let told = Told()
 
         private final class Told: Sendable {
@@ -149,7 +150,7 @@ import Wire
         #expect(close.opcode == .connectionClose)
         #expect(close.data.readWebSocketErrorCode().map { UInt16(webSocketErrorCode: $0) } == 4400)
         await desk.stop(running)
-        #expect(desk.counters.snapshot == ["settled": 20])
+        #expect(desk.counters.snapshot == ["settled": 20, "refusedResults": 1])
         #expect(try await desk.world.state(runs[13].run.run) == .dispatched)
     }
 

@@ -279,6 +279,7 @@ import Testing
                 "UPDATE queue_partitions SET epoch = ''", "INSERT INTO gateways VALUES (gen_random_uuid())",
                 "DELETE FROM organizations", "DELETE FROM job_deltas", "SELECT * FROM run_history_default",
                 "UPDATE partners SET name = ''", "UPDATE deployment SET id = gen_random_uuid()",
+                "UPDATE jobs SET statement = ''", "UPDATE runs SET state = 3", "UPDATE runs SET token = NULL",
             ],
             "crmm_worker": [
                 "SELECT * FROM api_keys", "SELECT * FROM enrollment_tokens", "SELECT * FROM certificates",
@@ -286,6 +287,7 @@ import Testing
                 "UPDATE jobs SET statement = ''",
                 "UPDATE devices SET key_hash = ''", "UPDATE organizations SET paused = true",
                 "UPDATE run_history SET state = 10", "UPDATE jobs SET target_devices = NULL",
+                "UPDATE runs SET device_id = gen_random_uuid()", "UPDATE runs SET sent_at = NULL",
             ],
             "crmm_gateway": [
                 "SELECT * FROM api_keys", "SELECT * FROM enrollment_tokens", "SELECT * FROM run_output",
@@ -295,6 +297,8 @@ import Testing
                 "UPDATE certificates SET revoked_at = NULL", "UPDATE queue_partitions SET epoch = ''",
                 "UPDATE run_history SET device_id = gen_random_uuid()", "DELETE FROM run_history",
                 "DELETE FROM job_deltas", "SELECT * FROM run_states",
+                "UPDATE runs SET device_id = gen_random_uuid()", "UPDATE runs SET token = gen_random_uuid()",
+                "UPDATE runs SET expires_at = now()", "UPDATE runs SET attempt = 2",
             ],
         ]
         for (name, pool) in world.logins {

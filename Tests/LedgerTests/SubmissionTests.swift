@@ -86,18 +86,27 @@ import Testing
                 == 3)
     }
 
-    @Test("A device of another organization gets no run, also within a list of the caller's own")
+    @Test(
+        "A job with a device that is another's, or gone, is refused whole; its neighbours are not"
+    )
     func foreignDevice() async throws {
         let world = try World.here()
         let (mine, other) = (try await world.tenant(), try await world.tenant())
-        let job = world.job(mine, devices: mine.all + other.all)
-        let (_, runs) = try await world.api.submit([job], scope: mine.scope)
-        #expect(runs.map(\.device) == mine.all)
-        #expect(try await world.api.job(job.id, scope: mine.scope)?.total == 1)
+        let jobs = [
+            world.job(mine, devices: mine.all), world.job(mine, devices: mine.all + other.all),
+            world.job(mine, devices: mine.all), world.job(mine, devices: [fresh()]),
+            world.job(mine, devices: mine.all),
+        ]
+        let (outcomes, runs) = try await world.api.submit(jobs, scope: mine.scope)
+        let taken = Submission.accepted(.active)
+        #expect(outcomes == [taken, .missingDevice, taken, .missingDevice, taken])
+        #expect(runs.map(\.device) == mine.all + mine.all + mine.all)
+        #expect(try await world.api.job(jobs[1].id, scope: mine.scope) == nil)
         // Under a scope that sees both, the organization of the job still decides.
         let wide = world.job(mine, devices: other.all)
         let both = Scope.organizations([mine.organization, other.organization])
-        #expect(try await world.api.submit([wide], scope: both).1.isEmpty)
+        let refused = try await world.api.submit([wide], scope: both)
+        #expect(refused.0 == [.missingDevice] && refused.1.isEmpty)
     }
 
     @Test("A job cannot be submitted for an organization that the scope does not see")
@@ -191,7 +200,8 @@ import Testing
         try await world.clear()
         let (tenant, other) = (try await world.tenant(sites: 2, devices: 2), try await world.tenant())
         let (_, runs) = try await world.submit(tenant, tenant.all)
-        _ = try await world.api.submit([world.job(tenant, devices: other.all)], scope: .platform)
+        let foreign = try await world.api.submit([world.job(tenant, devices: other.all)], scope: .platform)
+        #expect(foreign.0 == [.missingDevice])
         _ = try await world.api.submit([world.job(tenant, devices: nil)], scope: tenant.scope)
         _ = try await world.worker.expand(limit: 4)
         _ = try await world.gateway.settle(try await world.send([runs[0]]).map { AttemptResult($0) })

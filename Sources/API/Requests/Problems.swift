@@ -3,6 +3,8 @@ import Engine
 import HTTPTypes
 import Ledger
 import Postgres
+import Redis
+import Streams
 import Trust
 import Wire
 
@@ -19,6 +21,8 @@ extension Problem {
         case let error as EngineError: of(error)
         case let error as LedgerError: of(error)
         case let error as PostgresError: of(error)
+        case is RedisError, is QueueError:
+            Problem(.serviceUnavailable, "unavailable", "the queue does not answer now; try again")
         default: nil
         }
     }

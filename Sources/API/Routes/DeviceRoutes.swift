@@ -13,8 +13,11 @@ extension Handlers {
             ) { (call: Call, new: NewEnrollmentToken) in
                 try await enroller.createToken(new, by: call.principal.id, scope: call.scope)
             },
-            .post("/v1/enrollments", "Enrols a device; the token is the credential", .anyone) {
-                (_: Call, new: NewEnrollment) in
+            // Anyone may ask, so what is read for it is small.
+            .post(
+                "/v1/enrollments", "Enrols a device; the token is the credential", .anyone,
+                bytesMax: Limits.enrollmentBodyBytesMax
+            ) { (_: Call, new: NewEnrollment) in
                 try await enroller.enroll(new)
             },
             .get("/v1/devices", "Lists devices", .devicesRead, respond: devices),

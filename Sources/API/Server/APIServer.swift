@@ -7,6 +7,7 @@ package import Ledger
 package import Logging
 import NIOCore
 import ServiceLifecycle
+import Synchronization
 package import Trust
 
 /// Where and how the API listens.
@@ -15,8 +16,8 @@ package struct APIConfiguration: Sendable {
     package var host: String
     /// The port to bind; 0 means any free one.
     package var port: Int
-    /// TLS; without it the address must be of the loopback.
-    package var tls: TLSContext?
+    /// TLS that the next connection is met with; without it the address must be of the loopback.
+    package var tls: (@Sendable () -> TLSContext)?
     /// Names that the Host header may carry beside those of the loopback, without ports.
     package var hosts: Set<String>
     /// How many connections may be open at a time; more wait in the kernel's queue.
@@ -26,7 +27,7 @@ package struct APIConfiguration: Sendable {
 
     /// A place to listen.
     package init(
-        host: String, port: Int, tls: TLSContext?, hosts: Set<String>,
+        host: String, port: Int, tls: (@Sendable () -> TLSContext)?, hosts: Set<String>,
         onBound: @escaping @Sendable (Int) async -> Void = { _ in }
     ) {
         self.host = host
@@ -46,6 +47,22 @@ package struct APIError: Error, CustomStringConvertible {
     package let description: String
 }
 
+/// Tells an address that cannot be listened on from what happens later.
+final class Listening: Sendable {
+    private let hasBegun = Atomic(false)
+
+    func begin() { hasBegun.store(true, ordering: .relaxed) }
+
+    /// Runs a server; if it ends before it has listened, the error says who wanted to listen where.
+    func run(_ name: String, _ host: String, _ port: Int, _ serve: () async throws -> Void) async throws {
+        do {
+            try await serve()
+        } catch  where !hasBegun.load(ordering: .relaxed) && !(error is CancellationError) {
+            throw APIError(description: "\(name) cannot listen on \(host) port \(port): \(error)")
+        }
+    }
+}
+
 /// The HTTP API: one listener, which serves the table of routes until it is stopped.
 package struct APIServer: Service {
     /// How long a connection may be idle between two requests.
@@ -59,7 +76,7 @@ package struct APIServer: Service {
     package init(
         configuration: APIConfiguration, ledger: Ledger, authenticator: Authenticator, submitter: Submitter,
         enroller: Enroller, presence: Presence, queues: QueueView,
-        readiness: @escaping @Sendable () async -> [String: Bool], logger: Logger
+        readiness: @escaping @Sendable () async -> [String: Bool], counters: EventCounters, logger: Logger
     ) {
         let handlers = Handlers(
             ledger: ledger, authenticator: authenticator, submitter: submitter, enroller: enroller,
@@ -71,7 +88,7 @@ package struct APIServer: Service {
         responder = Responder(
             routes: handlers.table,
             hosts: Set(configuration.hosts.map { $0.lowercased() }).union(APIConfiguration.loopback),
-            authenticator: authenticator, logger: logger)
+            authenticator: authenticator, counters: counters, logger: logger)
     }
 
     /// Serves until cancelled or shut down; then finishes the requests under way.
@@ -79,6 +96,7 @@ package struct APIServer: Service {
     /// fails with.
     package func run() async throws {
         let (configuration, logger) = (configuration, logger)
+        let listening = Listening()
         guard configuration.tls != nil || APIConfiguration.loopback.contains(configuration.host) else {
             throw APIError(
                 description:
@@ -100,9 +118,12 @@ package struct APIServer: Service {
                 address: .hostname(configuration.host, port: configuration.port), serverName: nil,
                 availableConnectionsDelegate: MaximumAvailableConnections(configuration.connectionsMax)),
             onServerRunning: { channel in
+                listening.begin()
                 await configuration.onBound(channel.localAddress?.port ?? configuration.port)
             },
             logger: logger)
-        try await application.run()
+        try await listening.run("the API", configuration.host, configuration.port) {
+            try await application.run()
+        }
     }
 }

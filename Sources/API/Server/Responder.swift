@@ -1,5 +1,6 @@
 import Access
 import Domain
+import Engine
 import HTTPTypes
 import Hummingbird
 import Logging
@@ -28,6 +29,8 @@ struct Responder: HTTPResponder {
     let routes: RouteTable
     let hosts: Set<String>
     let authenticator: Authenticator
+    /// Requests, and refusals by their code.
+    let counters: EventCounters
     let logger: Logger
 
     func respond(to request: Request, context: Context) async throws -> Response {
@@ -48,8 +51,11 @@ struct Responder: HTTPResponder {
             if problem?.status == 503 {
                 logger.warning("a request was refused", metadata: ["error": "\(error)"])
             }
-            reply = (problem ?? .unexpected).reply(requestID: requestID)
+            let shown = problem ?? .unexpected
+            counters.increment("refused.\(shown.code)")
+            reply = shown.reply(requestID: requestID)
         }
+        counters.increment("requests")
         reply.headers[.xRequestID] = requestID
         reply.headers[.xContentTypeOptions] = "nosniff"
         if reply.headers[.cacheControl] == nil { reply.headers[.cacheControl] = "no-store" }
@@ -81,6 +87,10 @@ struct Responder: HTTPResponder {
         let rawQuery = path.endIndex < target.endIndex ? target[target.index(after: path.endIndex)...] : nil
         if route.query.isEmpty, let rawQuery, !rawQuery.isEmpty {
             throw FieldError(.unknownField, field: "query", "takes no parameters here")
+        }
+        if !route.takesIdempotencyKey, request.headers[.idempotencyKey] != nil, request.method == .post {
+            throw FieldError(
+                .notSupported, field: "Idempotency-Key", "is not supported for this call yet")
         }
         var bytes: [UInt8] = []
         if let body = route.body {

@@ -32,14 +32,18 @@ package final class Dispatcher: Sendable {
     /// Dispatches until the task is cancelled, then hands back what it holds.
     package func run() async {
         await repeating(every: .zero, idle: .zero, logger, "dispatch") {
-            let more = try await self.dispatchOnce()
+            // In a task of its own: a batch that was begun is taken to its end, or its runs would have to
+            // wait for their deadlines.
+            let more = try await Task { try await self.dispatchOnce() }.value
             if !more { _ = try await self.front.queue.waitForBell(on: self.bell) }
             return true
         }
-        // Best effort: what stays leased returns when the lease ends.
-        _ = try? await front.call { epoch in
-            try await self.front.queue.reclaim(owner: self.owner, epoch: epoch)
-        }
+        await Task {
+            // Best effort: what stays leased returns when the lease ends.
+            _ = try? await self.front.call { epoch in
+                try await self.front.queue.reclaim(owner: self.owner, epoch: epoch)
+            }
+        }.value
     }
 
     /// Claims one batch and takes it as far as it goes.
@@ -119,7 +123,7 @@ package final class Dispatcher: Sendable {
         // A full inbox: back to queued, in the next generation, to be brought again by refill.
         let back = try await ledger.undeliver(
             marked.filter { refused.contains($0.gateway) }.map { ($0.organization, $0.run, $0.token) })
-        await front.offer([], and: back.map(\.organization))
+        await front.returned(back)
     }
 
     private static let leaseMilliseconds = 5_000
@@ -127,7 +131,8 @@ package final class Dispatcher: Sendable {
 
 extension MarkedRun {
     fileprivate var letterItem: InboxLetter.Item {
-        InboxLetter.Item(organization: organization, run: run, device: device, attempt: attempt, token: token)
+        InboxLetter.Item(
+            organization: organization, job: job, run: run, device: device, attempt: attempt, token: token)
     }
 }
 

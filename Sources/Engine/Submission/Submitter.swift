@@ -54,8 +54,20 @@ package struct Submitter: Sendable {
                 outcomes[index] = .failure(error)
             }
         }
+        var hasCommitted = false
         for part in parts(of: prepared) {
-            let (submissions, runs) = try await ledger.submit(part.map(\.job), scope: scope)
+            let (submissions, runs): ([Submission], [QueuedRun])
+            do {
+                (submissions, runs) = try await ledger.submit(part.map(\.job), scope: scope)
+            } catch {
+                // What was committed before keeps its outcome; else who asks again without a key runs it
+                // twice.
+                guard hasCommitted else { throw error }
+                logger.warning("a part of a submission failed", metadata: ["error": "\(error)"])
+                for (index, _) in part { outcomes[index] = .failure(Self.notTaken(error)) }
+                continue
+            }
+            hasCommitted = true
             for ((index, job), submission) in zip(part, submissions) {
                 outcomes[index] =
                     switch submission {
@@ -66,11 +78,25 @@ package struct Submitter: Sendable {
                             EngineError(
                                 .idempotencyConflict, field: "Idempotency-Key",
                                 "this key was used before with another body"))
+                    case .missingDevice:
+                        .failure(
+                            EngineError(
+                                .conflict, field: "target.deviceIds",
+                                "names a device that has just gone or moved; read the devices again"))
                     }
             }
             await front.offer(runs, and: part.filter { $0.job.devices == nil }.map(\.job.organization))
         }
         return outcomes.map { $0 ?? .failure(EngineError(.invalid, "the job was not judged")) }
+    }
+
+    private static func notTaken(_ error: any Error) -> EngineError {
+        let mayBeThere = (error as? PostgresError)?.mayHaveCommitted ?? false
+        return EngineError(
+            .overloaded,
+            mayBeThere
+                ? "the database did not say whether it took this; look before you submit it again"
+                : "the database did not take this; submit it again")
     }
 
     /// Asks for a job to be cancelled: what was not sent ends now, agents that hold the rest are told.

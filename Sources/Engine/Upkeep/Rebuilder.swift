@@ -56,12 +56,22 @@ package final class Rebuilder: Sendable {
             Entitlement(organization: $0.organization, weight: $0.weight, cap: $0.cap, paused: $0.isPaused)
         }
         var running: [Membership] = []
+        var last: QueuedRun?
         while true {
-            let page = try await ledger.running(after: running.last?.run.run, limit: 5_000)
+            guard try await ledger.keepEpoch(epoch.id, partition: partition) else { return false }
+            let page = try await ledger.running(after: last, limit: 5_000)
             running += page.map(Membership.init)
+            last = page.last?.run
             if page.count < 5_000 { break }
         }
-        try await front.queue.rebuild(epoch: epoch, entitlements: limits, running: running)
+        // Whoever was overtaken leaves the field to the other.
+        do {
+            try await front.queue.rebuild(epoch: epoch, entitlements: limits, running: running) {
+                try await self.ledger.keepEpoch(epoch.id, partition: partition)
+            }
+        } catch QueueError.staleEpoch {
+            return false
+        }
         front.forgetEpoch()
         let organizations = try await ledger.organizationsWithBacklog()
         if !organizations.isEmpty { try await front.queue.mark(organizations, epoch: epoch) }

@@ -26,6 +26,8 @@ package final class Reconciler: Sendable {
             group.addTask { await self.fold() }
             group.addTask { await self.sweep() }
             group.addTask { await self.deadlines() }
+            group.addTask { await self.cancels() }
+            group.addTask { await self.expansion() }
             group.addTask { await self.stragglers() }
             group.addTask { await self.gateways() }
             group.addTask { await self.membership() }
@@ -35,7 +37,7 @@ package final class Reconciler: Sendable {
     }
 
     private func fold() async {
-        await repeating(every: .milliseconds(25), idle: .milliseconds(150), logger, "fold") {
+        await repeating(every: .milliseconds(25), idle: .milliseconds(50), logger, "fold") {
             try await self.ledger.foldDeltas(limit: 2_000) > 0
         }
     }
@@ -49,6 +51,18 @@ package final class Reconciler: Sendable {
     private func deadlines() async {
         await repeating(every: .milliseconds(10), idle: .milliseconds(500), logger, "deadlines") {
             try await self.judgeDeadlines()
+        }
+    }
+
+    private func cancels() async {
+        await repeating(every: .seconds(3), idle: .seconds(3), logger, "cancels") {
+            try await self.repeatCancels()
+        }
+    }
+
+    private func expansion() async {
+        await repeating(every: .milliseconds(5), idle: .milliseconds(50), logger, "expansion") {
+            try await self.expandOnce()
         }
     }
 
@@ -105,17 +119,37 @@ package final class Reconciler: Sendable {
         let awaited = try await ledger.awaitWord(limit: 500)
         let ended = try await ledger.expire(limit: 500)
         await front.ended(ended)
-        await front.offer([], and: undelivered.map(\.organization))
+        await front.returned(undelivered)
         let (cancelled, sent) = try await ledger.cancelRuns(of: nil, organization: nil, scope: .platform)
         await front.ended(cancelled)
         await front.tellCancelled(sent)
         return awaited > 0 || !ended.isEmpty || !undelivered.isEmpty || !cancelled.isEmpty || !sent.isEmpty
     }
 
-    /// Marks every organization with queued runs, so that what the fast path lost is brought by refill. As
-    /// many probes of an index as there are such organizations, whatever their backlog.
+    /// Tells gateways again what is to be stopped: a letter may have been lost with its gateway, its data set
+    /// or a full inbox, and a session that lives on says no hello.
+    package func repeatCancels() async throws -> Bool {
+        var last: (OrganizationID, RunID)?
+        repeat {
+            let page = try await ledger.cancelsUnheard(after: last, limit: 500)
+            await front.tellCancelled(page)
+            last = page.count < 500 ? nil : page.last.map { ($0.organization, $0.run) }
+        } while last != nil
+        return false
+    }
+
+    /// Expands one accepted job into its runs; whether there was one.
+    package func expandOnce() async throws -> Bool {
+        let organizations = try await ledger.expand(limit: 1)
+        await front.offer([], and: organizations)
+        return !organizations.isEmpty
+    }
+
+    /// Marks every organization whose oldest queued run is a straggler, so that what the fast path lost is
+    /// brought by refill. As many probes of an index as there are organizations with a backlog, whatever that
+    /// is.
     package func markStragglers() async throws -> Bool {
-        let organizations = try await ledger.organizationsWithBacklog()
+        let organizations = try await ledger.organizationsWithBacklog(olderThan: .seconds(2))
         guard !organizations.isEmpty else { return false }
         try await front.call { epoch in try await self.front.queue.mark(organizations, epoch: epoch) }
         return true
@@ -134,7 +168,7 @@ package final class Reconciler: Sendable {
                 items += letter
             }
             let back = try await ledger.undeliver(items.map { ($0.organization, $0.run, $0.token) })
-            await front.offer([], and: back.map(\.organization))
+            await front.returned(back)
             try await ledger.endGateway(gateway)
             logger.notice(
                 "gateway incarnation is gone",
@@ -160,14 +194,14 @@ package final class Reconciler: Sendable {
     package func compareMembership() async throws -> Bool {
         let epoch = try await front.epoch()
         var cursor: String?
-        var counted: Set<RunID> = []
+        var counted: [RunID: Int] = [:]
         var extra: [Settled] = []
         repeat {
             let page = try await front.queue.membership(after: cursor, epoch: epoch)
             let running = try await ledger.areRunning(page.items.map { ($0.run.organization, $0.run.run) })
             for item in page.items {
-                if running.contains(item.run.run) {
-                    counted.insert(item.run.run)
+                if running[item.run.run] == item.run.generation {
+                    counted[item.run.run] = item.run.generation
                 } else {
                     extra.append(item.run)
                 }
@@ -175,11 +209,11 @@ package final class Reconciler: Sendable {
             cursor = page.next
         } while cursor != nil
         var missing: [Membership] = []
-        var last: RunID?
+        var last: QueuedRun?
         while true {
             let page = try await ledger.running(after: last, limit: 2_000)
-            missing += page.filter { !counted.contains($0.run.run) }.map(Membership.init)
-            last = page.last?.run.run
+            missing += page.filter { counted[$0.run.run] != $0.run.generation }.map(Membership.init)
+            last = page.last?.run
             if page.count < 2_000 { break }
         }
         guard !extra.isEmpty || !missing.isEmpty else { return false }

@@ -47,11 +47,8 @@ package final class Refiller: Sendable {
         }
     }
 
-    /// Expands accepted jobs and refills the organizations that have waited longest; returns how many had
-    /// work.
+    /// Refills the organizations that have waited longest; returns how many had work.
     package func refillOnce() async throws -> Int {
-        let expanded = try await ledger.expand(limit: 4)
-        if !expanded.isEmpty { await front.offer([], and: expanded) }
         let epoch = try await front.epoch()
         let marked: [Marked]
         do {
@@ -61,7 +58,7 @@ package final class Refiller: Sendable {
             return 0
         }
         let open = marked.filter { $0.room > 0 }
-        guard !open.isEmpty else { return expanded.count }
+        guard !open.isEmpty else { return 0 }
         let passes = self.passes.withLock { passes in open.map { passes[$0.organization] ?? Pass() } }
         let queued = try await ledger.queuedRuns(
             of: zip(open, passes).map { ($0.organization, after: $1.after) }, priority: .standard,
@@ -77,7 +74,7 @@ package final class Refiller: Sendable {
             let next = refilled.cleared ? nil : pass.next(after: runs, passed: refilled.passed)
             self.passes.withLock { $0[organization.organization] = next }
         }
-        return expanded.count + admitted
+        return admitted
     }
 
     // A full window, and as many more as one step may find room for.

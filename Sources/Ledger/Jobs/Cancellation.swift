@@ -5,6 +5,7 @@ package import Postgres
 package struct CancelledRun: Sendable {
     /// Which attempt of which run.
     package let organization: OrganizationID
+    package let job: JobID
     package let run: RunID
     package let device: DeviceID
     package let attempt: Int
@@ -61,7 +62,7 @@ extension Ledger {
                 )
                 UPDATE runs r SET cancel_requested_at = now(), deadline = now() + interval '2 minutes'
                 FROM picked p WHERE r.organization_id = p.organization_id AND r.id = p.id
-                RETURNING r.organization_id, r.id, r.device_id, r.attempt, r.token
+                RETURNING r.organization_id, r.job_id, r.id, r.device_id, r.attempt, r.token
                 """,
                 """
                 UPDATE jobs j SET cancel_pending = false
@@ -70,12 +71,29 @@ extension Ledger {
                                   AND r.job_id = j.id AND r.cancel_requested_at IS NULL)
                 """,
             ])
-        let sent = try results[1].rows.map { row in
-            let (organization, run, device, attempt, token) = try row.decode(
-                (OrganizationID, RunID, DeviceID, Int32, AttemptToken).self)
-            return CancelledRun(
-                organization: organization, run: run, device: device, attempt: Int(attempt), token: token)
-        }
-        return (try results[0].rows.map(Self.settledRun), sent)
+        return (try results[0].rows.map(Self.settledRun), try results[1].rows.map(Self.cancelledRun))
+    }
+
+    /// Runs that were sent, are to be cancelled, and have not ended some seconds after the request: page by
+    /// page in the order of organization and id.
+    package func cancelsUnheard(
+        after: (OrganizationID, RunID)?, limit: Int
+    ) async throws -> [CancelledRun] {
+        let after = after ?? (ID(.zero), ID(.zero))
+        return try await pool.query(
+            """
+            SELECT organization_id, job_id, id, device_id, attempt, token FROM runs
+            WHERE cancel_requested_at IS NOT NULL AND (organization_id, id) > (\(after.0), \(after.1))
+              AND cancel_requested_at < now() - interval '3 seconds' AND state IN (3, 4)
+            ORDER BY organization_id, id LIMIT \(limit)
+            """, scope: .platform, decode: Self.cancelledRun)
+    }
+
+    @Sendable private static func cancelledRun(_ row: PostgresRow) throws -> CancelledRun {
+        let (organization, job, run, device, attempt, token) = try row.decode(
+            (OrganizationID, JobID, RunID, DeviceID, Int32, AttemptToken).self)
+        return CancelledRun(
+            organization: organization, job: job, run: run, device: device, attempt: Int(attempt),
+            token: token)
     }
 }

@@ -72,14 +72,17 @@ extension Ledger {
     package func jobs(
         organization: OrganizationID?, before: JobID?, limit: Int, scope: Scope
     ) async throws -> [JobRow] {
-        try await pool.query(
+        // Two statements, so that each has its index.
+        let ofOrganization: SQL = organization.map { "j.organization_id = \($0) AND" } ?? ""
+        return try await pool.query(
             """
             \(fragment: Self.jobColumns)
-            WHERE (\(organization)::uuid IS NULL OR j.organization_id = \(organization))
-              AND (\(before)::uuid IS NULL OR j.id < \(before))
+            WHERE \(fragment: ofOrganization) j.id < \(before ?? Self.endOfIDs)
             ORDER BY j.id DESC LIMIT \(limit)
             """, scope: scope, decode: Self.job)
     }
+
+    private static let endOfIDs = JobID(UniqueID(high: .max, low: .max))
 
     /// The runs of a job, by id.
     package func runs(of job: JobID, after: RunID?, limit: Int, scope: Scope) async throws -> [RunRow] {
@@ -120,14 +123,19 @@ extension Ledger {
     private static let jobColumns: SQL = """
         SELECT j.id, j.organization_id, j.kind, j.state, j.total, j.timeout_seconds, j.created_at,
                j.expires_at, j.finished_at, j.cancel_requested_at, j.ended,
-               ARRAY(SELECT coalesce(sum(d.n), 0)::integer FROM generate_series(10, 15) o(outcome)
-                     LEFT JOIN job_deltas d ON d.organization_id = j.organization_id AND d.job_id = j.id
-                          AND d.outcome = o.outcome
-                     GROUP BY o.outcome ORDER BY o.outcome),
-               ARRAY(SELECT count(r.id)::integer FROM generate_series(0, 4) s(state)
-                     LEFT JOIN runs r ON r.organization_id = j.organization_id AND r.job_id = j.id
-                          AND r.state = s.state
-                     GROUP BY s.state ORDER BY s.state)
+               (SELECT ARRAY[
+                    coalesce(sum(n) FILTER (WHERE outcome = 10), 0),
+                    coalesce(sum(n) FILTER (WHERE outcome = 11), 0),
+                    coalesce(sum(n) FILTER (WHERE outcome = 12), 0),
+                    coalesce(sum(n) FILTER (WHERE outcome = 13), 0),
+                    coalesce(sum(n) FILTER (WHERE outcome = 14), 0),
+                    coalesce(sum(n) FILTER (WHERE outcome = 15), 0)]::integer[]
+                FROM job_deltas d WHERE d.organization_id = j.organization_id AND d.job_id = j.id),
+               (SELECT ARRAY[
+                    count(*) FILTER (WHERE state = 0), count(*) FILTER (WHERE state = 1),
+                    count(*) FILTER (WHERE state = 2), count(*) FILTER (WHERE state = 3),
+                    count(*) FILTER (WHERE state = 4)]::integer[]
+                FROM runs r WHERE r.organization_id = j.organization_id AND r.job_id = j.id)
         FROM jobs j
         """
 

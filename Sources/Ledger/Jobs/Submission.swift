@@ -51,6 +51,17 @@ package struct SubmittedJob: Sendable {
     }
 }
 
+extension SubmittedJob {
+    /// The site that its target or all its devices belong to.
+    fileprivate var ownSite: SiteID? { targetSite ?? site }
+
+    /// The list of several devices as the column has it; a list of one needs no proof, so it is not kept.
+    fileprivate var listedDevices: PostgresData? {
+        guard let devices, devices.count > 1 else { return nil }
+        return PostgresData(devices.flatMap(\.bytes))
+    }
+}
+
 /// What became of one job of a batch.
 package enum Submission: Sendable, Equatable {
     /// It is committed.
@@ -59,6 +70,8 @@ package enum Submission: Sendable, Equatable {
     case repeated(JobID, JobState)
     /// The same key was there with another body.
     case idempotencyConflict
+    /// A device of its list is not, or not any more, one of its organization: nothing of it is committed.
+    case missingDevice
 }
 
 /// A run that was queued by a commit and may go to the queue directly.
@@ -114,80 +127,91 @@ extension Ledger {
 
     /// Commits jobs and the runs of those whose target is a list, in one transaction.
     ///
-    /// Devices are joined under the scope, so a device that the scope does not see gets no run; the caller
-    /// has judged the list before and signs only what it saw. Targets that are a site or an organization are
-    /// expanded by `expand`.
+    /// Devices are joined under the scope, so a device that the scope does not see gets no run, and its job is
+    /// refused; the caller has judged the list before and signs only what it saw. Targets that are a site or an
+    /// organization are expanded by `expand`.
     /// - Returns: one outcome a job, in order, and the runs that were queued.
     package func submit(_ jobs: [SubmittedJob], scope: Scope) async throws -> ([Submission], [QueuedRun]) {
-        var listed: (jobs: [JobID], organizations: [OrganizationID], devices: [DeviceID], leaves: [Int32]) = (
-            [], [], [], []
+        var listed = (
+            runs: [RunID](), jobs: [JobID](), organizations: [OrganizationID](), devices: [DeviceID]()
         )
+        var leaves: [Int32] = []
         for job in jobs {
             for (leaf, device) in (job.devices ?? []).enumerated() {
+                listed.runs.append(.new(at: job.id.value.createdAt))
                 listed.jobs.append(job.id)
                 listed.organizations.append(job.organization)
                 listed.devices.append(device)
-                listed.leaves.append(Int32(leaf))
+                leaves.append(Int32(leaf))
             }
         }
         let insert: SQL = """
-            INSERT INTO jobs (organization_id, id, site_id, kind, state, priority, statement, timeout_seconds,
-                              maximum_attempts, idempotent, expires_at, created_by, idempotency_key,
-                              request_hash, total)
+            INSERT INTO jobs (organization_id, id, site_id, kind, state, priority, statement, target_devices,
+                              timeout_seconds, maximum_attempts, idempotent, expires_at, created_by,
+                              idempotency_key, request_hash, total)
             SELECT * FROM unnest(
-                \(jobs.map(\.organization)), \(jobs.map(\.id)), \(jobs.map { $0.targetSite ?? $0.site }),
+                \(jobs.map(\.organization)), \(jobs.map(\.id)), \(jobs.map(\.ownSite)),
                 \(jobs.map(\.kind.rawValue)), \(jobs.map { $0.devices == nil ? JobState.accepted : .active }),
                 \(jobs.map(\.priority)), \(jobs.map { PostgresData($0.statement) }),
-                \(jobs.map { Int32($0.timeoutSeconds) }), \(jobs.map { Int32($0.maximumAttempts) }),
-                \(jobs.map(\.idempotent)), \(jobs.map(\.expiresAt)), \(jobs.map(\.principal)),
-                \(jobs.map(\.idempotencyKey)), \(jobs.map { PostgresData($0.requestHash) }),
+                \(jobs.map(\.listedDevices)), \(jobs.map { Int32($0.timeoutSeconds) }),
+                \(jobs.map { Int32($0.maximumAttempts) }), \(jobs.map(\.idempotent)),
+                \(jobs.map(\.expiresAt)), \(jobs.map(\.principal)), \(jobs.map(\.idempotencyKey)),
+                \(jobs.map { PostgresData($0.requestHash) }),
                 \(jobs.map { $0.devices.map { Int32($0.count) } }))
             ON CONFLICT (organization_id, created_by, idempotency_key) WHERE idempotency_key IS NOT NULL
             DO NOTHING
             RETURNING id
             """
-        // The lists of devices come in an order that is the tree's; jobs that lost a conflict have no row and
-        // get no run.
+        // Jobs that lost a conflict have no row and get no run. A device that was judged and is gone fails
+        // the batch, so that no job waits for a run which does not exist; the halves are tried again.
         let expand: SQL = """
-            WITH listed AS (
-                SELECT *
-                FROM unnest(\(listed.organizations), \(listed.jobs), \(listed.devices), \(listed.leaves))
-                    AS l(organization_id, job_id, device_id, leaf)
+            WITH listed AS MATERIALIZED (
+                SELECT l.*, j.priority, j.kind, j.expires_at
+                FROM unnest(\(listed.organizations), \(listed.jobs), \(listed.runs), \(listed.devices),
+                            \(leaves)) AS l(organization_id, job_id, run_id, device_id, leaf)
+                CROSS JOIN LATERAL (
+                    SELECT * FROM jobs j WHERE j.organization_id = l.organization_id AND j.id = l.job_id
+                    OFFSET 0
+                ) j
             ), made AS (
                 INSERT INTO runs (organization_id, id, job_id, device_id, site_id, state, priority, lane,
                                   leaf, generation, expires_at, deadline)
-                SELECT j.organization_id, crmm_uuid7(), j.id, d.id, d.site_id, 1, j.priority,
-                       CASE j.kind WHEN 'script' THEN 1 ELSE 0 END, l.leaf, 1, j.expires_at, j.expires_at
+                SELECT l.organization_id, l.run_id, l.job_id, d.id, d.site_id, 1, l.priority,
+                       CASE l.kind WHEN 'script' THEN 1 ELSE 0 END, l.leaf, 1, l.expires_at, l.expires_at
                 FROM listed l
-                JOIN jobs j ON j.organization_id = l.organization_id AND j.id = l.job_id
-                JOIN devices d ON d.organization_id = l.organization_id AND d.id = l.device_id
-                RETURNING organization_id, id, job_id, device_id, lane
-            ), listing AS (
-                SELECT organization_id, job_id, array_agg(device_id ORDER BY leaf) AS devices
-                FROM listed
-                GROUP BY 1, 2
-                -- A list of one needs no proof, so it is not kept.
-                HAVING count(*) > 1
-            ), noted AS (
-                UPDATE jobs j SET target_devices = l.devices FROM listing l
-                WHERE j.organization_id = l.organization_id AND j.id = l.job_id
+                CROSS JOIN LATERAL (
+                    SELECT * FROM devices d
+                    WHERE d.organization_id = l.organization_id AND d.id = l.device_id OFFSET 0
+                ) d
+                RETURNING organization_id, id, device_id, lane
             )
-            SELECT organization_id, id, device_id, lane FROM made
+            SELECT m.organization_id, m.id, m.device_id, m.lane
+            FROM (SELECT crmm_require((SELECT count(*) FROM made) = (SELECT count(*) FROM listed),
+                                      'a device of a job is gone')) c
+            LEFT JOIN made m ON true
             """
-        let results = try await pool.pipeline(
-            scope: scope, listed.jobs.isEmpty ? [insert] : [insert, expand])
+        let results: [PostgresResult]
+        do {
+            results = try await pool.pipeline(
+                scope: scope, listed.jobs.isEmpty ? [insert] : [insert, expand])
+        } catch let error as PostgresError where error.sqlState == Self.missingDevice {
+            guard jobs.count > 1 else { return ([.missingDevice], []) }
+            let (first, second) = (jobs.prefix(jobs.count / 2), jobs.dropFirst(jobs.count / 2))
+            let (outcomes, runs) = try await submit(Array(first), scope: scope)
+            let (others, more) = try await submit(Array(second), scope: scope)
+            return (outcomes + others, runs + more)
+        }
         let inserted = Set(try results[0].rows.map { try $0.decode(JobID.self) })
         var runs: [QueuedRun] = []
         if results.count > 1 {
-            runs = try results[1].rows.map { row in
+            runs = try results[1].rows.compactMap { row in
                 let (organization, run, device, lane) = try row.decode(
-                    (OrganizationID, RunID, DeviceID, Lane).self)
+                    (OrganizationID?, RunID?, DeviceID?, Lane?).self)
+                guard let organization, let run, let device, let lane else { return nil }
                 return QueuedRun(
                     organization: organization, run: run, device: device, generation: 1, lane: lane)
             }
         }
-        let expected = jobs.reduce(0) { $0 + (inserted.contains($1.id) ? $1.devices?.count ?? 0 : 0) }
-        if runs.count != expected { try await recount(jobs.map(\.id), scope: scope) }
         var outcomes: [Submission] = []
         for job in jobs {
             if inserted.contains(job.id) {
@@ -199,17 +223,8 @@ extension Ledger {
         return (outcomes, runs)
     }
 
-    /// A device that was there when its job was judged was gone when the job was committed: the job has as
-    /// many runs as there are.
-    private func recount(_ jobs: [JobID], scope: Scope) async throws {
-        try await pool.execute(
-            """
-            UPDATE jobs j SET total = c.n, state = CASE WHEN c.n = 0 THEN 10 ELSE j.state END
-            FROM (SELECT i.id, count(r.id)::integer AS n FROM unnest(\(jobs)) AS i(id)
-                  LEFT JOIN run_states r ON r.job_id = i.id GROUP BY 1) c
-            WHERE j.id = c.id AND j.total <> c.n
-            """, scope: scope)
-    }
+    /// What `crmm_require` fails with.
+    private static let missingDevice = "CR001"
 
     /// What an idempotency key stands for already, if it does.
     package func earlier(_ job: SubmittedJob, scope: Scope) async throws -> Submission {
@@ -226,40 +241,53 @@ extension Ledger {
         return hash.bytes == job.requestHash ? .repeated(id, state) : .idempotencyConflict
     }
 
-    /// Expands the oldest accepted job of each organization into runs; a worker repeats it until nothing is
-    /// left.
+    /// Expands up to so many accepted jobs, the oldest of each organization first, into runs; a worker
+    /// repeats it until nothing is left.
+    ///
+    /// On a connection of its own: a job over many devices takes seconds, and nothing is to wait behind it.
     /// - Returns: the organizations that have new work, one entry a job.
     package func expand(limit: Int) async throws -> [OrganizationID] {
-        try await pool.query(
-            """
-            WITH picked AS (
-                -- One worker a job; the others go on with the next.
-                SELECT organization_id, id FROM jobs
-                WHERE total IS NULL
-                ORDER BY organization_id, id LIMIT \(limit)
-                FOR UPDATE SKIP LOCKED
-            ), made AS (
-                INSERT INTO runs (organization_id, id, job_id, device_id, site_id, state, priority, lane,
-                                  generation, expires_at, deadline)
-                SELECT j.organization_id, crmm_uuid7(), j.id, d.id, d.site_id, 1, j.priority,
-                       CASE j.kind WHEN 'script' THEN 1 ELSE 0 END, 1, j.expires_at, j.expires_at
+        // Most looks find nothing, and need no connection of their own.
+        let isThere = try await pool.query(
+            "SELECT EXISTS (SELECT FROM jobs WHERE total IS NULL)", scope: .platform
+        ) { row in try row.decode(Bool.self) }
+        guard isThere.first == true else { return [] }
+        return try await pool.transaction(scope: .platform, timeout: Self.expansionTimeout) { transaction in
+            try await transaction.query(
+                """
+                WITH picked AS (
+                    -- One worker a job; the others go on with the next.
+                    SELECT organization_id, id FROM jobs
+                    WHERE total IS NULL
+                    ORDER BY organization_id, id LIMIT \(limit)
+                    FOR UPDATE SKIP LOCKED
+                ), made AS (
+                    INSERT INTO runs (organization_id, id, job_id, device_id, site_id, state, priority, lane,
+                                      generation, expires_at, deadline)
+                    SELECT j.organization_id, crmm_uuid7(), j.id, d.id, d.site_id, 1, j.priority,
+                           CASE j.kind WHEN 'script' THEN 1 ELSE 0 END, 1, j.expires_at, j.expires_at
+                    FROM picked p
+                    JOIN jobs j ON j.organization_id = p.organization_id AND j.id = p.id
+                    JOIN devices d ON d.organization_id = j.organization_id
+                         AND (j.site_id IS NULL OR d.site_id = j.site_id)
+                    WHERE j.cancel_requested_at IS NULL
+                    RETURNING organization_id, job_id
+                ), counted AS (
+                    SELECT organization_id, job_id, count(*)::integer AS total FROM made GROUP BY 1, 2
+                )
+                UPDATE jobs j SET total = coalesce(c.total, 0),
+                       state = CASE WHEN j.cancel_requested_at IS NOT NULL THEN 11
+                                    WHEN c.total IS NULL THEN 10 ELSE 1 END,
+                       finished_at = CASE WHEN c.total IS NULL THEN now() END
                 FROM picked p
-                JOIN jobs j ON j.organization_id = p.organization_id AND j.id = p.id
-                JOIN devices d ON d.organization_id = j.organization_id
-                     AND (j.site_id IS NULL OR d.site_id = j.site_id)
-                WHERE j.cancel_requested_at IS NULL
-                RETURNING organization_id, job_id
-            ), counted AS (
-                SELECT organization_id, job_id, count(*)::integer AS total FROM made GROUP BY 1, 2
-            )
-            UPDATE jobs j SET total = coalesce(c.total, 0),
-                   state = CASE WHEN j.cancel_requested_at IS NOT NULL THEN 11
-                                WHEN c.total IS NULL THEN 10 ELSE 1 END,
-                   finished_at = CASE WHEN c.total IS NULL THEN now() END
-            FROM picked p LEFT JOIN counted c ON c.organization_id = p.organization_id AND c.job_id = p.id
-            WHERE j.organization_id = p.organization_id AND j.id = p.id
-            RETURNING j.organization_id
-            """, scope: .platform
-        ) { row in try row.decode(OrganizationID.self) }
+                LEFT JOIN counted c ON c.organization_id = p.organization_id AND c.job_id = p.id
+                WHERE j.organization_id = p.organization_id AND j.id = p.id
+                RETURNING j.organization_id
+                """, timeout: Self.expansionTimeout
+            ) { row in try row.decode(OrganizationID.self) }
+        }
     }
+
+    // Hundreds of thousands of devices.
+    private static let expansionTimeout = Duration.seconds(25)
 }

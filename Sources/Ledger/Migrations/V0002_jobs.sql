@@ -3,6 +3,11 @@
 -- Hot tables carry no foreign-key triggers: the statement that writes a run joins devices under the caller's
 -- scope, so a foreign device cannot get in, and a test scans for orphans. States are smallint
 -- (Domain.RunState, Domain.JobState).
+--
+-- Primary keys are (id, organization): unique only within a tenant, and found by the id alone. Beside them an
+-- index of a hot table leads with the organization only where it is meant to be walked by organization: a
+-- generic plan that was made while the table was empty could otherwise take a tenant's whole backlog for as
+-- good as one row, and stay.
 
 CREATE TABLE queue_partitions (
     partition smallint PRIMARY KEY,
@@ -10,6 +15,24 @@ CREATE TABLE queue_partitions (
     epoch text NOT NULL,
     started_at timestamptz NOT NULL DEFAULT now()
 );
+
+-- Fails the statement, and with it the transaction, unless the condition holds.
+CREATE FUNCTION crmm_require(condition boolean, sentence text) RETURNS boolean LANGUAGE plpgsql VOLATILE AS $$
+BEGIN
+    IF NOT condition THEN
+        RAISE EXCEPTION '%', sentence USING ERRCODE = 'CR001';
+    END IF;
+    RETURN true;
+END $$;
+
+-- Whether claims of this data set are accepted, until the end of the transaction: a rebuild, which takes the
+-- lock alone, waits for it. A function, so that the row is read after the lock was waited for.
+CREATE FUNCTION crmm_accepts(lock integer, number integer, claimed text) RETURNS boolean
+LANGUAGE plpgsql VOLATILE AS $$
+BEGIN
+    PERFORM pg_advisory_xact_lock_shared(lock, number);
+    RETURN EXISTS (SELECT FROM queue_partitions WHERE partition = number AND epoch = claimed);
+END $$;
 
 CREATE TABLE gateways (
     id uuid PRIMARY KEY,
@@ -26,9 +49,9 @@ CREATE TABLE jobs (
     priority smallint NOT NULL,
     -- The signed statement, whole: what agents believe.
     statement bytea NOT NULL,
-    -- The list of a target of ids, in the order of the Merkle tree's leaves; NULL for a site or an
-    -- organization.
-    target_devices uuid[],
+    -- The list of a target of several ids, 16 bytes each, in the order of the Merkle tree's leaves; NULL for
+    -- one device, a site or an organization.
+    target_devices bytea CHECK (octet_length(target_devices) % 16 = 0),
     timeout_seconds integer NOT NULL,
     maximum_attempts integer NOT NULL,
     idempotent boolean NOT NULL,
@@ -46,11 +69,11 @@ CREATE TABLE jobs (
     -- Whether runs are left that have not got the request.
     cancel_pending boolean NOT NULL DEFAULT false,
     finished_at timestamptz,
-    PRIMARY KEY (organization_id, id)
+    PRIMARY KEY (id, organization_id)
 ) WITH (fillfactor = 85);
 CREATE UNIQUE INDEX jobs_by_idempotency_key ON jobs (organization_id, created_by, idempotency_key)
     WHERE idempotency_key IS NOT NULL;
-CREATE INDEX jobs_by_id ON jobs (id);
+CREATE INDEX jobs_by_organization ON jobs (organization_id, id);
 -- Jobs that a worker still has to expand or to cancel. No index names a column that settlement writes, so
 -- that its update stays on the row's page.
 CREATE INDEX jobs_accepted ON jobs (organization_id, id) WHERE total IS NULL;
@@ -79,12 +102,14 @@ CREATE TABLE runs (
     -- When the reconciler looks at the run: it leaves its state, or gets the next deadline of that state.
     deadline timestamptz NOT NULL,
     created_at timestamptz NOT NULL DEFAULT now(),
-    PRIMARY KEY (organization_id, id)
+    PRIMARY KEY (id, organization_id)
 ) WITH (fillfactor = 70, autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_threshold = 5000);
 CREATE INDEX runs_queued ON runs (organization_id, priority, id) WHERE state = 1;
-CREATE INDEX runs_by_device ON runs (organization_id, device_id);
-CREATE INDEX runs_by_job ON runs (organization_id, job_id, id);
+CREATE INDEX runs_waiting ON runs (organization_id, device_id) WHERE state = 2;
+CREATE INDEX runs_on_devices ON runs (organization_id, device_id, id) WHERE state IN (3, 4);
+CREATE INDEX runs_by_job ON runs (job_id, id);
 CREATE INDEX runs_by_deadline ON runs (deadline);
+CREATE INDEX runs_cancelling ON runs (organization_id, id) WHERE cancel_requested_at IS NOT NULL;
 
 CREATE TABLE run_history (
     organization_id uuid NOT NULL,
@@ -103,9 +128,9 @@ CREATE TABLE run_history (
     amendable boolean NOT NULL DEFAULT false,
     created_at timestamptz NOT NULL,
     settled_at timestamptz NOT NULL DEFAULT now(),
-    PRIMARY KEY (organization_id, id)
+    PRIMARY KEY (id, organization_id)
 ) PARTITION BY RANGE (id);
-CREATE INDEX run_history_by_job ON run_history (organization_id, job_id, id);
+CREATE INDEX run_history_by_job ON run_history (job_id, id);
 
 CREATE TABLE run_output (
     organization_id uuid NOT NULL,
@@ -118,7 +143,7 @@ CREATE TABLE run_output (
     stderr_head bytea NOT NULL,
     stderr_tail bytea NOT NULL,
     stderr_bytes bigint NOT NULL,
-    PRIMARY KEY (organization_id, run_id)
+    PRIMARY KEY (run_id, organization_id)
 ) PARTITION BY RANGE (run_id);
 
 -- Evidence of attempts whose result was not applied: late ones, and those replaced by an amendment.
@@ -133,7 +158,8 @@ CREATE TABLE attempts (
     -- late, amended
     kind text NOT NULL,
     recorded_at timestamptz NOT NULL DEFAULT now(),
-    PRIMARY KEY (organization_id, run_id, attempt, token, kind)
+    -- One of a kind for each attempt, so that a device cannot fill the table with what it makes up.
+    PRIMARY KEY (organization_id, run_id, attempt, kind)
 );
 
 CREATE TABLE job_deltas (
@@ -164,7 +190,7 @@ $$;
 -- Makes the monthly partitions of history and output from this month on, with the parent's policy and no
 -- grants.
 CREATE FUNCTION crmm_extend_partitions(months integer) RETURNS integer LANGUAGE plpgsql SECURITY DEFINER
-SET search_path = public AS $$
+SET search_path = public SET timezone = 'UTC' AS $$
 DECLARE
     parent text;
     child text;
@@ -242,16 +268,20 @@ GRANT SELECT ON queue_partitions, gateways TO crmm_api, crmm_worker, crmm_gatewa
 GRANT INSERT, UPDATE ON queue_partitions TO crmm_worker;
 GRANT INSERT, UPDATE (ended_at) ON gateways TO crmm_gateway;
 GRANT UPDATE (ended_at) ON gateways TO crmm_worker;
-GRANT SELECT, INSERT, UPDATE ON jobs TO crmm_api;
-GRANT SELECT, INSERT, UPDATE, DELETE ON runs TO crmm_api;
+GRANT SELECT, INSERT, UPDATE (cancel_requested_at, cancel_pending) ON jobs TO crmm_api;
+GRANT SELECT, INSERT, UPDATE (cancel_requested_at, deadline), DELETE ON runs TO crmm_api;
 GRANT SELECT, INSERT ON run_history TO crmm_api;
 GRANT SELECT ON run_output, attempts, run_states TO crmm_api;
 GRANT SELECT, INSERT ON job_deltas TO crmm_api;
 GRANT SELECT ON jobs, run_history TO crmm_worker, crmm_gateway;
 GRANT UPDATE (state, total, ended, finished_at, cancel_pending) ON jobs TO crmm_worker;
 GRANT UPDATE (state, ended, finished_at) ON jobs TO crmm_gateway;
-GRANT SELECT, INSERT, UPDATE, DELETE ON runs TO crmm_worker;
-GRANT SELECT, UPDATE, DELETE ON runs TO crmm_gateway;
+GRANT SELECT, INSERT, DELETE ON runs TO crmm_worker;
+GRANT UPDATE (state, generation, attempt, token, gateway_id, queued_at, deadline, cancel_requested_at)
+    ON runs TO crmm_worker;
+GRANT SELECT, DELETE ON runs TO crmm_gateway;
+GRANT UPDATE (state, generation, gateway_id, queued_at, sent_at, started_at, deadline)
+    ON runs TO crmm_gateway;
 GRANT INSERT ON run_history TO crmm_worker, crmm_gateway;
 GRANT UPDATE (state, exit_code, reason, started_at, finished_at, amendable) ON run_history TO crmm_gateway;
 GRANT INSERT ON run_output TO crmm_gateway;

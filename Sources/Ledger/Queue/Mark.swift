@@ -30,6 +30,7 @@ package struct MarkedRun: Sendable {
     package let organization: OrganizationID
     package let run: RunID
     package let device: DeviceID
+    package let job: JobID
     package let generation: Int
     package let attempt: Int
     package let token: AttemptToken
@@ -93,81 +94,112 @@ extension Ledger {
         guard !requests.isEmpty else { return [] }
         return try await pool.query(
             """
-            WITH accepted AS (
-                -- A rebuild holds this lock alone while it changes the epoch.
-                SELECT pg_advisory_xact_lock_shared(\(Self.rebuildLock), \(Int32(partition))),
-                       EXISTS (SELECT FROM queue_partitions
-                               WHERE partition = \(Int16(partition)) AND epoch = \(epoch)) AS ok
-            ), input AS (
-                SELECT * FROM unnest(\(requests.map(\.organization)), \(requests.map(\.run)),
-                                     \(requests.map { Int32($0.generation) }), \(requests.map(\.gateway)),
-                                     \(requests.map(\.token)))
-                    AS i(organization_id, id, generation, gateway_id, token)
-            ), locked AS (
-                SELECT r.organization_id, r.id, j.timeout_seconds FROM input i
-                JOIN runs r USING (organization_id, id)
-                JOIN jobs j ON j.organization_id = r.organization_id AND j.id = r.job_id
-                JOIN organizations o ON o.id = r.organization_id
-                WHERE (SELECT ok FROM accepted) AND r.state = 1 AND r.generation = i.generation
+            WITH accepted AS MATERIALIZED (
+                SELECT crmm_accepts(\(Self.rebuildLock), \(Int32(partition)), \(epoch)) AS ok
+            ), locked AS MATERIALIZED (
+                SELECT r.organization_id, r.id, i.gateway_id, i.token, j.timeout_seconds
+                FROM (SELECT * FROM unnest(\(requests.map(\.organization)), \(requests.map(\.run)),
+                                           \(requests.map { Int32($0.generation) }),
+                                           \(requests.map(\.gateway)), \(requests.map(\.token)))
+                          AS i(organization_id, id, generation, gateway_id, token)
+                      WHERE (SELECT ok FROM accepted) ORDER BY organization_id, id) i
+                \(fragment: Self.lockRun)
+                CROSS JOIN LATERAL (
+                    SELECT * FROM jobs j
+                    WHERE j.organization_id = r.organization_id AND j.id = r.job_id OFFSET 0
+                ) j
+                CROSS JOIN LATERAL (SELECT * FROM organizations o WHERE o.id = r.organization_id OFFSET 0) o
+                WHERE r.state = 1 AND r.generation = i.generation
                   AND r.cancel_requested_at IS NULL AND j.cancel_requested_at IS NULL AND j.state = 1
                   AND NOT o.paused
                   AND r.wave <= j.released_wave AND r.expires_at > now()
-                ORDER BY r.organization_id, r.id
-                FOR UPDATE OF r
             )
-            UPDATE runs r SET state = 3, gateway_id = i.gateway_id, token = coalesce(r.token, i.token),
+            UPDATE runs r SET state = 3, gateway_id = l.gateway_id, token = coalesce(r.token, l.token),
                    attempt = CASE WHEN r.token IS NULL THEN r.attempt + 1 ELSE r.attempt END,
                    -- Until then its gateway must have taken it.
                    deadline = now() + interval '10 seconds'
-            FROM locked l JOIN input i USING (organization_id, id)
+            FROM locked l
             WHERE r.organization_id = l.organization_id AND r.id = l.id
-            RETURNING r.organization_id, r.id, r.device_id, r.generation, r.attempt, r.token, r.gateway_id,
-                      r.expires_at + make_interval(secs => l.timeout_seconds + 60)
+            RETURNING r.organization_id, r.id, r.device_id, r.job_id, r.generation, r.attempt, r.token,
+                      r.gateway_id, r.expires_at + make_interval(secs => l.timeout_seconds + 60)
             """, scope: .organizations(requests.map(\.organization))
         ) { row in
-            let (organization, run, device, generation, attempt, token, gateway, deadline) = try row.decode(
-                (OrganizationID, RunID, DeviceID, Int32, Int32, AttemptToken, GatewayID, Instant).self)
+            let (organization, run, device, job, generation, attempt, token, gateway, deadline) =
+                try row.decode(
+                    (
+                        OrganizationID, RunID, DeviceID, JobID, Int32, Int32, AttemptToken, GatewayID, Instant
+                    ).self)
             return MarkedRun(
-                organization: organization, run: run, device: device, generation: Int(generation),
+                organization: organization, run: run, device: device, job: job, generation: Int(generation),
                 attempt: Int(attempt),
                 token: token, gateway: gateway, deadline: deadline)
         }
     }
 
+    // Locks the run that each row `i` (organization_id, id) names, in the order of these rows, as `r`: one
+    // probe of the primary key a row. The fence (OFFSET 0) keeps every other condition out, so that no other
+    // index can be taken for it, whatever the statistics of the moment; conditions stand behind it, where
+    // they see the row as it is once it is locked.
+    static let lockRun: SQL = """
+        CROSS JOIN LATERAL (
+            SELECT * FROM runs r WHERE r.organization_id = i.organization_id AND r.id = i.id
+            OFFSET 0 FOR UPDATE
+        ) r
+        """
+
     /// Takes runs that a gateway is about to send: notes that they were sent, and returns those that still
     /// may be.
     package func take(_ runs: [(OrganizationID, RunID, AttemptToken)]) async throws -> [Delivery] {
-        guard !runs.isEmpty else { return [] }
-        return try await pool.query(
-            """
-            WITH locked AS (
-                SELECT r.organization_id, r.id FROM runs r
-                JOIN unnest(\(runs.map(\.0)), \(runs.map(\.1)), \(runs.map(\.2)))
-                     AS i(organization_id, id, token) USING (organization_id, id)
-                WHERE r.state IN (3, 4) AND r.token = i.token
-                ORDER BY r.organization_id, r.id
-                FOR UPDATE OF r
-            )
-            UPDATE runs r SET sent_at = coalesce(r.sent_at, now()) FROM locked l
-            WHERE r.organization_id = l.organization_id AND r.id = l.id
-            RETURNING r.organization_id, r.id, r.device_id, r.job_id, r.attempt, r.token, r.leaf,
-                      r.cancel_requested_at IS NOT NULL, r.sent_at IS NOT NULL
-            """, scope: .organizations(runs.map(\.0)), decode: Self.delivery)
+        try await Self.inBatches(runs) { runs in
+            try await pool.query(
+                """
+                WITH locked AS MATERIALIZED (
+                    SELECT r.organization_id, r.id
+                    FROM (SELECT * FROM unnest(\(runs.map(\.0)), \(runs.map(\.1)), \(runs.map(\.2)))
+                              AS i(organization_id, id, token) ORDER BY organization_id, id) i
+                    \(fragment: Self.lockRun)
+                    WHERE r.state IN (3, 4) AND r.token = i.token
+                )
+                UPDATE runs r SET sent_at = coalesce(r.sent_at, now()) FROM locked l
+                WHERE r.organization_id = l.organization_id AND r.id = l.id
+                RETURNING r.organization_id, r.id, r.device_id, r.job_id, r.attempt, r.token, r.leaf,
+                          r.cancel_requested_at IS NOT NULL, r.sent_at IS NOT NULL
+                """, scope: .organizations(runs.map(\.0)), decode: Self.delivery)
+        }
     }
+
+    /// Runs a statement for at most so many items at a time: what a scope may list has a limit, and no
+    /// statement is to hold its locks for long.
+    static func inBatches<Item, Row>(
+        _ items: [Item], _ statement: ([Item]) async throws -> [Row]
+    ) async throws -> [Row] {
+        var rows: [Row] = []
+        for start in stride(from: 0, to: items.count, by: batchMax) {
+            rows += try await statement(Array(items[start..<min(start + batchMax, items.count)]))
+        }
+        return rows
+    }
+
+    static let batchMax = 512
 
     /// The statements of jobs; unknown ones are absent.
     package func contents(of jobs: [(OrganizationID, JobID)]) async throws -> [JobID: JobContent] {
-        guard !jobs.isEmpty else { return [:] }
-        let rows = try await pool.query(
-            """
-            SELECT j.id, j.statement, j.target_devices FROM jobs j
-            JOIN unnest(\(jobs.map(\.0)), \(jobs.map(\.1))) AS i(organization_id, id)
-                 USING (organization_id, id)
-            """, scope: .organizations(jobs.map(\.0))
-        ) { row in try row.decode((JobID, PostgresData, [DeviceID]?).self) }
-        return Dictionary(rows.map { ($0.0, JobContent(statement: $0.1.bytes, devices: $0.2)) }) { first, _ in
-            first
+        let rows = try await Self.inBatches(jobs) { jobs in
+            try await pool.query(
+                """
+                SELECT i.id, j.statement, j.target_devices
+                FROM unnest(\(jobs.map(\.0)), \(jobs.map(\.1))) AS i(organization_id, id)
+                CROSS JOIN LATERAL (
+                    SELECT * FROM jobs j WHERE j.organization_id = i.organization_id AND j.id = i.id OFFSET 0
+                ) j
+                """, scope: .organizations(jobs.map(\.0))
+            ) { row in try row.decode((JobID, PostgresData, PostgresData?).self) }
         }
+        return Dictionary(
+            rows.map { job, statement, devices in
+                (job, JobContent(statement: statement.bytes, devices: devices.map(Self.ids)))
+            }
+        ) { first, _ in first }
     }
 
     /// The attempts that the server believes a device to have: to be compared with what its hello says.
@@ -204,16 +236,18 @@ extension Ledger {
         guard !started.isEmpty else { return }
         try await pool.execute(
             """
-            WITH locked AS (
-                SELECT r.organization_id, r.id, i.started_at, j.timeout_seconds FROM runs r
-                JOIN unnest(\(started.map(\.0)), \(started.map(\.1)), \(started.map(\.2)),
-                            \(started.map(\.3)), \(started.map(\.4)))
-                     AS i(organization_id, device_id, id, token, started_at)
-                     USING (organization_id, id)
-                JOIN jobs j ON j.organization_id = r.organization_id AND j.id = r.job_id
+            WITH locked AS MATERIALIZED (
+                SELECT r.organization_id, r.id, i.started_at, j.timeout_seconds
+                FROM (SELECT * FROM unnest(\(started.map(\.0)), \(started.map(\.1)), \(started.map(\.2)),
+                                           \(started.map(\.3)), \(started.map(\.4)))
+                          AS i(organization_id, device_id, id, token, started_at)
+                      ORDER BY organization_id, id) i
+                \(fragment: Self.lockRun)
+                CROSS JOIN LATERAL (
+                    SELECT * FROM jobs j
+                    WHERE j.organization_id = r.organization_id AND j.id = r.job_id OFFSET 0
+                ) j
                 WHERE r.state = 3 AND r.token = i.token AND r.device_id = i.device_id
-                ORDER BY r.organization_id, r.id
-                FOR UPDATE OF r
             )
             UPDATE runs r SET state = 4, started_at = l.started_at, sent_at = coalesce(r.sent_at, now()),
                    -- Its time and five minutes: after that nobody waits for the device's word any longer.
@@ -230,14 +264,13 @@ extension Ledger {
         guard !runs.isEmpty else { return [] }
         let waiting = try await pool.query(
             """
-            WITH locked AS (
-                SELECT r.organization_id, r.id FROM runs r
-                JOIN unnest(\(runs.map(\.organization)), \(runs.map(\.run)),
-                            \(runs.map { Int32($0.generation) }))
-                     AS i(organization_id, id, generation) USING (organization_id, id)
+            WITH locked AS MATERIALIZED (
+                SELECT r.organization_id, r.id
+                FROM (SELECT * FROM unnest(\(runs.map(\.organization)), \(runs.map(\.run)),
+                                           \(runs.map { Int32($0.generation) }))
+                          AS i(organization_id, id, generation) ORDER BY organization_id, id) i
+                \(fragment: Self.lockRun)
                 WHERE r.state = 1 AND r.generation = i.generation
-                ORDER BY r.organization_id, r.id
-                FOR UPDATE OF r
             )
             UPDATE runs r SET state = 2 FROM locked l
             WHERE r.organization_id = l.organization_id AND r.id = l.id
@@ -253,13 +286,19 @@ extension Ledger {
         guard !devices.isEmpty else { return [] }
         return try await pool.query(
             """
-            WITH locked AS (
-                SELECT r.organization_id, r.id FROM runs r
-                JOIN unnest(\(devices.map(\.0)), \(devices.map(\.1))) AS i(organization_id, device_id)
-                     USING (organization_id, device_id)
+            WITH waiting AS MATERIALIZED (
+                SELECT w.organization_id, w.id
+                FROM unnest(\(devices.map(\.0)), \(devices.map(\.1))) AS d(organization_id, device_id)
+                CROSS JOIN LATERAL (
+                    SELECT r.organization_id, r.id FROM runs r
+                    WHERE r.organization_id = d.organization_id AND r.device_id = d.device_id AND r.state = 2
+                    OFFSET 0
+                ) w
+            ), locked AS MATERIALIZED (
+                SELECT r.organization_id, r.id
+                FROM (SELECT * FROM waiting ORDER BY organization_id, id) i
+                \(fragment: Self.lockRun)
                 WHERE r.state = 2
-                ORDER BY r.organization_id, r.id
-                FOR UPDATE OF r
             )
             UPDATE runs r SET state = 1, generation = r.generation + 1, queued_at = now() FROM locked l
             WHERE r.organization_id = l.organization_id AND r.id = l.id
@@ -269,6 +308,13 @@ extension Ledger {
     }
 
     static let rebuildLock: Int32 = 0x6372_6d6d
+
+    /// The ids of a column that holds 16 bytes each.
+    private static func ids<Subject>(_ data: PostgresData) -> [ID<Subject>] {
+        stride(from: 0, to: data.bytes.count - data.bytes.count % 16, by: 16).compactMap { start in
+            UniqueID(bytes: data.bytes[start..<start + 16]).map { ID($0) }
+        }
+    }
 
     @Sendable static func queuedRun(_ row: PostgresRow) throws -> QueuedRun {
         let (organization, run, device, generation, lane) = try row.decode(

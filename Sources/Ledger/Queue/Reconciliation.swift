@@ -73,18 +73,18 @@ extension Ledger {
 
     /// The same for the runs that a dead or full gateway left in its inbox.
     package func undeliver(_ runs: [(OrganizationID, RunID, AttemptToken)]) async throws -> [QueuedRun] {
-        guard !runs.isEmpty else { return [] }
-        return try await pool.query(
-            """
-            WITH locked AS (
-                SELECT r.organization_id, r.id FROM runs r
-                JOIN unnest(\(runs.map(\.0)), \(runs.map(\.1)), \(runs.map(\.2)))
-                     AS i(organization_id, id, token) USING (organization_id, id)
-                WHERE r.state = 3 AND r.sent_at IS NULL AND r.token = i.token
-                ORDER BY r.organization_id, r.id
-                FOR UPDATE OF r
-            ), \(fragment: Self.requeueLocked)
-            """, scope: .organizations(runs.map(\.0)), decode: Self.queuedRun)
+        try await Self.inBatches(runs) { runs in
+            try await pool.query(
+                """
+                WITH locked AS MATERIALIZED (
+                    SELECT r.organization_id, r.id
+                    FROM (SELECT * FROM unnest(\(runs.map(\.0)), \(runs.map(\.1)), \(runs.map(\.2)))
+                              AS i(organization_id, id, token) ORDER BY organization_id, id) i
+                    \(fragment: Self.lockRun)
+                    WHERE r.state = 3 AND r.sent_at IS NULL AND r.token = i.token
+                ), \(fragment: Self.requeueLocked)
+                """, scope: .organizations(runs.map(\.0)), decode: Self.queuedRun)
+        }
     }
 
     private static let requeueLocked: SQL = """
@@ -185,6 +185,15 @@ extension Ledger {
         }
     }
 
+    /// Says that a data set is still being built; `false` if another has taken its place.
+    package func keepEpoch(_ epoch: String, partition: Int) async throws -> Bool {
+        try await pool.execute(
+            """
+            UPDATE queue_partitions SET started_at = now()
+            WHERE partition = \(Int16(partition)) AND epoch = \(epoch)
+            """, scope: .platform) > 0
+    }
+
     /// Weights, caps and pauses that differ from the default.
     package func limits() async throws -> [OrganizationLimits] {
         try await pool.query(
@@ -199,13 +208,16 @@ extension Ledger {
         }
     }
 
-    /// The runs that are on devices, page by page in id order: what the queue's membership should hold.
-    package func running(after: RunID?, limit: Int) async throws -> [RunningRun] {
-        try await pool.query(
+    /// The runs that are on devices, page by page in the order of organization, device and id: what the
+    /// queue's membership should hold.
+    package func running(after: QueuedRun?, limit: Int) async throws -> [RunningRun] {
+        let after = (after?.organization ?? ID(.zero), after?.device ?? ID(.zero), after?.run ?? ID(.zero))
+        return try await pool.query(
             """
             SELECT organization_id, id, device_id, generation, lane, deadline FROM runs
-            WHERE state IN (3, 4) AND (\(after)::uuid IS NULL OR id > \(after))
-            ORDER BY id LIMIT \(limit)
+            WHERE state IN (3, 4)
+              AND (organization_id, device_id, id) > (\(after.0), \(after.1), \(after.2))
+            ORDER BY organization_id, device_id, id LIMIT \(limit)
             """, scope: .platform
         ) { row in
             let (organization, run, device, generation, lane, deadline) = try row.decode(
@@ -232,16 +244,22 @@ extension Ledger {
         ) { row in try row.decode((OrganizationID, DeviceID).self) }
     }
 
-    /// Which of these runs are on devices.
-    package func areRunning(_ runs: [(OrganizationID, RunID)]) async throws -> Set<RunID> {
-        Set(
+    /// Those of these runs that are on devices, with their generation.
+    package func areRunning(_ runs: [(OrganizationID, RunID)]) async throws -> [RunID: Int] {
+        let rows = try await Self.inBatches(runs) { runs in
             try await pool.query(
                 """
-                SELECT id FROM runs JOIN unnest(\(runs.map(\.0)), \(runs.map(\.1))) AS i(organization_id, id)
-                     USING (organization_id, id)
-                WHERE state IN (3, 4)
+                SELECT i.id, r.generation
+                FROM unnest(\(runs.map(\.0)), \(runs.map(\.1))) AS i(organization_id, id)
+                CROSS JOIN LATERAL (
+                    SELECT * FROM runs r
+                    WHERE r.organization_id = i.organization_id AND r.id = i.id OFFSET 0
+                ) r
+                WHERE r.state IN (3, 4)
                 """, scope: .platform
-            ) { row in try row.decode(RunID.self) })
+            ) { row in try row.decode((RunID, Int32).self) }
+        }
+        return Dictionary(rows.map { ($0.0, Int($0.1)) }) { first, _ in first }
     }
 
     /// A gateway incarnation begins.
@@ -271,18 +289,23 @@ extension Ledger {
     package func queueDepths(after: OrganizationID?, limit: Int, scope: Scope) async throws -> [QueueDepth] {
         try await pool.query(
             """
-            SELECT o.id, q.queued, q.waiting, q.running, q.oldest FROM (
+            SELECT o.id, q.queued, w.waiting, d.running, q.oldest FROM (
                 SELECT id FROM organizations
                 WHERE (\(after)::uuid IS NULL OR id > \(after))
                 ORDER BY id LIMIT \(limit)
-            ) o CROSS JOIN LATERAL (
-                SELECT count(*) FILTER (WHERE state = 1) AS queued,
-                       count(*) FILTER (WHERE state = 2) AS waiting,
-                       count(*) FILTER (WHERE state IN (3, 4)) AS running,
-                       extract(epoch FROM now() - min(queued_at) FILTER (WHERE state = 1))::double precision
-                           AS oldest
-                FROM runs r WHERE r.organization_id = o.id
-            ) q ORDER BY o.id
+            ) o
+            CROSS JOIN LATERAL (
+                SELECT count(*) AS queued,
+                       extract(epoch FROM now() - min(queued_at))::double precision AS oldest
+                FROM runs WHERE organization_id = o.id AND state = 1
+            ) q
+            CROSS JOIN LATERAL (
+                SELECT count(*) AS waiting FROM runs WHERE organization_id = o.id AND state = 2
+            ) w
+            CROSS JOIN LATERAL (
+                SELECT count(*) AS running FROM runs WHERE organization_id = o.id AND state IN (3, 4)
+            ) d
+            ORDER BY o.id
             """, scope: scope
         ) { row in
             let (organization, queued, waiting, running, oldest) = try row.decode(

@@ -27,8 +27,11 @@ extension Ledger {
     }
 
     /// Every organization with a backlog, by a loose index scan: as many probes as there are organizations.
-    package func organizationsWithBacklog() async throws -> [OrganizationID] {
-        try await pool.query(
+    ///
+    /// With an age, only those of which one of the first hundred runs has been queued for so long.
+    package func organizationsWithBacklog(olderThan age: Duration? = nil) async throws -> [OrganizationID] {
+        let milliseconds = age.map { Int($0 / .milliseconds(1)) }
+        return try await pool.query(
             """
             WITH RECURSIVE found AS (
                 (SELECT organization_id FROM runs WHERE state = 1 ORDER BY organization_id LIMIT 1)
@@ -38,7 +41,14 @@ extension Ledger {
                         ORDER BY r.organization_id LIMIT 1)
                 FROM found f WHERE f.organization_id IS NOT NULL
             )
-            SELECT organization_id FROM found WHERE organization_id IS NOT NULL
+            SELECT f.organization_id FROM found f
+            WHERE f.organization_id IS NOT NULL
+              AND (\(milliseconds)::bigint IS NULL
+                   OR now() - make_interval(secs => \(milliseconds) / 1000.0) > (
+                       SELECT min(h.queued_at) FROM (
+                           SELECT queued_at FROM runs r
+                           WHERE r.state = 1 AND r.organization_id = f.organization_id
+                           ORDER BY r.priority, r.id LIMIT 100) h))
             """, scope: .platform
         ) { row in try row.decode(OrganizationID.self) }
     }

@@ -62,6 +62,9 @@ package enum Settlement: Sendable, Equatable {
     case late
     /// No such run on this device.
     case foreign
+
+    /// The run that it ended.
+    package var settledRun: SettledRun? { if case .settled(let run) = self { run } else { nil } }
 }
 
 extension Ledger {
@@ -74,45 +77,44 @@ extension Ledger {
         let scope = Scope.organizations(results.map(\.organization))
         let settled = try await pool.query(
             """
-            WITH input AS (\(fragment: Self.input(results))
-            ), locked AS (
+            WITH input AS MATERIALIZED (\(fragment: Self.input(results))
+            ), locked AS MATERIALIZED (
                 -- Every writer of several runs locks them in this order.
-                SELECT r.organization_id, r.id FROM runs r JOIN input i USING (organization_id, id)
+                SELECT i.* FROM (SELECT * FROM input ORDER BY organization_id, id) i
+                \(fragment: Self.lockRun)
                 WHERE r.token = i.token AND r.device_id = i.device_id AND r.attempt = i.attempt
                   AND r.state IN (3, 4)
-                ORDER BY r.organization_id, r.id
-                FOR UPDATE OF r
             ), gone AS (
-                DELETE FROM runs r USING locked l WHERE r.organization_id = l.organization_id AND r.id = l.id
-                RETURNING r.*
+                DELETE FROM runs r USING locked i WHERE r.organization_id = i.organization_id AND r.id = i.id
+                RETURNING r.organization_id, r.id, r.job_id, r.device_id, r.site_id, r.attempt, r.token,
+                          r.generation, r.lane, r.created_at,
+                          coalesce(i.started_at, r.started_at) AS started_at, i.finished_at, i.outcome,
+                          i.exit_code, i.reason, i.stdout_head, i.stdout_tail, i.stdout_bytes, i.stderr_head,
+                          i.stderr_tail, i.stderr_bytes
             ), history AS (
                 INSERT INTO run_history (organization_id, id, job_id, device_id, site_id, state, attempt,
                                          token, exit_code, reason, started_at, finished_at, amendable,
                                          created_at)
-                SELECT g.organization_id, g.id, g.job_id, g.device_id, g.site_id, i.outcome, g.attempt,
-                       g.token, i.exit_code, i.reason, coalesce(i.started_at, g.started_at), i.finished_at,
-                       i.outcome = 15, g.created_at
-                FROM gone g JOIN input i USING (organization_id, id)
+                SELECT organization_id, id, job_id, device_id, site_id, outcome, attempt, token, exit_code,
+                       reason, started_at, finished_at, outcome = 15, created_at
+                FROM gone
             ), output AS (
                 INSERT INTO run_output (organization_id, run_id, site_id, attempt, stdout_head, stdout_tail,
                                         stdout_bytes, stderr_head, stderr_tail, stderr_bytes)
-                SELECT g.organization_id, g.id, g.site_id, g.attempt, i.stdout_head, i.stdout_tail,
-                       i.stdout_bytes, i.stderr_head, i.stderr_tail, i.stderr_bytes
-                FROM gone g JOIN input i USING (organization_id, id)
-                WHERE i.stdout_bytes + i.stderr_bytes > 0
+                SELECT organization_id, id, site_id, attempt, stdout_head, stdout_tail, stdout_bytes,
+                       stderr_head, stderr_tail, stderr_bytes
+                FROM gone WHERE stdout_bytes + stderr_bytes > 0
             ), single AS (
                 -- A job with one run settles here; nobody else updates its counters at this moment.
-                UPDATE jobs j SET ended[i.outcome - 9] = j.ended[i.outcome - 9] + 1, finished_at = now(),
+                UPDATE jobs j SET ended[g.outcome - 9] = j.ended[g.outcome - 9] + 1, finished_at = now(),
                        state = CASE WHEN j.cancel_requested_at IS NULL THEN 10 ELSE 11 END
-                FROM gone g JOIN input i USING (organization_id, id)
+                FROM gone g
                 WHERE j.organization_id = g.organization_id AND j.id = g.job_id AND j.total = 1
-                RETURNING j.organization_id, j.id
+                RETURNING j.id
             ), deltas AS (
                 INSERT INTO job_deltas (organization_id, job_id, outcome, n)
-                SELECT g.organization_id, g.job_id, i.outcome, count(*)
-                FROM gone g JOIN input i USING (organization_id, id)
-                WHERE NOT EXISTS (SELECT FROM single s
-                                  WHERE s.organization_id = g.organization_id AND s.id = g.job_id)
+                SELECT organization_id, job_id, outcome, count(*) FROM gone
+                WHERE job_id <> ALL ((SELECT coalesce(array_agg(id), '{}') FROM single)::uuid[])
                 GROUP BY 1, 2, 3
             )
             SELECT organization_id, id, device_id, generation, lane, job_id FROM gone
@@ -142,15 +144,17 @@ extension Ledger {
         let scope = Scope.organizations(results.map(\.organization))
         let amended = try await pool.query(
             """
-            WITH input AS (\(fragment: Self.input(results))
-            ), before AS (
+            WITH input AS MATERIALIZED (\(fragment: Self.input(results))
+            ), before AS MATERIALIZED (
                 SELECT h.organization_id, h.id, h.job_id, h.site_id, h.state, h.attempt, h.token, h.exit_code,
                        h.reason
-                FROM run_history h JOIN input i USING (organization_id, id)
+                FROM (SELECT * FROM input ORDER BY organization_id, id) i
+                CROSS JOIN LATERAL (
+                    SELECT * FROM run_history h
+                    WHERE h.organization_id = i.organization_id AND h.id = i.id OFFSET 0 FOR UPDATE
+                ) h
                 WHERE h.amendable AND h.token = i.token AND h.attempt = i.attempt
                   AND h.device_id = i.device_id AND i.outcome <> 15
-                ORDER BY h.organization_id, h.id
-                FOR UPDATE OF h
             ), after AS (
                 UPDATE run_history h SET state = i.outcome, exit_code = i.exit_code, reason = i.reason,
                        amendable = false, started_at = coalesce(i.started_at, h.started_at),
@@ -182,19 +186,20 @@ extension Ledger {
         let amendedJobs = Dictionary(amended) { first, _ in first }
         let known = try await pool.query(
             """
-            WITH input AS (\(fragment: Self.input(results))
-            ), known AS (
+            WITH input AS MATERIALIZED (\(fragment: Self.input(results))
+            ), known AS MATERIALIZED (
                 SELECT i.organization_id, i.id, i.attempt, i.token, i.outcome, i.exit_code, i.reason,
-                       h.token = i.token AND h.attempt = i.attempt AS same
+                       h.token = i.token AND h.attempt = i.attempt AS same, i.attempt <= h.attempt AS was
                 FROM input i JOIN run_history h USING (organization_id, id) WHERE h.device_id = i.device_id
                 UNION ALL
-                SELECT i.organization_id, i.id, i.attempt, i.token, i.outcome, i.exit_code, i.reason, false
+                SELECT i.organization_id, i.id, i.attempt, i.token, i.outcome, i.exit_code, i.reason, false,
+                       i.attempt <= r.attempt
                 FROM input i JOIN runs r USING (organization_id, id) WHERE r.device_id = i.device_id
             ), evidence AS (
                 INSERT INTO attempts (organization_id, run_id, attempt, token, outcome, exit_code, reason,
                                       kind)
                 SELECT organization_id, id, attempt, token, outcome, exit_code, reason, 'late' FROM known
-                WHERE same IS NOT TRUE
+                WHERE same IS NOT TRUE AND was
                 ON CONFLICT DO NOTHING
             )
             SELECT id, coalesce(same, false) FROM known

@@ -173,16 +173,20 @@ extension Ledger {
     }
 
     /// Notes what a hello said; a session's end notes only the time.
+    ///
+    /// The journal's position only rises, unless the journal was `restored` from a copy: then it is what the
+    /// hello says, once what the copy has forgotten is settled.
     package func seen(
         _ device: DeviceID, organization: OrganizationID, hostname: String, platform: String,
-        agentVersion: String,
-        journalPosition: Int
+        agentVersion: String, journalPosition: Int, restored: Bool
     ) async throws {
         _ = try await pool.grouped(
             """
             UPDATE devices SET hostname = \(hostname), platform = \(platform),
                    agent_version = \(agentVersion),
-                   journal_position = greatest(journal_position, \(journalPosition)), last_seen_at = now()
+                   journal_position = CASE WHEN \(restored) THEN \(journalPosition)
+                                           ELSE greatest(journal_position, \(journalPosition)) END,
+                   last_seen_at = now()
             WHERE organization_id = \(organization) AND id = \(device)
             """, scope: .organization(organization)
         ) { _ in 0 }
@@ -193,7 +197,11 @@ extension Ledger {
         _ = try await pool.grouped(
             """
             UPDATE devices SET last_seen_at = now()
-            WHERE organization_id = \(organization) AND id = \(device)
+            WHERE organization_id = \(organization) AND id = (
+                -- A row that somebody writes just now is noted by them, and is not waited for: a group
+                -- commits devices in the order in which they come.
+                SELECT id FROM devices WHERE organization_id = \(organization) AND id = \(device)
+                FOR UPDATE SKIP LOCKED)
             """, scope: .organization(organization)
         ) { _ in 0 }
     }

@@ -78,7 +78,7 @@ package struct SQL: Sendable {
         /// Splices another statement's text and parameters.
         package mutating func appendInterpolation(fragment: SQL) { sql.append(fragment) }
 
-        private mutating func append(_ bind: PostgresBind) {
+        mutating func append(_ bind: PostgresBind) {
             sql.pieces.append("")
             sql.binds.append(bind)
         }

@@ -6,8 +6,14 @@ package struct PostgresBytes: Sendable {
 
     /// Appends a number in network byte order.
     package mutating func append<Number: FixedWidthInteger>(integer: Number) {
-        for shift in stride(from: Number.bitWidth - 8, through: 0, by: -8) {
-            bytes.append(UInt8(truncatingIfNeeded: integer >> Number(shift)))
+        append(UInt64(truncatingIfNeeded: integer), width: Number.bitWidth / 8)
+    }
+
+    mutating func append(_ number: UInt64, width: Int) {
+        var shift = UInt64(8 * width)
+        while shift > 0 {
+            shift -= 8
+            bytes.append(UInt8(truncatingIfNeeded: number >> shift))
         }
     }
 
@@ -15,7 +21,7 @@ package struct PostgresBytes: Sendable {
     package mutating func append(_ text: String) { bytes.append(contentsOf: text.utf8) }
 
     /// Appends bytes as they are.
-    package mutating func append(_ raw: some Sequence<UInt8>) { bytes.append(contentsOf: raw) }
+    package mutating func append(_ raw: [UInt8]) { bytes.append(contentsOf: raw) }
 
     /// Appends an array's element: its length, then its value; −1 alone for NULL.
     mutating func append<Value: PostgresEncodable>(element: Value?) {
@@ -23,6 +29,11 @@ package struct PostgresBytes: Sendable {
         let start = bytes.count
         append(integer: Int32(0))
         element.encode(into: &self)
+        close(elementAt: start)
+    }
+
+    /// Writes the length of the element whose value ends here.
+    mutating func close(elementAt start: Int) {
         let length = UInt32(bytes.count - start - 4)
         for index in 0..<4 {
             bytes[start + index] = UInt8(truncatingIfNeeded: length >> UInt32(24 - 8 * index))
@@ -54,20 +65,37 @@ struct PostgresBind: Sendable {
         }
     }
 
-    /// One dimension, or none if there are no elements: dimensions, NULL flag, element type, then per
-    /// dimension its size and lower bound, then the elements (array_recv in the server's source).
+    /// An array without NULLs.
+    init<Value: PostgresEncodable>(elements: [Value]) {
+        type = Value.postgresArrayType
+        var encoded = Self.header(count: elements.count, hasNulls: false, of: Value.postgresType)
+        for element in elements { encoded.append(element: element) }
+        bytes = encoded.bytes
+    }
+
+    /// An array whose elements may be NULL, as may be the whole.
     init<Value: PostgresEncodable>(elements: [Value?]?) {
         type = Value.postgresArrayType
-        bytes = elements.map { elements in
-            var encoded = PostgresBytes()
-            encoded.append(integer: Int32(elements.isEmpty ? 0 : 1))
-            encoded.append(integer: Int32(elements.contains { $0 == nil } ? 1 : 0))
-            encoded.append(integer: Value.postgresType.rawValue)
-            guard !elements.isEmpty else { return encoded.bytes }
-            encoded.append(integer: Int32(elements.count))
-            encoded.append(integer: Int32(1))
-            for element in elements { encoded.append(element: element) }
-            return encoded.bytes
+        guard let elements else {
+            bytes = nil
+            return
         }
+        var encoded = Self.header(
+            count: elements.count, hasNulls: elements.contains { $0 == nil }, of: Value.postgresType)
+        for element in elements { encoded.append(element: element) }
+        bytes = encoded.bytes
+    }
+
+    /// One dimension, or none if there are no elements: dimensions, NULL flag, element type, then per
+    /// dimension its size and lower bound, before the elements (array_recv in the server's source).
+    static func header(count: Int, hasNulls: Bool, of type: PostgresType) -> PostgresBytes {
+        var encoded = PostgresBytes()
+        encoded.append(integer: Int32(count == 0 ? 0 : 1))
+        encoded.append(integer: Int32(hasNulls ? 1 : 0))
+        encoded.append(integer: type.rawValue)
+        guard count > 0 else { return encoded }
+        encoded.append(integer: Int32(count))
+        encoded.append(integer: Int32(1))
+        return encoded
     }
 }

@@ -23,13 +23,28 @@ package struct PostgresCell: Sendable {
         PostgresError(.decoding, "column \"\(column)\" (\(type)) is no \(swiftType): \(reason)")
     }
 
+    /// The two halves of a uuid, most significant first.
+    package func uuid(for swiftType: Any.Type) throws -> (high: UInt64, low: UInt64) {
+        guard type == .uuid else { throw mismatch(swiftType) }
+        let bytes = try bytes(for: swiftType)
+        guard bytes.count == 16 else { throw malformed(swiftType, "a uuid has 16 bytes, not \(bytes.count)") }
+        return unsafe bytes.withUnsafeBytes { raw in
+            unsafe (
+                UInt64(bigEndian: raw.loadUnaligned(as: UInt64.self)),
+                UInt64(bigEndian: raw.loadUnaligned(fromByteOffset: 8, as: UInt64.self))
+            )
+        }
+    }
+
     /// A whole number of exactly the width of `Number`.
     func integer<Number: FixedWidthInteger>(_: Number.Type, for swiftType: Any.Type) throws -> Number {
         let bytes = try bytes(for: swiftType)
         guard bytes.count == Number.bitWidth / 8 else {
             throw malformed(swiftType, "\(bytes.count) bytes")
         }
-        return Number(truncatingIfNeeded: bytes.reduce(0 as UInt64) { $0 << 8 | UInt64($1) })
+        var number: UInt64 = 0
+        for byte in bytes { number = number << 8 | UInt64(byte) }
+        return Number(truncatingIfNeeded: number)
     }
 }
 

@@ -6,7 +6,7 @@ package struct PostgresRow: Sendable {
     /// Reads a row of one column.
     package func decode<A: PostgresDecodable>(_: A.Type = A.self) throws -> A {
         try expect(columns: 1)
-        return try A(postgres: table.cell(row: index, column: 0))
+        return try A(postgres: cell(0))
     }
 
     /// Reads the columns in their order; their number must be that of the types.
@@ -19,12 +19,14 @@ package struct PostgresRow: Sendable {
         var column = -1
         func next<A: PostgresDecodable>(_: A.Type) throws -> A {
             column += 1
-            return try A(postgres: table.cell(row: index, column: column))
+            return try A(postgres: cell(column))
         }
         return (repeat try next((each Column).self))
     }
 
-    private func expect(columns: Int) throws(PostgresError) {
+    func cell(_ column: Int) -> PostgresCell { table.cell(row: index, column: column) }
+
+    func expect(columns: Int) throws(PostgresError) {
         guard table.columns.count != columns else { return }
         let found = table.columns.map { "\($0.name) \($0.type)" }.joined(separator: ", ")
         throw PostgresError(.decoding, "expected \(columns) columns, found \(table.columns.count): \(found)")

@@ -218,11 +218,6 @@ package struct PostgresUUID: Hashable, Sendable, PostgresEncodable, PostgresDeco
     }
     /// Reads `uuid`.
     package init(postgres cell: PostgresCell) throws {
-        guard cell.type == .uuid else { throw cell.mismatch(Self.self) }
-        let bytes = try cell.bytes(for: Self.self)
-        guard let uuid = PostgresUUID(bytes: bytes) else {
-            throw cell.malformed(Self.self, "\(bytes.count) bytes")
-        }
-        self = uuid
+        (high, low) = try cell.uuid(for: Self.self)
     }
 }

@@ -43,12 +43,22 @@ struct DemoAgent {
             let exit = await withTaskCancellationHandler {
                 await agent.wait()
             } onCancel: {
-                // An agent that has ended already needs no signal.
-                _ = try? agent.signal(15)
+                Self.end(agent)
             }
             guard !Task.isCancelled else { return }
             logger.warning("the demo's agent ended and is started again", metadata: ["exit": "\(exit)"])
             try await Task.sleep(for: .seconds(1))
+        }
+    }
+
+    /// Asks the agent to end, and three seconds later does not ask any more.
+    private static func end(_ agent: Child) {
+        // An agent that has ended already needs no signal.
+        _ = try? agent.signal(15)
+        Task {
+            // Nobody cancels this task.
+            try? await Task.sleep(for: .seconds(3))
+            _ = try? agent.signal(9)  // as above
         }
     }
 

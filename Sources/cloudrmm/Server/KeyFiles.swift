@@ -13,7 +13,7 @@ import Trust
 /// | `mac.key` | the key of MACs over rows that grant power | API |
 /// | `server-ca.pem`, `server-ca.key` | the authority of gateways and API | API; the certificate is public |
 /// | `device-ca.pem`, `device-ca.key` | the authority of devices | API; gateways read the certificate |
-/// | `server.pem`, `server.key` | this host's listeners, made anew at each start of the API | API, gateway |
+/// | `server.pem` | certificate and key of the listeners, made anew at each start of the API | API, gateway |
 /// | `tickets.key` | seals TLS tickets, shared by gateways | gateway |
 struct KeyFiles {
     let directory: String
@@ -58,23 +58,33 @@ struct KeyFiles {
         let authority = try authority("server-ca", "CloudRMM server CA")
         let key = P256Key()
         let certificate = try authority.issueServer(
-            for: key, dnsNames: names, ipAddresses: addresses, validitySeconds: 90 * 86_400)
-        try DurableFile.write(Array(key.pem.utf8), to: path("server.key"), mode: 0o600)
-        try DurableFile.write(Array(certificate.pem.utf8), to: path("server.pem"), mode: 0o644)
+            for: key, dnsNames: names, ipAddresses: addresses, validitySeconds: Self.serverSeconds)
+        // Key and certificate in one file, so that nobody ever reads halves of two.
+        try DurableFile.write(
+            Array((certificate.pem + key.pem).utf8), to: path("server.pem"), mode: 0o600)
     }
+
+    /// Makes the server certificate anew once two thirds of its life are over.
+    func renewServerCertificate(names: [String], addresses: [String], now: Instant) throws {
+        let left = try Certificate(pem: read("server.pem")).notAfter - now.seconds
+        guard left < Self.serverSeconds / 3 else { return }
+        try issueServerCertificate(names: names, addresses: addresses)
+    }
+
+    private static let serverSeconds: Int64 = 90 * 86_400
 
     /// TLS of the API: no client certificate, 1.2 and 1.3.
     func apiTLS() throws -> TLSContext {
-        try TLSContext.server(
-            certificatePEM: read("server.pem"), keyPEM: read("server.key"), clientCA: nil, minimum: .v12,
-            alpn: ["http/1.1"])
+        let server = try read("server.pem")
+        return try TLSContext.server(
+            certificatePEM: server, keyPEM: server, clientCA: nil, minimum: .v12, alpn: ["http/1.1"])
     }
 
     /// TLS of the gateway: a device's certificate is asked for, 1.3 only.
     func gatewayTLS() throws -> TLSContext {
-        try TLSContext.server(
-            certificatePEM: read("server.pem"), keyPEM: read("server.key"), clientCA: read("device-ca.pem"),
-            minimum: .v13,
+        let server = try read("server.pem")
+        return try TLSContext.server(
+            certificatePEM: server, keyPEM: server, clientCA: read("device-ca.pem"), minimum: .v13,
             alpn: ["http/1.1"],
             ticketKeys: bytes("tickets.key") { randomBytes(TLSContext.ticketKeyByteCount) })
     }

@@ -52,34 +52,38 @@ struct Ready: WireObject, Equatable {
     }
 }
 
-/// The ports that a process has bound; whoever asks waits until they are.
+/// The ports that a process has bound; whoever asks waits until they are, or until it is cancelled.
 final class BoundPorts: Sendable {
     private struct State {
         var ports: [String: Int] = [:]
-        var waiting: [String: [CheckedContinuation<Int, Never>]] = [:]
+        var waiting: [Int: (name: String, waker: AsyncStream<Void>.Continuation)] = [:]
+        var last = 0
     }
 
     private let state = Mutex(State())
 
     func bound(_ name: String, _ port: Int) {
-        let waiting = state.withLock { state in
+        let woken = state.withLock { state in
             state.ports[name] = port
-            return state.waiting.removeValue(forKey: name) ?? []
+            return state.waiting.values.filter { $0.name == name }.map(\.waker)
         }
-        for continuation in waiting { continuation.resume(returning: port) }
+        for waker in woken { waker.finish() }
     }
 
     subscript(name: String) -> Int? { state.withLock { $0.ports[name] } }
 
-    func port(_ name: String) async -> Int {
-        await withCheckedContinuation { continuation in
-            let port = state.withLock { state -> Int? in
-                if let port = state.ports[name] { return port }
-                state.waiting[name, default: []].append(continuation)
-                return nil
-            }
-            if let port { continuation.resume(returning: port) }
+    /// - Throws: `CancellationError` if the task is cancelled before the port is bound.
+    func port(_ name: String) async throws -> Int {
+        let (stream, waker) = AsyncStream<Void>.makeStream()
+        let number = state.withLock { state in
+            state.last += 1
+            state.waiting[state.last] = (name, waker)
+            return state.last
         }
+        defer { state.withLock { $0.waiting[number] = nil } }
+        if self[name] == nil { for await _ in stream {} }
+        guard let port = self[name] else { throw CancellationError() }
+        return port
     }
 }
 

@@ -8,6 +8,7 @@ import Logging
 import Postgres
 import Process
 import Redis
+import ServiceLifecycle
 import Streams
 import Trust
 
@@ -18,6 +19,7 @@ struct BuiltAPI: Sendable {
     let ledger: Ledger
     /// Which of the engines below answer.
     let readiness: @Sendable () async -> [String: Bool]
+    let counters: EventCounters
 
     /// A key of the whole platform for the person who started this; the one before it is revoked.
     func makeAdministratorKey(rememberedIn path: String) async throws -> String {
@@ -38,7 +40,7 @@ struct BuiltAPI: Sendable {
 extension Roles {
     /// The API: keys, submissions, enrolment, reads.
     func makeAPI(keys: KeyFiles, ports: BoundPorts) async throws -> BuiltAPI {
-        let pool = try makePool(settings.apiDatabaseURL, connections: 4)
+        let pool = try await makeCheckedPool(settings.apiDatabaseURL, connections: 4)
         let connection = try makeConnection()
         let front = try await makeFront(connection)
         let ledger = Ledger(pool: pool)
@@ -49,7 +51,14 @@ extension Roles {
                 "the keys in \(keys.directory) belong to another installation than the database: "
                     + "\(apiKeys.signer.deployment) and \(deployment)")
         }
-        try keys.issueServerCertificate(names: settings.names, addresses: ["127.0.0.1", "::1"])
+        let (names, addresses) = (settings.names.sorted(), settings.addresses.sorted())
+        try keys.issueServerCertificate(names: names, addresses: addresses)
+        let tls = try RenewedTLS(logger: logger) {
+            try keys.apiTLS()
+        } renew: {
+            try keys.renewServerCertificate(names: names, addresses: addresses, now: .now())
+        }
+        let counters = EventCounters()
         let authenticator = Authenticator(ledger: ledger, macKey: apiKeys.macKey, macKeyID: apiKeys.macKeyID)
         let submitter = Submitter(ledger: ledger, signer: apiKeys.signer, front: front, logger: logger)
         let agentGatewayURL = settings.agentGatewayURL
@@ -65,41 +74,43 @@ extension Roles {
         }
         let server = APIServer(
             configuration: APIConfiguration(
-                host: settings.host, port: settings.apiPort, tls: try keys.apiTLS(),
-                hosts: Set(settings.names)
+                host: settings.host, port: settings.apiPort, tls: { tls.context },
+                hosts: settings.names.union(settings.addresses)
             ) { port in ports.bound("api", port) },
             ledger: ledger, authenticator: authenticator, submitter: submitter, enroller: enroller,
             presence: Presence(front: front), queues: QueueView(ledger: ledger, front: front),
-            readiness: readiness,
-            logger: logger)
+            readiness: readiness, counters: counters, logger: logger)
         let part = Part("api", ending: .graceful) {
-            try await server.run()
+            try await beside({ try await tls.run() }) { try await server.run() }
             await connection.close()
             await pool.close()
         }
-        return BuiltAPI(part: part, authenticator: authenticator, ledger: ledger, readiness: readiness)
+        return BuiltAPI(
+            part: part, authenticator: authenticator, ledger: ledger, readiness: readiness,
+            counters: counters)
     }
 
-    /// Health and metrics, and the dashboard's port, which leads to the API's pages until there is a
-    /// dashboard.
+    /// Health and metrics.
     func makeOperations(
         ports: BoundPorts, readiness: @escaping @Sendable () async -> [String: Bool],
         metrics: @escaping @Sendable () async -> String
     ) -> Part {
         let (settings, logger) = (settings, logger)
         return Part("operations", ending: .graceful) {
-            let operations = PlainServer.operations(
+            try await PlainServer.operations(
                 port: settings.operationsPort, readiness: readiness, metrics: metrics, logger: logger
-            ) { ports.bound("operations", $0) }
-            let api = await ports.port("api")
-            let web = PlainServer.redirect(
+            ) { ports.bound("operations", $0) }.run()
+        }
+    }
+
+    /// The dashboard's port, which leads to the API's pages until there is a dashboard.
+    func makeWeb(ports: BoundPorts) -> Part {
+        let (settings, logger) = (settings, logger)
+        return Part("web", ending: .graceful) {
+            let api = try await cancelWhenGracefulShutdown { try await ports.port("api") }
+            try await PlainServer.redirect(
                 port: settings.webPort, to: "https://localhost:\(api)/docs", logger: logger
-            ) { ports.bound("web", $0) }
-            try await withThrowingTaskGroup(of: Void.self) { group in
-                group.addTask { try await operations.run() }
-                group.addTask { try await web.run() }
-                try await group.waitForAll()
-            }
+            ) { ports.bound("web", $0) }.run()
         }
     }
 }

@@ -8,6 +8,7 @@ import Redis
 import ServiceLifecycle
 import Streams
 import Trust
+import UnixSignals
 
 /// Where a process finds its engines and listens.
 struct RoleSettings: Sendable {
@@ -22,8 +23,9 @@ struct RoleSettings: Sendable {
     var gatewayPort = 3002
     var webPort = 3000
     var operationsPort = 3003
-    /// Names and addresses in the server certificate, beside the host's own.
-    var names: [String] = ["localhost"]
+    /// Names and addresses by which others know this host: in the server certificate and in Host headers.
+    var names: Set<String> = ["localhost"]
+    var addresses: Set<String> = ["127.0.0.1", "::1"]
     /// Where agents are told to connect; by default this host's gateway.
     var agentGatewayURL: String?
 }
@@ -39,6 +41,17 @@ enum Role: String, CaseIterable, Sendable {
 struct Roles {
     let settings: RoleSettings
     let logger: Logger
+
+    /// A pool whose login is what a role must be: one that row-level security holds for.
+    func makeCheckedPool(_ url: String, connections: Int) async throws -> PostgresPool {
+        let pool = try makePool(url, connections: connections)
+        if try await Ledger(pool: pool).isAboveRowSecurity() {
+            throw CommandError(
+                "the login of this role is a superuser or has BYPASSRLS, which would see every tenant; "
+                    + "give it one of the logins that 'cloudrmm migrate' makes")
+        }
+        return pool
+    }
 
     /// A front of the queue on a connection of its own; the function library is loaded by the user that may.
     func makeFront(_ connection: RedisConnection) async throws -> QueueFront {
@@ -71,7 +84,7 @@ struct Roles {
 
     /// The worker: rebuilds, refills, dispatches, reconciles.
     func makeWorker() async throws -> Part {
-        let pool = try makePool(settings.workerDatabaseURL, connections: 4)
+        let pool = try await makeCheckedPool(settings.workerDatabaseURL, connections: 4)
         let connection = try makeConnection()
         let front = try await makeFront(connection)
         let ledger = Ledger(pool: pool)
@@ -102,25 +115,54 @@ struct Roles {
 
     /// The gateway: agents' sessions.
     func makeGateway(ports: BoundPorts) async throws -> (part: Part, gateway: Gateway) {
-        let pool = try makePool(settings.gatewayDatabaseURL, connections: 4)
+        let pool = try await makeCheckedPool(settings.gatewayDatabaseURL, connections: 4)
         let connection = try makeConnection()
         let front = try await makeFront(connection)
         let ledger = Ledger(pool: pool)
         let inbox = RedisBlockingConnection(
             configuration: try RedisConfiguration(url: settings.redisURL), logger: logger)
         let deployment = try await ledger.deployment()
-        let tls = try KeyFiles(directory: settings.keysDirectory).gatewayTLS()
+        let keys = try KeyFiles(directory: settings.keysDirectory)
+        let tls = try RenewedTLS(logger: logger) { try keys.gatewayTLS() }
         let gateway = Gateway(
             configuration: GatewayConfiguration(host: settings.host, port: settings.gatewayPort),
             deployment: deployment,
-            tls: tls, ledger: ledger, front: front, inbox: inbox, logger: logger)
+            tls: { tls.context }, ledger: ledger, front: front, inbox: inbox, logger: logger)
         let part = Part("gateway") {
-            try await gateway.run { port in ports.bound("gateway", port) }
+            try await beside({ try await tls.run() }) {
+                try await gateway.run { port in ports.bound("gateway", port) }
+            }
             await inbox.close()
             await connection.close()
             await pool.close()
         }
         return (part, gateway)
+    }
+}
+
+/// The group in which the parts of a process run: SIGTERM and Ctrl-C end them in order, the last first, and
+/// so does a part that fails.
+func serviceGroup(of parts: [Part], logger: Logger) -> ServiceGroup {
+    var configuration = ServiceGroupConfiguration(
+        services: parts.map {
+            ServiceGroupConfiguration.ServiceConfiguration(
+                service: $0, successTerminationBehavior: .ignore,
+                failureTerminationBehavior: .gracefullyShutdownGroup)
+        },
+        gracefulShutdownSignals: [.sigterm, .sigint], logger: logger)
+    // After that, parts are told to break off: a stop is over within 10 s.
+    configuration.maximumGracefulShutdownDuration = .seconds(5)
+    return ServiceGroup(configuration: configuration)
+}
+
+/// Runs a body, and something else for as long as it lasts.
+func beside(
+    _ other: @escaping @Sendable () async throws -> Void, _ body: () async throws -> Void
+) async throws {
+    try await withThrowingTaskGroup(of: Void.self) { group in
+        group.addTask { try await other() }
+        defer { group.cancelAll() }
+        try await body()
     }
 }
 

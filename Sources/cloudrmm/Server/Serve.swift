@@ -1,11 +1,12 @@
 import ArgumentParser
 import Engine
+import Foundation
+import Gateway
 import Ledger
 import Logging
 import Postgres
 import Process
 import ServiceLifecycle
-import UnixSignals
 
 /// `cloudrmm serve`: some roles of an installation, on engines that run elsewhere.
 struct Serve: AsyncParsableCommand {
@@ -14,7 +15,8 @@ struct Serve: AsyncParsableCommand {
         discussion: """
             Reads DATABASE_URL (the API's login), CLOUDRMM_WORKER_DATABASE_URL, \
             CLOUDRMM_GATEWAY_DATABASE_URL, REDIS_URL and CLOUDRMM_REDIS_LOADER_URL from the \
-            environment; run 'cloudrmm migrate' first.
+            environment; run 'cloudrmm migrate' first. The hosts of API_URL and AGENT_GATEWAY_URL stand in \
+            the server certificate and may be asked for.
             """)
 
     @Option(help: "The roles, separated by commas: api, gateway, worker.")
@@ -31,6 +33,9 @@ struct Serve: AsyncParsableCommand {
 
     @Option(help: "Port of the agents' gateway (0: any free one).")
     var gatewayPort = 3002
+
+    @Option(help: "Port of health and metrics, on this machine only (0: any free one).")
+    var operationsPort = 3003
 
     @Option(help: "Log level: trace, debug, info, notice, warning, error.")
     var logLevel = "notice"
@@ -57,35 +62,47 @@ struct Serve: AsyncParsableCommand {
         settings.host = host
         settings.apiPort = apiPort
         settings.gatewayPort = gatewayPort
+        settings.operationsPort = operationsPort
         settings.agentGatewayURL = environmentVariable("AGENT_GATEWAY_URL")
+        for name in ["API_URL", "AGENT_GATEWAY_URL"] {
+            if let url = environmentVariable(name), !url.isEmpty {
+                try settings.addHost(of: url, named: name)
+            }
+        }
         let ports = BoundPorts()
         let builder = Roles(settings: settings, logger: logger)
         var parts: [Part] = []
         if chosen.contains(.worker) { parts.append(try await builder.makeWorker()) }
+        var readiness: @Sendable () async -> [String: Bool] = { [:] }
+        var (api, gateway): (EventCounters?, Gateway?)
         if chosen.contains(.api) {
-            let keys = try KeyFiles(directory: settings.keysDirectory)
-            parts.append(try await builder.makeAPI(keys: keys, ports: ports).part)
+            let built = try await builder.makeAPI(
+                keys: KeyFiles(directory: settings.keysDirectory), ports: ports)
+            (readiness, api) = (built.readiness, built.counters)
+            parts.append(built.part)
         }
-        if chosen.contains(.gateway) { parts.append(try await builder.makeGateway(ports: ports).part) }
+        if chosen.contains(.gateway) {
+            let (part, built) = try await builder.makeGateway(ports: ports)
+            gateway = built
+            parts.append(part)
+        }
+        parts.append(
+            builder.makeOperations(ports: ports, readiness: readiness) { [gateway, api] in
+                metricsText(gateway: gateway, api: api)
+            })
         let names = chosen.map(\.rawValue).sorted()
         parts.append(
             Part("announcer") {
                 var line = "ready roles=\(names.joined(separator: ","))"
-                if names.contains("api") { line += " api=https://localhost:\(await ports.port("api"))" }
+                if names.contains("api") { line += " api=https://localhost:\(try await ports.port("api"))" }
                 if names.contains("gateway") {
-                    line += " gateway=wss://localhost:\(await ports.port("gateway"))"
+                    line += " gateway=wss://localhost:\(try await ports.port("gateway"))"
                 }
+                line += " operations=http://127.0.0.1:\(try await ports.port("operations"))"
                 printLine(line)
                 try await untilCancelled()
             })
-        let group = ServiceGroup(
-            configuration: ServiceGroupConfiguration(
-                services: parts.map {
-                    ServiceGroupConfiguration.ServiceConfiguration(
-                        service: $0, successTerminationBehavior: .ignore,
-                        failureTerminationBehavior: .gracefullyShutdownGroup)
-                },
-                gracefulShutdownSignals: [.sigterm, .sigint], logger: logger))
+        let group = serviceGroup(of: parts, logger: logger)
         try await group.run()
     }
 
@@ -94,6 +111,18 @@ struct Serve: AsyncParsableCommand {
             throw ValidationError("the environment has no \(name), which these roles need")
         }
         return value
+    }
+}
+
+extension RoleSettings {
+    /// Makes the host of a URL one of this installation's names.
+    fileprivate mutating func addHost(of url: String, named variable: String) throws {
+        guard let host = URLComponents(string: url)?.host?.lowercased(), !host.isEmpty else {
+            throw ValidationError("\(variable) is not a URL with a host")
+        }
+        let bare = host.trimmingCharacters(in: ["[", "]"])
+        let isAddress = bare.contains(":") || bare.allSatisfy { $0.isASCII && ($0.isNumber || $0 == ".") }
+        if isAddress { addresses.insert(bare) } else { names.insert(bare) }
     }
 }
 

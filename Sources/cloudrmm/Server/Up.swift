@@ -10,7 +10,6 @@ import Postgres
 import Process
 import Redis
 import ServiceLifecycle
-import UnixSignals
 import Wire
 
 /// `cloudrmm up`: everything on one machine, PostgreSQL and Redis included.
@@ -100,22 +99,23 @@ struct Up: AsyncParsableCommand {
         let worker = try await roles.makeWorker()
         let (gatewayPart, gateway) = try await roles.makeGateway(ports: ports)
         let operations = roles.makeOperations(ports: ports, readiness: api.readiness) {
-            metricsText(of: gateway)
+            metricsText(gateway: gateway, api: api.counters)
         }
+        let web = roles.makeWeb(ports: ports)
         let demoAgent = demo ? DemoAgent(directory: directory, asRoot: demoRoot, logger: logger) : nil
         let databaseURL = settings.apiDatabaseURL
         let announcer = Part("announcer") {
             let ready = Ready(
-                webURL: "http://127.0.0.1:\(await ports.port("web"))",
-                apiURL: "https://localhost:\(await ports.port("api"))",
-                gatewayURL: "wss://localhost:\(await ports.port("gateway"))",
-                operationsURL: "http://127.0.0.1:\(await ports.port("operations"))",
+                webURL: "http://127.0.0.1:\(try await ports.port("web"))",
+                apiURL: "https://localhost:\(try await ports.port("api"))",
+                gatewayURL: "wss://localhost:\(try await ports.port("gateway"))",
+                operationsURL: "http://127.0.0.1:\(try await ports.port("operations"))",
                 databaseURL: databaseURL, redisURL: try servers.redisAdminURL, apiKey: administrator,
                 caCertificate: keys.serverCAPath)
             try remembered.remember([
-                "api": await ports.port("api"), "gateway": await ports.port("gateway"),
-                "web": await ports.port("web"),
-                "operations": await ports.port("operations"),
+                "api": try await ports.port("api"), "gateway": try await ports.port("gateway"),
+                "web": try await ports.port("web"),
+                "operations": try await ports.port("operations"),
             ])
             if let demoAgent { try await demoAgent.prepare(ready) }
             try DurableFile.write(ready.json, to: "\(directory)/ready.json")
@@ -130,14 +130,8 @@ struct Up: AsyncParsableCommand {
                     "\(exit.server) ended by itself (\(exit.exit)); see its log in \(directory)")
             }
         }
-        let group = ServiceGroup(
-            configuration: ServiceGroupConfiguration(
-                services: [watch, worker, gatewayPart, api.part, operations, announcer].map {
-                    ServiceGroupConfiguration.ServiceConfiguration(
-                        service: $0, successTerminationBehavior: .ignore,
-                        failureTerminationBehavior: .gracefullyShutdownGroup)
-                },
-                gracefulShutdownSignals: [.sigterm, .sigint], logger: logger))
+        let group = serviceGroup(
+            of: [watch, worker, gatewayPart, api.part, operations, web, announcer], logger: logger)
         // A file that stays is replaced at the next start, and its key has expired by then.
         defer { try? removeFile("\(directory)/ready.json") }
         try await group.run()
