@@ -127,9 +127,9 @@ extension Ledger {
 
     /// Commits jobs and the runs of those whose target is a list, in one transaction.
     ///
-    /// Devices are joined under the scope, so a device that the scope does not see gets no run, and its job is
-    /// refused; the caller has judged the list before and signs only what it saw. Targets that are a site or an
-    /// organization are expanded by `expand`.
+    /// Devices are joined under the scope, so a device that the scope does not see gets no run, and its job
+    /// is refused; the caller has judged the list before and signs only what it saw. Targets that are a site
+    /// or an organization are expanded by `expand`.
     /// - Returns: one outcome a job, in order, and the runs that were queued.
     package func submit(_ jobs: [SubmittedJob], scope: Scope) async throws -> ([Submission], [QueuedRun]) {
         var listed = (
