@@ -356,7 +356,7 @@ package struct Dispatch: WireObject, Equatable {
 extension AgentFrame {
     /// The frame of a JSON text.
     package static func decode(_ bytes: [UInt8]) throws -> AgentFrame {
-        var reader = try FieldReader(JSON.parse(bytes, depthMax: 8))
+        var reader = try FieldReader(frame: bytes)
         let type = try reader.field("type", String.self, .in(1...32))
         let frame: AgentFrame
         switch type {
@@ -389,7 +389,7 @@ extension AgentFrame {
 extension GatewayFrame {
     /// The frame of a JSON text.
     package static func decode(_ bytes: [UInt8]) throws -> GatewayFrame {
-        var reader = try FieldReader(JSON.parse(bytes, depthMax: 8))
+        var reader = try FieldReader(frame: bytes)
         let type = try reader.field("type", String.self, .in(1...32))
         let frame: GatewayFrame
         switch type {
@@ -414,6 +414,12 @@ extension GatewayFrame {
         case .acknowledged(let body): encodeFrame("acknowledged", body)
         case .pong(let sequence): encodeFrame("pong", sequence: sequence)
         }
+    }
+}
+
+extension FieldReader {
+    fileprivate init(frame bytes: [UInt8]) throws {
+        try self.init(JSONValue(scanning: bytes, depthMax: 8, valuesMax: Limits.frameValuesMax))
     }
 }
 
