@@ -62,4 +62,14 @@ import Wire
             #expect(throws: FieldError(.invalid, "must be base64")) { try read(text) }
         }
     }
+
+    @Test("bytes whose text was prepared are the same bytes, and write the same text")
+    func prepared() {
+        let bytes = (0..<700).map { UInt8(truncatingIfNeeded: $0 &* 7) }
+        #expect(Base64Bytes.prepared(bytes) == Base64Bytes(bytes))
+        #expect(Base64Bytes.prepared(bytes).hashValue == Base64Bytes(bytes).hashValue)
+        #expect(Base64Bytes.prepared(bytes).json == Base64Bytes(bytes).json)
+        #expect(Base64Bytes.prepared(bytes) != Base64Bytes.prepared([]))
+        #expect(Base64Bytes.prepared([]).json == Array("\"\"".utf8))
+    }
 }

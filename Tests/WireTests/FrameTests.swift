@@ -72,6 +72,9 @@ import Wire
         #expect(
             text(GatewayFrame.dispatch(dispatch).encoded)
                 == "{\"type\":\"dispatch\",\(named),\"job\":\"AAEC/w==\"}")
+        let prepared = Dispatch(name: name, job: .prepared([0, 1, 2, 255]))
+        #expect(prepared == dispatch)
+        #expect(GatewayFrame.dispatch(prepared).encoded == GatewayFrame.dispatch(dispatch).encoded)
         let finished = Finished(
             name: name, outcome: .timedOut, exitCode: -1, reason: "a\n", startedAt: Instant(seconds: 0),
             finishedAt: Instant(microseconds: 1_767_225_600_123_456),

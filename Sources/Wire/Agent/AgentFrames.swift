@@ -330,8 +330,13 @@ package struct Dispatch: WireObject, Equatable {
 
     /// A dispatch.
     package init(name: AttemptName, job: [UInt8], leafIndex: Int? = nil, proof: [[UInt8]]? = nil) {
+        self.init(name: name, job: Base64Bytes(job), leafIndex: leafIndex, proof: proof)
+    }
+
+    /// A dispatch of a statement that goes to many devices: `Base64Bytes.prepared` encodes it once.
+    package init(name: AttemptName, job: Base64Bytes, leafIndex: Int? = nil, proof: [[UInt8]]? = nil) {
         self.name = name
-        self.job = Base64Bytes(job)
+        self.job = job
         self.leafIndex = leafIndex
         self.proof = proof?.map(Base64Bytes.init)
     }

@@ -2,9 +2,24 @@
 package struct Base64Bytes: JSONReadable, JSONWritable, Hashable {
     /// The bytes themselves.
     package let bytes: [UInt8]
+    /// Their text, where it was made ahead.
+    private let text: [UInt8]?
 
     /// Bytes to be written as base64.
-    package init(_ bytes: [UInt8]) { self.bytes = bytes }
+    package init(_ bytes: [UInt8]) {
+        self.bytes = bytes
+        text = nil
+    }
+
+    /// Bytes to be written many times: their text is made here, once for all copies of this value.
+    package static func prepared(_ bytes: [UInt8]) -> Base64Bytes {
+        Base64Bytes(bytes, text: Base64.encode(bytes))
+    }
+
+    private init(_ bytes: [UInt8], text: [UInt8]) {
+        self.bytes = bytes
+        self.text = text
+    }
 
     /// The bytes of base64 text; its limit counts bytes, not characters.
     package static func read(_ value: JSONValue, _ limit: FieldLimit) throws(FieldError) -> Base64Bytes {
@@ -27,7 +42,15 @@ package struct Base64Bytes: JSONReadable, JSONWritable, Hashable {
     package static var placeholder: Base64Bytes { Base64Bytes([]) }
 
     /// A base64 string.
-    package func write(to writer: inout JSONWriter) { writer.append(base64: bytes) }
+    package func write(to writer: inout JSONWriter) {
+        if let text { writer.append(quoted: text[...]) } else { writer.append(base64: bytes) }
+    }
+
+    /// Equal bytes.
+    package static func == (left: Base64Bytes, right: Base64Bytes) -> Bool { left.bytes == right.bytes }
+
+    /// By the bytes.
+    package func hash(into hasher: inout Hasher) { hasher.combine(bytes) }
 }
 
 /// Base64 of RFC 4648 §4, strict: padded, no other characters, zero trailing bits.
