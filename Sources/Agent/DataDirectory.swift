@@ -83,7 +83,7 @@ package struct DataDirectory: Sendable {
         do {
             func read(_ name: String) throws -> [UInt8] { try readFile(file(name), max: 1 << 20) }
             func text(_ name: String) throws -> String { String(decoding: try read(name), as: UTF8.self) }
-            var reader = try FieldReader(JSON.parse(read("identity.json")))
+            var reader = try FieldReader(JSONValue(scanning: read("identity.json")))
             let key = try P256Key(pem: text("key.pem"))
             let verifier = try Verifier(
                 deployment: reader.field("deploymentId"), device: reader.field("deviceId"),

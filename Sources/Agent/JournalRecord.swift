@@ -113,7 +113,7 @@ extension JournalRecord {
     }
 
     private static func read(_ text: [UInt8]) throws -> JournalRecord? {
-        var reader = try FieldReader(JSON.parse(text))
+        var reader = try FieldReader(JSONValue(scanning: text))
         func key(_ reader: inout FieldReader) throws(FieldError) -> AttemptKey {
             AttemptKey(job: try reader.field("job"), attempt: try reader.field("attempt"))
         }

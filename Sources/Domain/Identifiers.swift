@@ -12,6 +12,12 @@ package struct ID<Subject>: Hashable, Sendable, Comparable, CustomStringConverti
         self.value = value
     }
 
+    /// The identifier of canonical text in UTF-8; `nil` for anything else.
+    package init?(text: Span<UInt8>) {
+        guard let value = UniqueID(text: text) else { return nil }
+        self.value = value
+    }
+
     /// A new identifier that sorts by its instant.
     package static func new(at instant: Instant) -> ID { ID(UniqueID.v7(at: instant)) }
 

@@ -33,26 +33,58 @@ package struct Instant: Hashable, Sendable, Comparable {
 extension Instant: CustomStringConvertible {
     /// RFC 3339 in UTC with milliseconds: `2026-03-01T12:00:00.000Z`.
     package var description: String {
+        var text: [UInt8] = []
+        appendText(to: &text)
+        return String(decoding: text, as: UTF8.self)
+    }
+
+    /// Appends the text of RFC 3339 in ASCII.
+    package func appendText(to bytes: inout [UInt8]) {
         let (days, rest) = seconds.quotientAndRemainderFloored(by: 86_400)
         let date = CivilDate(daysSince1970: days)
-        let milliseconds = (microseconds - seconds * 1_000_000) / 1_000
-        return "\(padded(date.year, 4))-\(padded(date.month, 2))-\(padded(date.day, 2))T"
-            + "\(padded(Int(rest / 3_600), 2)):\(padded(Int(rest / 60 % 60), 2)):"
-            + "\(padded(Int(rest % 60), 2)).\(padded(Int(milliseconds), 3))Z"
+        let (second, milliseconds) = (Int(rest), Int((microseconds - seconds * 1_000_000) / 1_000))
+        // Years of other than four digits occur in no time that the product makes; they are only kept apart.
+        let year = (0...9_999).contains(date.year) ? nil : padded(date.year, 4)
+        bytes.append(addingCapacity: 24 + (year?.utf8.count ?? 0)) { output in
+            if let year {
+                for byte in year.utf8 { output.append(byte) }
+            } else {
+                append(date.year, digits: 4, to: &output)
+            }
+            output.append(UInt8(ascii: "-"))
+            append(date.month, digits: 2, to: &output)
+            output.append(UInt8(ascii: "-"))
+            append(date.day, digits: 2, to: &output)
+            output.append(UInt8(ascii: "T"))
+            append(second / 3_600, digits: 2, to: &output)
+            output.append(UInt8(ascii: ":"))
+            append(second / 60 % 60, digits: 2, to: &output)
+            output.append(UInt8(ascii: ":"))
+            append(second % 60, digits: 2, to: &output)
+            output.append(UInt8(ascii: "."))
+            append(milliseconds, digits: 3, to: &output)
+            output.append(UInt8(ascii: "Z"))
+        }
     }
 
     /// The instant of RFC 3339 text (`Z` or a numeric offset, up to nine digits of a second); `nil` for
     /// anything else.
-    package init?(_ text: String) {
-        var reader = DigitReader(bytes: Array(text.utf8))
-        guard let year = reader.digits(4), reader.take("-"), let month = reader.digits(2), reader.take("-"),
-            let day = reader.digits(2), reader.take("T") || reader.take("t") || reader.take(" "),
-            let hour = reader.digits(2), reader.take(":"), let minute = reader.digits(2), reader.take(":"),
-            let second = reader.digits(2), (1...12).contains(month), day >= 1,
+    package init?(_ text: String) { self.init(text: text.utf8.span) }
+
+    /// The instant of RFC 3339 text in UTF-8; `nil` for anything else.
+    package init?(text: Span<UInt8>) {
+        var reader = DigitReader()
+        guard let year = reader.digits(4, of: text), reader.take("-", of: text),
+            let month = reader.digits(2, of: text), reader.take("-", of: text),
+            let day = reader.digits(2, of: text),
+            reader.take("T", of: text) || reader.take("t", of: text) || reader.take(" ", of: text),
+            let hour = reader.digits(2, of: text), reader.take(":", of: text),
+            let minute = reader.digits(2, of: text), reader.take(":", of: text),
+            let second = reader.digits(2, of: text), (1...12).contains(month), day >= 1,
             day <= CivilDate.days(in: month, of: year), hour < 24, minute < 60, second < 60
         else { return nil }
-        guard let fraction = reader.fractionMicroseconds(), let offset = reader.offsetSeconds(),
-            reader.isAtEnd
+        guard let fraction = reader.fractionMicroseconds(of: text),
+            let offset = reader.offsetSeconds(of: text), reader.position == text.count
         else { return nil }
         let days = CivilDate(year: year, month: month, day: day).daysSince1970
         let seconds = days * 86_400 + Int64(hour * 3_600 + minute * 60 + second) - offset
@@ -113,37 +145,44 @@ private func padded(_ number: Int, _ width: Int) -> String {
     return String(repeating: "0", count: max(0, width - text.utf8.count)) + text
 }
 
+/// Appends the last digits of a number that is not negative.
+@inline(__always)
+private func append(_ number: Int, digits: Int, to output: inout OutputSpan<UInt8>) {
+    var unit = 1
+    for _ in 1..<digits { unit *= 10 }
+    while unit > 0 {
+        output.append(UInt8(ascii: "0") + UInt8(number / unit % 10))
+        unit /= 10
+    }
+}
+
 /// Reads fixed-width numbers from ASCII.
 private struct DigitReader {
-    let bytes: [UInt8]
-    var position = 0
+    private(set) var position = 0
 
-    init(bytes: [UInt8]) { self.bytes = bytes }
-
-    var isAtEnd: Bool { position == bytes.count }
-
-    mutating func take(_ character: Unicode.Scalar) -> Bool {
-        guard position < bytes.count, bytes[position] == UInt8(ascii: character) else { return false }
+    mutating func take(_ character: Unicode.Scalar, of text: Span<UInt8>) -> Bool {
+        guard position < text.count, text[position] == UInt8(ascii: character) else { return false }
         position += 1
         return true
     }
 
-    mutating func digits(_ count: Int) -> Int? {
-        guard position + count <= bytes.count else { return nil }
+    mutating func digits(_ count: Int, of text: Span<UInt8>) -> Int? {
+        guard position + count <= text.count else { return nil }
         var number = 0
-        for byte in bytes[position..<position + count] {
-            guard (UInt8(ascii: "0")...UInt8(ascii: "9")).contains(byte) else { return nil }
-            number = number * 10 + Int(byte - UInt8(ascii: "0"))
+        for index in position..<position + count {
+            let digit = text[index] &- UInt8(ascii: "0")
+            guard digit < 10 else { return nil }
+            number = number * 10 + Int(digit)
         }
         position += count
         return number
     }
 
-    mutating func fractionMicroseconds() -> Int64? {
-        guard take(".") else { return 0 }
+    mutating func fractionMicroseconds(of text: Span<UInt8>) -> Int64? {
+        guard take(".", of: text) else { return 0 }
         var microseconds: Int64 = 0
         var count = 0
-        while let digit = digits(1) {
+        while let digit = digits(1, of: text) {
             count += 1
             if count <= 6 { microseconds = microseconds * 10 + Int64(digit) }
         }
@@ -152,13 +191,13 @@ private struct DigitReader {
         return microseconds
     }
 
-    mutating func offsetSeconds() -> Int64? {
-        if take("Z") || take("z") { return 0 }
+    mutating func offsetSeconds(of text: Span<UInt8>) -> Int64? {
+        if take("Z", of: text) || take("z", of: text) { return 0 }
         let sign: Int64
-        if take("+") { sign = 1 } else if take("-") { sign = -1 } else { return nil }
-        guard let hours = digits(2), take(":"), let minutes = digits(2), hours < 24, minutes < 60 else {
-            return nil
-        }
+        if take("+", of: text) { sign = 1 } else if take("-", of: text) { sign = -1 } else { return nil }
+        guard let hours = digits(2, of: text), take(":", of: text), let minutes = digits(2, of: text),
+            hours < 24, minutes < 60
+        else { return nil }
         return sign * Int64(hours * 3_600 + minutes * 60)
     }
 }

@@ -31,35 +31,42 @@ package struct UniqueID: Hashable, Sendable {
     /// The identifier in 16 bytes, most significant first; `nil` for any other count.
     package init?(bytes: some Collection<UInt8>) {
         guard bytes.count == 16 else { return nil }
-        var words: [UInt64] = [0, 0]
-        for (index, byte) in bytes.enumerated() { words[index / 8] = words[index / 8] << 8 | UInt64(byte) }
-        self.init(high: words[0], low: words[1])
+        var (high, low): (UInt64, UInt64) = (0, 0)
+        for byte in bytes {
+            high = high << 8 | low >> 56
+            low = low << 8 | UInt64(byte)
+        }
+        self.init(high: high, low: low)
     }
 
     /// The 16 bytes, most significant first.
     package var bytes: [UInt8] {
-        (0..<16).map { index in
-            UInt8(truncatingIfNeeded: (index < 8 ? high : low) >> UInt64(56 - 8 * (index % 8)))
+        [UInt8](capacity: 16) { output in
+            for index: UInt64 in 0..<8 { output.append(UInt8(truncatingIfNeeded: high >> (56 - 8 * index))) }
+            for index: UInt64 in 0..<8 { output.append(UInt8(truncatingIfNeeded: low >> (56 - 8 * index))) }
         }
     }
 
     /// The identifier of canonical text (36 characters, either case); `nil` for anything else.
-    package init?(_ text: some StringProtocol) {
-        var words: [UInt64] = [0, 0]
-        var digits = 0
-        var position = 0
-        for byte in text.utf8 {
-            if position == 8 || position == 13 || position == 18 || position == 23 {
-                guard byte == UInt8(ascii: "-") else { return nil }
-            } else {
-                guard digits < 32, let digit = hexadecimalValue(byte) else { return nil }
-                words[digits / 16] = words[digits / 16] << 4 | UInt64(digit)
-                digits += 1
-            }
-            position += 1
-        }
-        guard position == 36 else { return nil }
-        self.init(high: words[0], low: words[1])
+    package init?(_ text: some StringProtocol) { self.init(String(text)) }
+
+    /// The identifier of canonical text (36 characters, either case); `nil` for anything else.
+    package init?(_ text: String) { self.init(text: text.utf8.span) }
+
+    /// The identifier of canonical text in UTF-8; `nil` for anything else.
+    package init?(text: Span<UInt8>) {
+        guard text.count == 36, text[8] == UInt8(ascii: "-"), text[13] == UInt8(ascii: "-"),
+            text[18] == UInt8(ascii: "-"), text[23] == UInt8(ascii: "-")
+        else { return nil }
+        var digits = HexadecimalReader()
+        digits.read(text, 0..<8)
+        digits.read(text, 9..<13)
+        digits.read(text, 14..<18)
+        let high = digits.word
+        digits.read(text, 19..<23)
+        digits.read(text, 24..<36)
+        guard digits.areValid else { return nil }
+        self.init(high: high, low: digits.word)
     }
 
     /// The time that a version 7 identifier carries, in whole milliseconds.
@@ -73,13 +80,35 @@ extension UniqueID: CustomStringConvertible {
     /// Canonical lower-case text, 36 characters.
     package var description: String {
         var text: [UInt8] = []
-        text.reserveCapacity(36)
-        for (index, byte) in bytes.enumerated() {
-            if index == 4 || index == 6 || index == 8 || index == 10 { text.append(UInt8(ascii: "-")) }
-            text.append(hexadecimalDigits[Int(byte >> 4)])
-            text.append(hexadecimalDigits[Int(byte & 15)])
-        }
+        appendText(to: &text)
         return String(decoding: text, as: UTF8.self)
+    }
+
+    /// Appends the canonical text in ASCII.
+    package func appendText(to bytes: inout [UInt8]) {
+        bytes.append(addingCapacity: 36) { output in
+            Self.append(high, from: 60, digits: 8, to: &output)
+            output.append(UInt8(ascii: "-"))
+            Self.append(high, from: 28, digits: 4, to: &output)
+            output.append(UInt8(ascii: "-"))
+            Self.append(high, from: 12, digits: 4, to: &output)
+            output.append(UInt8(ascii: "-"))
+            Self.append(low, from: 60, digits: 4, to: &output)
+            output.append(UInt8(ascii: "-"))
+            Self.append(low, from: 44, digits: 12, to: &output)
+        }
+    }
+
+    @inline(__always)
+    private static func append(
+        _ word: UInt64, from shift: UInt64, digits: Int, to output: inout OutputSpan<UInt8>
+    ) {
+        var shift = shift
+        for _ in 0..<digits {
+            let digit = UInt8(truncatingIfNeeded: word &>> shift) & 15
+            output.append(digit &+ (digit < 10 ? UInt8(ascii: "0") : UInt8(ascii: "a") &- 10))
+            shift &-= 4
+        }
     }
 }
 
@@ -100,5 +129,27 @@ package func hexadecimalValue(_ byte: UInt8) -> UInt8? {
     case UInt8(ascii: "a")...UInt8(ascii: "f"): byte - UInt8(ascii: "a") + 10
     case UInt8(ascii: "A")...UInt8(ascii: "F"): byte - UInt8(ascii: "A") + 10
     default: nil
+    }
+}
+
+/// Reads hexadecimal digits into a word and remembers whether one of them was none.
+private struct HexadecimalReader {
+    /// The last sixteen digits.
+    private(set) var word: UInt64 = 0
+    private var seen: UInt8 = 0
+
+    /// Whether all so far were digits.
+    var areValid: Bool { seen < 16 }
+
+    @inline(__always)
+    mutating func read(_ text: Span<UInt8>, _ range: Range<Int>) {
+        for index in range {
+            let byte = text[index]
+            let decimal = byte &- UInt8(ascii: "0")
+            let letter = (byte | 0x20) &- UInt8(ascii: "a")
+            let value = decimal < 10 ? decimal : letter < 6 ? letter &+ 10 : 0xFF
+            seen |= value
+            word = word << 4 | UInt64(value & 15)
+        }
     }
 }

@@ -40,6 +40,11 @@ package enum Limits {
     package static let statementBytesMax = 2_900_000
     /// Bytes of a WebSocket message between agent and gateway.
     package static let frameBytesMax = 4 << 20
+    /// Values and names of a message: a hello with as many attempts as it may name has a fourth of them.
+    package static let frameValuesMax = 16_384
+    /// Values and names of any other body: as many jobs as a bulk request may hold, each with as many
+    /// arguments and variables as a script may have, stay below.
+    package static let bodyValuesMax = 5_000_000
     /// Bytes kept of each of a run's two outputs: the first and the last so many.
     package static let outputHeadBytes = 128 << 10
     package static let outputTailBytes = 128 << 10

@@ -34,4 +34,58 @@ import Testing
         #expect(UniqueID("0190b5a0-0000-7000-8000-00000000000g") == nil)
         #expect(UniqueID("0190b5a000000-7000-8000-000000000000") == nil)
     }
+
+    @Test("years of other than four digits are written with their sign and length")
+    func strangeYears() {
+        #expect(Instant(seconds: 253_402_300_799).description == "9999-12-31T23:59:59.000Z")
+        #expect(Instant(seconds: 253_402_300_800).description == "10000-01-01T00:00:00.000Z")
+        #expect(Instant(seconds: -62_167_219_200).description == "0000-01-01T00:00:00.000Z")
+        #expect(Instant(seconds: -62_167_219_201).description == "00-1-12-31T23:59:59.000Z")
+    }
+
+    @Test("times come back from their text, and damaged text is read or refused")
+    func randomTimes() throws {
+        var generator = SystemRandomNumberGenerator()
+        for _ in 0..<5_000 {
+            let instant = Instant(
+                microseconds: .random(in: -62_167_219_200_000...253_402_300_799_999, using: &generator)
+                    * 1_000)
+            var text = Array(instant.description.utf8)
+            #expect(Instant(text: text.span) == instant)
+            text[Int.random(in: 0..<text.count)] = .random(in: 0...255)
+            if let other = Instant(text: text.span) { #expect(Instant(other.description) == other) }
+            text.removeLast(Int.random(in: 1...5))
+            _ = Instant(text: text.span)
+        }
+    }
+
+    @Test("an id's text is fixed, and each of its characters counts")
+    func identifierText() throws {
+        let id = UniqueID(high: 0x0123_4567_89AB_CDEF, low: 0xFEDC_BA98_7654_3210)
+        let text = "01234567-89ab-cdef-fedc-ba9876543210"
+        #expect(id.description == text)
+        #expect(UniqueID(text) == id)
+        #expect(UniqueID(text.uppercased()) == id)
+        #expect(UniqueID(text[...]) == id)
+        #expect(
+            id.bytes == [
+                0x01, 0x23, 0x45, 0x67, 0x89, 0xAB, 0xCD, 0xEF, 0xFE, 0xDC, 0xBA, 0x98, 0x76, 0x54, 0x32,
+                0x10,
+            ])
+        #expect(UniqueID(bytes: id.bytes[0..<15]) == nil)
+        #expect(UniqueID(bytes: id.bytes + [0]) == nil)
+        let digits = Array("0123456789abcdefABCDEF".utf8)
+        for place in 0..<36 {
+            for byte in UInt8.min...UInt8.max {
+                var changed = Array(text.utf8)
+                changed[place] = byte
+                let isDash = [8, 13, 18, 23].contains(place)
+                let isRight = isDash ? byte == UInt8(ascii: "-") : digits.contains(byte)
+                #expect((UniqueID(text: changed.span) != nil) == isRight)
+            }
+        }
+        #expect(UniqueID(text + "0") == nil)
+        #expect(UniqueID(String(text.dropLast())) == nil)
+        #expect(UniqueID("") == nil)
+    }
 }

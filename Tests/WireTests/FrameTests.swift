@@ -54,4 +54,87 @@ import Wire
             #expect(throws: (any Error).self) { try AgentFrame.decode(bytes) }
         }
     }
+
+    private static let name = AttemptName(
+        run: RunID("0190b5a0-0000-7000-8000-00000000000a")!, attempt: 2,
+        token: AttemptToken("0190B5A0-0000-7000-8000-00000000000B")!)
+
+    @Test("the text of each frame that is sent for every run is fixed")
+    func text() {
+        func text(_ bytes: [UInt8]) -> String { String(decoding: bytes, as: UTF8.self) }
+        let named =
+            #""run":"0190b5a0-0000-7000-8000-00000000000a","attempt":2,"#
+            + #""token":"0190b5a0-0000-7000-8000-00000000000b""#
+        let name = Self.name
+        #expect(text(AgentFrame.accepted(name).encoded) == "{\"type\":\"accepted\",\(named)}")
+        #expect(text(GatewayFrame.acknowledged(name).encoded) == "{\"type\":\"acknowledged\",\(named)}")
+        let dispatch = Dispatch(name: name, job: [0, 1, 2, 255])
+        #expect(
+            text(GatewayFrame.dispatch(dispatch).encoded)
+                == "{\"type\":\"dispatch\",\(named),\"job\":\"AAEC/w==\"}")
+        let prepared = Dispatch(name: name, job: .prepared([0, 1, 2, 255]))
+        #expect(prepared == dispatch)
+        #expect(GatewayFrame.dispatch(prepared).encoded == GatewayFrame.dispatch(dispatch).encoded)
+        let finished = Finished(
+            name: name, outcome: .timedOut, exitCode: -1, reason: "a\n", startedAt: Instant(seconds: 0),
+            finishedAt: Instant(microseconds: 1_767_225_600_123_456),
+            stdout: OutputExcerpt(head: [104, 105], tail: [10], bytes: 1_000))
+        #expect(
+            text(AgentFrame.finished(finished).encoded)
+                == "{\"type\":\"finished\",\(named),"
+                + #""outcome":"timedOut","exitCode":-1,"reason":"a\n","#
+                + #""startedAt":"1970-01-01T00:00:00.000Z","finishedAt":"2026-01-01T00:00:00.123Z","#
+                + #""stdout":{"head":"aGk=","tail":"Cg==","bytes":1000},"#
+                + #""stderr":{"head":"","tail":"","bytes":0}}"#)
+    }
+
+    @Test("random frames come back, and damaged ones are refused or read, never trusted blindly")
+    func randomFrames() throws {
+        var generator = SystemRandomNumberGenerator()
+        func bytes(_ most: Int) -> [UInt8] {
+            (0..<Int.random(in: 0...most, using: &generator)).map { _ in
+                .random(in: 0...255, using: &generator)
+            }
+        }
+        func text(_ most: Int) -> String {
+            let scalars = "ab\"\\/\n\u{1}é€😀".unicodeScalars
+            let count = Int.random(in: 1...most, using: &generator)
+            return String(
+                String.UnicodeScalarView((0..<count).map { _ in scalars.randomElement(using: &generator)! }))
+        }
+        func excerpt() -> OutputExcerpt {
+            let (head, tail) = (bytes(40), bytes(40))
+            return OutputExcerpt(head: head, tail: tail, bytes: head.count + tail.count + .random(in: 0...9))
+        }
+        for index in 0..<2_000 {
+            let at = Instant(microseconds: .random(in: 0...4_000_000_000_000, using: &generator) * 1_000)
+            let name = AttemptName(run: .new(at: at), attempt: .random(in: 1...1_000), token: .new(at: at))
+            let finished = Finished(
+                name: name, outcome: Outcome.allCases.filter { $0 != .expired }.randomElement()!,
+                exitCode: Bool.random() ? .random(in: -1...255) : nil, reason: Bool.random() ? text(20) : nil,
+                startedAt: Bool.random() ? at : nil, finishedAt: at, stdout: excerpt(), stderr: excerpt())
+            let rejected = Rejected(name: name, code: "full", message: text(100))
+            let frame: AgentFrame = index % 2 == 0 ? .finished(finished) : .rejected(rejected)
+            #expect(try AgentFrame.decode(frame.encoded) == frame)
+            let proof =
+                Bool.random() ? nil : (0..<3).map { _ in [UInt8](repeating: .random(in: 0...255), count: 32) }
+            let answer = GatewayFrame.dispatch(
+                Dispatch(name: name, job: bytes(900), leafIndex: proof == nil ? nil : index, proof: proof))
+            #expect(try GatewayFrame.decode(answer.encoded) == answer)
+            for var damaged in [frame.encoded, answer.encoded] {
+                for _ in 0..<Int.random(in: 1...4) {
+                    damaged[Int.random(in: 0..<damaged.count)] = .random(in: 0...255)
+                }
+                damaged.removeLast(Int.random(in: 0...3))
+                // Most of them are refused, as they should be; what is read must be a frame like any other.
+                if let frame = try? AgentFrame.decode(damaged) {
+                    #expect(try AgentFrame.decode(frame.encoded) == frame)
+                }
+                // As above.
+                if let frame = try? GatewayFrame.decode(damaged) {
+                    #expect(try GatewayFrame.decode(frame.encoded) == frame)
+                }
+            }
+        }
+    }
 }

@@ -7,11 +7,9 @@ import Wire
 struct Cursor: JSONReadable {
     let last: UniqueID
 
-    static func read(_ json: JSON, _ limit: FieldLimit, field: String) throws(FieldError) -> Cursor {
-        guard case .string(let text) = json, let id = Base64URL.decode(text).flatMap({ UniqueID(bytes: $0) })
-        else {
-            throw FieldError(
-                .invalid, field: field, "is no cursor: take the value of next of the page before")
+    static func read(_ value: JSONValue, _ limit: FieldLimit) throws(FieldError) -> Cursor {
+        guard let text = value.string, let id = Base64URL.decode(text).flatMap({ UniqueID(bytes: $0) }) else {
+            throw FieldError(.invalid, "is no cursor: take the value of next of the page before")
         }
         return Cursor(last: id)
     }

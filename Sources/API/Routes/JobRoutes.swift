@@ -65,9 +65,9 @@ extension Handlers {
         let principal = try call.principal
         var items: [BulkItem?] = []
         var requests: [JobRequest] = []
-        for (index, json) in new.jobs.enumerated() {
+        for (index, value) in new.jobs.enumerated() {
             do {
-                let job = try NewJob.read(json, .none, field: "jobs[\(index)]")
+                let job = try NewJob.read(value, .none, field: "jobs[\(index)]")
                 items.append(nil)
                 requests.append(
                     JobRequest(

@@ -330,8 +330,13 @@ package struct Dispatch: WireObject, Equatable {
 
     /// A dispatch.
     package init(name: AttemptName, job: [UInt8], leafIndex: Int? = nil, proof: [[UInt8]]? = nil) {
+        self.init(name: name, job: Base64Bytes(job), leafIndex: leafIndex, proof: proof)
+    }
+
+    /// A dispatch of a statement that goes to many devices: `Base64Bytes.prepared` encodes it once.
+    package init(name: AttemptName, job: Base64Bytes, leafIndex: Int? = nil, proof: [[UInt8]]? = nil) {
         self.name = name
-        self.job = Base64Bytes(job)
+        self.job = job
         self.leafIndex = leafIndex
         self.proof = proof?.map(Base64Bytes.init)
     }
@@ -356,7 +361,7 @@ package struct Dispatch: WireObject, Equatable {
 extension AgentFrame {
     /// The frame of a JSON text.
     package static func decode(_ bytes: [UInt8]) throws -> AgentFrame {
-        var reader = try FieldReader(JSON.parse(bytes, depthMax: 8))
+        var reader = try FieldReader(frame: bytes)
         let type = try reader.field("type", String.self, .in(1...32))
         let frame: AgentFrame
         switch type {
@@ -389,7 +394,7 @@ extension AgentFrame {
 extension GatewayFrame {
     /// The frame of a JSON text.
     package static func decode(_ bytes: [UInt8]) throws -> GatewayFrame {
-        var reader = try FieldReader(JSON.parse(bytes, depthMax: 8))
+        var reader = try FieldReader(frame: bytes)
         let type = try reader.field("type", String.self, .in(1...32))
         let frame: GatewayFrame
         switch type {
@@ -414,6 +419,12 @@ extension GatewayFrame {
         case .acknowledged(let body): encodeFrame("acknowledged", body)
         case .pong(let sequence): encodeFrame("pong", sequence: sequence)
         }
+    }
+}
+
+extension FieldReader {
+    fileprivate init(frame bytes: [UInt8]) throws {
+        try self.init(JSONValue(scanning: bytes, depthMax: 8, valuesMax: Limits.frameValuesMax))
     }
 }
 

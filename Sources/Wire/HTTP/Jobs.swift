@@ -16,7 +16,7 @@ extension Target: WireObject {
         let organization: OrganizationID? = try reader.optional("organizationId")
         switch (devices, site, organization) {
         case (let devices?, nil, nil):
-            guard Set(devices).count == devices.count else {
+            guard devices.count < 2 || Set(devices).count == devices.count else {
                 throw FieldError(.invalid, field: reader.name(of: "deviceIds"), "names a device twice")
             }
             self = .devices(devices)
@@ -112,14 +112,20 @@ extension JobKind {
 /// Body that submits many jobs; each gets an outcome of its own, so elements are judged one by one.
 package struct NewJobs: WireObject, Equatable {
     /// The jobs, each as the body of a single submission.
-    package var jobs: [JSON]
+    package var jobs: [JSONValue]
 
     /// Jobs to be submitted.
-    package init(jobs: [NewJob]) { self.jobs = jobs.map { (try? JSON.parse($0.json)) ?? .null } }
+    package init(jobs: [NewJob]) {
+        do {
+            self.jobs = try JSONValue(scanning: jobs.json, valuesMax: .max).elements.map(Array.init) ?? []
+        } catch {
+            preconditionFailure("what was written cannot be read: \(error)")
+        }
+    }
 
     /// Reads the fields.
     package init(from reader: inout FieldReader) throws(FieldError) {
-        jobs = try reader.field("jobs", [JSON].self, .in(1...Limits.bulkJobsMax))
+        jobs = try reader.field("jobs", [JSONValue].self, .in(1...Limits.bulkJobsMax))
     }
 
     /// Appends the fields.

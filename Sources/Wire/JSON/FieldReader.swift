@@ -21,11 +21,43 @@ package struct FieldError: Error, Equatable, CustomStringConvertible {
     /// One sentence for the caller.
     package let message: String
 
-    /// A refusal of a field.
+    /// Whether the path begins with a member's name, which a dot sets apart from what stands before it.
+    private let beginsWithName: Bool
+
+    /// A refusal of a field; its path begins at the value that is read, readers put the rest before it.
     package init(_ reason: Reason, field: String, _ message: String) {
+        self.init(reason, field, message, beginsWithName: !field.isEmpty)
+    }
+
+    /// A refusal of the value itself that is read.
+    package init(_ reason: Reason, _ message: String) {
+        self.init(reason, "", message, beginsWithName: false)
+    }
+
+    private init(_ reason: Reason, _ field: String, _ message: String, beginsWithName: Bool) {
         self.reason = reason
         self.field = field
         self.message = message
+        self.beginsWithName = beginsWithName
+    }
+
+    /// The same refusal as seen from the object that has the refused value under a name.
+    func under(_ name: String) -> FieldError { under(name, beginsWithName: true) }
+
+    /// The same refusal as seen from the array that has the refused value at an index.
+    func under(index: Int) -> FieldError { under("[\(index)]", beginsWithName: false) }
+
+    /// The same refusal as seen from the object of any names that has the refused value under one of them.
+    func under(key: String) -> FieldError { under(".\(printable(key))", beginsWithName: false) }
+
+    private func under(_ prefix: String, beginsWithName isName: Bool) -> FieldError {
+        FieldError(
+            reason, beginsWithName ? "\(prefix).\(field)" : prefix + field, message, beginsWithName: isName)
+    }
+
+    /// Equal in what a caller sees.
+    package static func == (left: FieldError, right: FieldError) -> Bool {
+        left.reason == right.reason && left.field == right.field && left.message == right.message
     }
 
     /// The message after the field's name.
@@ -74,107 +106,160 @@ package indirect enum Shape: Sendable, Equatable {
 
 /// A value that can be read from a field.
 package protocol JSONReadable: Sendable {
-    /// The value of a field, or a refusal that names the field.
-    static func read(_ json: JSON, _ limit: FieldLimit, field: String) throws(FieldError) -> Self
+    /// What a value of the text stands for, or a refusal; its path begins at the value.
+    static func read(_ value: JSONValue, _ limit: FieldLimit) throws(FieldError) -> Self
     /// What JSON is accepted.
     static func shape(_ limit: FieldLimit) -> Shape
     /// A value that stands for any while a shape is recorded.
     static var placeholder: Self { get }
 }
 
+extension JSONReadable {
+    /// As above, with the path of the value itself in refusals.
+    package static func read(
+        _ value: JSONValue, _ limit: FieldLimit, field path: @autoclosure () -> String
+    ) throws(FieldError) -> Self {
+        do { return try read(value, limit) } catch {
+            let path = path()
+            throw path.isEmpty ? error : error.under(path)
+        }
+    }
+
+    /// As above, of a value that was built.
+    package static func read(_ json: JSON, _ limit: FieldLimit, field path: String) throws -> Self {
+        try read(JSONValue(json), limit, field: path)
+    }
+}
+
 /// Reads the fields of one object; asking for a field is also what documents it.
 ///
 /// A reader either reads (every field that was not asked for is refused at the end) or records which fields a
 /// type asks for, from which its shape comes. So a body's description cannot differ from what is accepted.
+///
+/// Paths are put together only once something is refused, by those who called, from the inside out.
 package struct FieldReader {
-    private enum Mode {
-        case reading(members: [JSONMember])
-        case recording
-    }
-
-    private var mode: Mode
-    private var asked: [String] = []
-    private var taken = 0
+    /// The object; `nil` while recording.
+    private let text: JSONText?
+    private let first: Int
+    private let count: Int
+    /// The member after the one that was taken last: writers keep the order, so it is tried first.
+    private var place: Int
+    private var ordinal = 0
+    /// Members that were taken, by ordinal: a bit each for the first 64, then a set.
+    private var taken: UInt64 = 0
+    private var takenBeyond: Set<Int> = []
+    private var takenCount = 0
+    /// Fields that were asked for and are not there, as long as something is left that could be refused.
+    private var missed: [String] = []
     private(set) var recorded: [Shape.Field] = []
     private let path: String
 
-    /// A reader of a parsed object.
-    package init(_ json: JSON, field path: String = "") throws(FieldError) {
-        guard case .object(let members) = json else {
-            throw FieldError(.wrongType, field: path, "must be an object, not \(json.kind)")
+    /// A reader of an object.
+    package init(_ value: JSONValue, field path: String = "") throws(FieldError) {
+        let mark = value.mark
+        guard mark.kind == .object else {
+            throw FieldError(.wrongType, field: path, "must be an object, not \(value.kind)")
         }
-        mode = .reading(members: members)
+        text = value.text
+        first = value.index + 1
+        place = first
+        count = Int(mark.start)
         self.path = path
     }
 
     private init(recording: Void) {
-        mode = .recording
+        text = nil
+        (first, place, count) = (0, 0, 0)
         path = ""
     }
 
     static func recording() -> FieldReader { FieldReader(recording: ()) }
 
     /// Whether this pass only records which fields there are; rules across fields are not judged then.
-    package var isRecording: Bool {
-        if case .recording = mode { true } else { false }
-    }
+    package var isRecording: Bool { text == nil }
 
-    /// The full path of a field of this object.
+    /// The path of a field of this object, as a refusal that a type throws by itself names it.
     package func name(of field: String) -> String { path.isEmpty ? field : "\(path).\(field)" }
 
     /// The value of a field that must be there.
     package mutating func field<Value: JSONReadable>(
         _ name: String, _ type: Value.Type = Value.self, _ limit: FieldLimit = .none
     ) throws(FieldError) -> Value {
-        guard case .reading = mode else {
+        guard let text else {
             recorded.append(Shape.Field(name: name, shape: Value.shape(limit), isRequired: true))
             return Value.placeholder
         }
-        guard let json = take(name) else {
+        guard let value = take(name, text) else {
             throw FieldError(.missing, field: self.name(of: name), "is missing")
         }
-        return try Value.read(json, limit, field: self.name(of: name))
+        do { return try Value.read(value, limit) } catch { throw error.under(self.name(of: name)) }
     }
 
     /// The value of a field that may be absent or null.
     package mutating func optional<Value: JSONReadable>(
         _ name: String, _ type: Value.Type = Value.self, _ limit: FieldLimit = .none
     ) throws(FieldError) -> Value? {
-        guard case .reading = mode else {
+        guard let text else {
             recorded.append(Shape.Field(name: name, shape: Value.shape(limit), isRequired: false))
             return nil
         }
-        guard let json = take(name), json != .null else { return nil }
-        return try Value.read(json, limit, field: self.name(of: name))
+        guard let value = take(name, text), !value.isNull else { return nil }
+        do { return try Value.read(value, limit) } catch { throw error.under(self.name(of: name)) }
     }
 
     /// Refuses fields that the contract names but this release does not have, whatever they hold.
     package mutating func notSupported(_ names: String...) throws(FieldError) {
-        guard case .reading(let members) = mode else { return }
-        for member in members where names.contains(member.name) {
-            throw FieldError(.notSupported, field: name(of: member.name), "is not supported yet")
+        guard let text else { return }
+        var index = first
+        for _ in 0..<count {
+            for name in names where text.isString(at: index, name) {
+                throw FieldError(.notSupported, field: self.name(of: name), "is not supported yet")
+            }
+            index = text.next(after: index + 1)
         }
     }
 
     /// Refuses every field that nobody asked for.
     package func finish() throws(FieldError) {
-        // Names stand once in an object and are asked for once, so the counts tell whether one is left.
-        guard case .reading(let members) = mode, taken < members.count else { return }
-        for member in members where !asked.contains(member.name) {
-            let known = asked.sorted().joined(separator: ", ")
-            throw FieldError(
-                .unknownField, field: name(of: printable(member.name)),
-                "is not a field here; known are: \(known)")
+        // Names stand once in an object, so the counts tell whether one is left.
+        guard let text, takenCount < count else { return }
+        var unknown: String?
+        var known = missed
+        var index = first
+        for ordinal in 0..<count {
+            let name = text.string(at: index)
+            if isTaken(ordinal) { known.append(name) } else if unknown == nil { unknown = name }
+            index = text.next(after: index + 1)
         }
+        guard let unknown else { return }
+        let names = known.sorted().joined(separator: ", ")
+        throw FieldError(.unknownField, "is not a field here; known are: \(names)")
+            .under(name(of: printable(unknown)))
     }
 
-    private mutating func take(_ name: String) -> JSON? {
-        asked.append(name)
-        guard case .reading(let members) = mode, let member = members.first(where: { $0.name == name }) else {
-            return nil
+    private mutating func take(_ name: String, _ text: JSONText) -> JSONValue? {
+        // The rest of the members first, then those before the one that was taken last.
+        for _ in 0..<count {
+            if ordinal == count { (place, ordinal) = (first, 0) }
+            let (index, found) = (place, ordinal)
+            place = text.next(after: index + 1)
+            ordinal += 1
+            guard text.isString(at: index, name) else { continue }
+            markTaken(found)
+            return JSONValue(text: text, index: index + 1)
         }
-        taken += 1
-        return member.value
+        if takenCount < count { missed.append(name) }
+        return nil
+    }
+
+    private mutating func markTaken(_ ordinal: Int) {
+        guard !isTaken(ordinal) else { return }
+        if ordinal < 64 { taken |= 1 << UInt64(ordinal) } else { takenBeyond.insert(ordinal) }
+        takenCount += 1
+    }
+
+    private func isTaken(_ ordinal: Int) -> Bool {
+        ordinal < 64 ? taken & 1 << UInt64(ordinal) != 0 : takenBeyond.contains(ordinal)
     }
 }
 
@@ -189,12 +274,12 @@ package protocol WireObject: JSONReadable, JSONWritable {
 extension WireObject {
     /// The object of JSON text.
     package static func decode(_ bytes: [UInt8]) throws -> Self {
-        try read(JSON.parse(bytes), .none, field: "")
+        try read(JSONValue(scanning: bytes), .none)
     }
 
     /// The object of a field.
-    package static func read(_ json: JSON, _ limit: FieldLimit, field: String) throws(FieldError) -> Self {
-        var reader = try FieldReader(json, field: field)
+    package static func read(_ value: JSONValue, _ limit: FieldLimit) throws(FieldError) -> Self {
+        var reader = try FieldReader(value)
         let value = try Self(from: &reader)
         try reader.finish()
         return value

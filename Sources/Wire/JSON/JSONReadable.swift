@@ -2,21 +2,27 @@ package import Domain
 
 extension String: JSONReadable {
     /// A string within its limit in bytes of UTF-8, without NUL.
-    package static func read(_ json: JSON, _ limit: FieldLimit, field: String) throws(FieldError) -> String {
-        guard case .string(let text) = json else {
-            throw FieldError(.wrongType, field: field, "must be a string, not \(json.kind)")
+    package static func read(_ value: JSONValue, _ limit: FieldLimit) throws(FieldError) -> String {
+        guard let text = value.string else {
+            throw FieldError(.wrongType, "must be a string, not \(value.kind)")
         }
         if let range = limit.range, !range.contains(text.utf8.count) {
             throw FieldError(
-                .invalid, field: field,
+                .invalid,
                 text.isEmpty
                     ? "must not be empty"
                     : "has \(text.utf8.count) bytes; allowed are \(range.lowerBound) to \(range.upperBound)")
         }
-        guard !text.utf8.contains(0) else {
-            throw FieldError(.invalid, field: field, "must not contain a NUL character")
+        // A control character can only have come as an escape.
+        guard value.mark.kind != .escaped || !hasNUL(text.utf8.span) else {
+            throw FieldError(.invalid, "must not contain a NUL character")
         }
         return text
+    }
+
+    private static func hasNUL(_ text: Span<UInt8>) -> Bool {
+        for index in text.indices where text[index] == 0 { return true }
+        return false
     }
 
     /// A string.
@@ -30,13 +36,13 @@ extension String: JSONReadable {
 
 extension Int: JSONReadable {
     /// An integer within its limit.
-    package static func read(_ json: JSON, _ limit: FieldLimit, field: String) throws(FieldError) -> Int {
-        guard case .integer(let number) = json else {
-            throw FieldError(.wrongType, field: field, "must be an integer, not \(json.kind)")
+    package static func read(_ value: JSONValue, _ limit: FieldLimit) throws(FieldError) -> Int {
+        guard let number = value.integer else {
+            throw FieldError(.wrongType, "must be an integer, not \(value.kind)")
         }
         if let range = limit.range, !range.contains(Int(number)) {
             throw FieldError(
-                .invalid, field: field, "is \(number); allowed are \(range.lowerBound) to \(range.upperBound)"
+                .invalid, "is \(number); allowed are \(range.lowerBound) to \(range.upperBound)"
             )
         }
         return Int(number)
@@ -51,12 +57,11 @@ extension Int: JSONReadable {
 
 extension Double: JSONReadable {
     /// A number.
-    package static func read(_ json: JSON, _ limit: FieldLimit, field: String) throws(FieldError) -> Double {
-        switch json {
-        case .integer(let number): return Double(number)
-        case .number(let number): return number
-        default: throw FieldError(.wrongType, field: field, "must be a number, not \(json.kind)")
+    package static func read(_ value: JSONValue, _ limit: FieldLimit) throws(FieldError) -> Double {
+        guard let number = value.number else {
+            throw FieldError(.wrongType, "must be a number, not \(value.kind)")
         }
+        return number
     }
 
     /// A number.
@@ -68,11 +73,12 @@ extension Double: JSONReadable {
 
 extension Bool: JSONReadable {
     /// A boolean.
-    package static func read(_ json: JSON, _ limit: FieldLimit, field: String) throws(FieldError) -> Bool {
-        guard case .bool(let value) = json else {
-            throw FieldError(.wrongType, field: field, "must be a boolean, not \(json.kind)")
+    package static func read(_ value: JSONValue, _ limit: FieldLimit) throws(FieldError) -> Bool {
+        switch value.mark.kind {
+        case .true: return true
+        case .false: return false
+        default: throw FieldError(.wrongType, "must be a boolean, not \(value.kind)")
         }
-        return value
     }
 
     /// A boolean.
@@ -84,13 +90,10 @@ extension Bool: JSONReadable {
 
 extension Instant: JSONReadable {
     /// RFC 3339 text.
-    package static func read(_ json: JSON, _ limit: FieldLimit, field: String) throws(FieldError) -> Instant {
-        let text = try String.read(json, .in(1...40), field: field)
-        guard let instant = Instant(text) else {
-            throw FieldError(
-                .invalid, field: field, "must be a time of RFC 3339, such as 2026-03-01T12:00:00Z")
-        }
-        return instant
+    package static func read(_ value: JSONValue, _ limit: FieldLimit) throws(FieldError) -> Instant {
+        if let instant = value.string({ $0.count <= 40 ? Instant(text: $0) : nil }) { return instant }
+        _ = try String.read(value, .in(1...40))
+        throw FieldError(.invalid, "must be a time of RFC 3339, such as 2026-03-01T12:00:00Z")
     }
 
     /// A time.
@@ -104,9 +107,9 @@ extension Instant: JSONReadable {
 
 extension ID: JSONReadable {
     /// Canonical UUID text.
-    package static func read(_ json: JSON, _ limit: FieldLimit, field: String) throws(FieldError) -> ID {
-        guard case .string(let text) = json, let id = ID(text) else {
-            throw FieldError(.invalid, field: field, "must be an id, a UUID in its canonical form")
+    package static func read(_ value: JSONValue, _ limit: FieldLimit) throws(FieldError) -> ID {
+        guard let id = value.string({ ID(text: $0) }) else {
+            throw FieldError(.invalid, "must be an id, a UUID in its canonical form")
         }
         return id
     }
@@ -122,23 +125,25 @@ extension ID: JSONReadable {
 
 extension Array: JSONReadable where Element: JSONReadable {
     /// An array whose count lies within its limit.
-    package static func read(_ json: JSON, _ limit: FieldLimit, field: String) throws(FieldError) -> [Element]
-    {
-        guard case .array(let elements) = json else {
-            throw FieldError(.wrongType, field: field, "must be an array, not \(json.kind)")
+    package static func read(_ value: JSONValue, _ limit: FieldLimit) throws(FieldError) -> [Element] {
+        guard let elements = value.elements else {
+            throw FieldError(.wrongType, "must be an array, not \(value.kind)")
         }
         if let range = limit.range, !range.contains(elements.count) {
             throw FieldError(
-                .invalid, field: field,
-                elements.isEmpty
+                .invalid,
+                elements.count == 0
                     ? "must not be empty"
                     : "has \(elements.count) elements; allowed are \(range.lowerBound) to \(range.upperBound)"
             )
         }
         var values: [Element] = []
         values.reserveCapacity(elements.count)
-        for (index, element) in elements.enumerated() {
-            values.append(try Element.read(element, limit.ofElements, field: "\(field)[\(index)]"))
+        let ofElements = limit.ofElements
+        for element in elements {
+            do { values.append(try Element.read(element, ofElements)) } catch {
+                throw error.under(index: values.count)
+            }
         }
         return values
     }
@@ -154,21 +159,21 @@ extension Array: JSONReadable where Element: JSONReadable {
 
 extension Dictionary: JSONReadable where Key == String, Value: JSONReadable {
     /// An object of any names; its limit is the count, that of its elements each value's.
-    package static func read(_ json: JSON, _ limit: FieldLimit, field: String) throws(FieldError) -> [String:
-        Value]
-    {
-        guard case .object(let members) = json else {
-            throw FieldError(.wrongType, field: field, "must be an object, not \(json.kind)")
+    package static func read(_ value: JSONValue, _ limit: FieldLimit) throws(FieldError) -> [String: Value] {
+        guard let names = value.names else {
+            throw FieldError(.wrongType, "must be an object, not \(value.kind)")
         }
-        if let range = limit.range, !range.contains(members.count) {
+        if let range = limit.range, !range.contains(names.count) {
             throw FieldError(
-                .invalid, field: field,
-                "has \(members.count) members; allowed are \(range.lowerBound) to \(range.upperBound)")
+                .invalid,
+                "has \(names.count) members; allowed are \(range.lowerBound) to \(range.upperBound)")
         }
         var values: [String: Value] = [:]
-        for member in members {
-            values[member.name] = try Value.read(
-                member.value, limit.ofElements, field: "\(field).\(printable(member.name))")
+        for place in names {
+            let name = place.text.string(at: place.index)
+            do { values[name] = try Value.read(place.afterName, limit.ofElements) } catch {
+                throw error.under(key: name)
+            }
         }
         return values
     }
@@ -182,8 +187,8 @@ extension Dictionary: JSONReadable where Key == String, Value: JSONReadable {
 
 extension JSON: JSONReadable {
     /// Any value.
-    package static func read(_ json: JSON, _ limit: FieldLimit, field: String) throws(FieldError) -> JSON {
-        json
+    package static func read(_ value: JSONValue, _ limit: FieldLimit) throws(FieldError) -> JSON {
+        JSON(value)
     }
 
     /// Anything.
@@ -191,6 +196,19 @@ extension JSON: JSONReadable {
 
     /// Stands for any value.
     package static var placeholder: JSON { .null }
+}
+
+extension JSONValue: JSONReadable {
+    /// Any value, to be judged later.
+    package static func read(_ value: JSONValue, _ limit: FieldLimit) throws(FieldError) -> JSONValue {
+        value
+    }
+
+    /// Anything.
+    package static func shape(_ limit: FieldLimit) -> Shape { .any }
+
+    /// Stands for any value.
+    package static var placeholder: JSONValue { null }
 }
 
 /// A closed set of words on the wire.
@@ -206,14 +224,14 @@ extension WireWord {
     package static var notSupportedYet: Set<String> { [] }
 
     /// The value of a word.
-    package static func read(_ json: JSON, _ limit: FieldLimit, field: String) throws(FieldError) -> Self {
-        let text = try String.read(json, .none, field: field)
+    package static func read(_ value: JSONValue, _ limit: FieldLimit) throws(FieldError) -> Self {
+        let text = try String.read(value, .none)
         if let value = allCases.first(where: { $0.word == text }) { return value }
         if notSupportedYet.contains(text) {
-            throw FieldError(.notSupported, field: field, "\(text) is not supported yet")
+            throw FieldError(.notSupported, "\(text) is not supported yet")
         }
         let allowed = allCases.map(\.word).joined(separator: ", ")
-        throw FieldError(.invalid, field: field, "is \"\(printable(text))\"; allowed are: \(allowed)")
+        throw FieldError(.invalid, "is \"\(printable(text))\"; allowed are: \(allowed)")
     }
 
     /// One of the words.
@@ -232,18 +250,49 @@ extension WireWord {
 }
 
 extension RunState: WireWord {
-    /// Its name.
-    package var word: String { name }
+    /// Its name, spelt out since frames are read and written often.
+    package var word: String {
+        switch self {
+        case .scheduled: "scheduled"
+        case .queued: "queued"
+        case .waiting: "waiting"
+        case .dispatched: "dispatched"
+        case .running: "running"
+        case .succeeded: "succeeded"
+        case .failed: "failed"
+        case .timedOut: "timedOut"
+        case .cancelled: "cancelled"
+        case .expired: "expired"
+        case .unknown: "unknown"
+        }
+    }
 }
 
 extension Outcome: WireWord {
-    /// Its name.
-    package var word: String { name }
+    /// Its name, spelt out since frames are read and written often.
+    package var word: String {
+        switch self {
+        case .succeeded: "succeeded"
+        case .failed: "failed"
+        case .timedOut: "timedOut"
+        case .cancelled: "cancelled"
+        case .expired: "expired"
+        case .unknown: "unknown"
+        }
+    }
 }
 
 extension JobState: WireWord {
-    /// Its name.
-    package var word: String { name }
+    /// Its name, spelt out since frames are read and written often.
+    package var word: String {
+        switch self {
+        case .accepted: "accepted"
+        case .active: "active"
+        case .paused: "paused"
+        case .completed: "completed"
+        case .cancelled: "cancelled"
+        }
+    }
 }
 
 extension Priority: WireWord {
@@ -259,101 +308,4 @@ extension JobKind: WireWord {
 extension Interpreter: WireWord {
     /// Its raw value.
     package var word: String { rawValue }
-}
-
-/// Bytes that cross JSON as base64 (RFC 4648 §4, padded).
-package struct Base64Bytes: JSONReadable, JSONWritable, Hashable {
-    /// The bytes themselves.
-    package let bytes: [UInt8]
-
-    /// Bytes to be written as base64.
-    package init(_ bytes: [UInt8]) { self.bytes = bytes }
-
-    /// The bytes of base64 text; its limit counts bytes, not characters.
-    package static func read(_ json: JSON, _ limit: FieldLimit, field: String) throws(FieldError)
-        -> Base64Bytes
-    {
-        guard case .string(let text) = json, let bytes = Base64.decode(text) else {
-            throw FieldError(.invalid, field: field, "must be base64")
-        }
-        if let range = limit.range, !range.contains(bytes.count) {
-            throw FieldError(
-                .invalid, field: field,
-                "has \(bytes.count) bytes; allowed are \(range.lowerBound) to \(range.upperBound)")
-        }
-        return Base64Bytes(bytes)
-    }
-
-    /// A base64 string.
-    package static func shape(_ limit: FieldLimit) -> Shape {
-        .string(format: "byte", allowed: [], limit: .none)
-    }
-
-    /// Stands for any bytes.
-    package static var placeholder: Base64Bytes { Base64Bytes([]) }
-
-    /// A base64 string.
-    package func write(to writer: inout JSONWriter) {
-        writer.append(raw: "\"".utf8)
-        writer.append(raw: Base64.encode(bytes))
-        writer.append(raw: "\"".utf8)
-    }
-}
-
-/// Base64 of RFC 4648 §4, strict: padded, no other characters, zero trailing bits.
-package enum Base64 {
-    private static let alphabet = Array(
-        "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/".utf8)
-    private static let values: [UInt8] = {
-        var values = [UInt8](repeating: 0xFF, count: 256)
-        for (value, character) in alphabet.enumerated() { values[Int(character)] = UInt8(value) }
-        return values
-    }()
-
-    /// The text of bytes, ASCII.
-    package static func encode(_ bytes: [UInt8]) -> [UInt8] {
-        var text: [UInt8] = []
-        text.reserveCapacity((bytes.count + 2) / 3 * 4)
-        var index = 0
-        while index < bytes.count {
-            let count = min(3, bytes.count - index)
-            let group =
-                UInt32(bytes[index]) << 16 | (count > 1 ? UInt32(bytes[index + 1]) << 8 : 0)
-                | (count > 2 ? UInt32(bytes[index + 2]) : 0)
-            text.append(alphabet[Int(group >> 18)])
-            text.append(alphabet[Int(group >> 12 & 63)])
-            text.append(count > 1 ? alphabet[Int(group >> 6 & 63)] : UInt8(ascii: "="))
-            text.append(count > 2 ? alphabet[Int(group & 63)] : UInt8(ascii: "="))
-            index += 3
-        }
-        return text
-    }
-
-    /// The bytes of text; `nil` for anything but strict base64.
-    package static func decode(_ string: String) -> [UInt8]? {
-        let text = Array(string.utf8)
-        guard text.count % 4 == 0 else { return nil }
-        var bytes: [UInt8] = []
-        bytes.reserveCapacity(text.count / 4 * 3)
-        var index = 0
-        while index < text.count {
-            let padding =
-                index + 4 == text.count
-                ? (text[index + 3] == UInt8(ascii: "=") ? (text[index + 2] == UInt8(ascii: "=") ? 2 : 1) : 0)
-                : 0
-            var group: UInt32 = 0
-            for offset in 0..<4 - padding {
-                let value = values[Int(text[index + offset])]
-                guard value != 0xFF else { return nil }
-                group |= UInt32(value) << UInt32(18 - 6 * offset)
-            }
-            bytes.append(UInt8(group >> 16))
-            if padding < 2 { bytes.append(UInt8(group >> 8 & 0xFF)) }
-            if padding < 1 { bytes.append(UInt8(group & 0xFF)) }
-            if padding == 2, group & 0xFFFF != 0 { return nil }
-            if padding == 1, group & 0xFF != 0 { return nil }
-            index += 4
-        }
-        return bytes
-    }
 }

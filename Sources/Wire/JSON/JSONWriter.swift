@@ -10,15 +10,27 @@ package struct JSONWriter: Sendable {
 
     /// Appends one member; the caller's object must be open.
     package mutating func field(_ name: String, _ value: some JSONWritable) {
-        separate()
-        append(string: name)
-        bytes.append(UInt8(ascii: ":"))
+        open(member: name)
         value.write(to: &self)
     }
 
     /// Appends one member unless its value is absent.
     package mutating func field(_ name: String, _ value: (some JSONWritable)?) {
         if let value { field(name, value) }
+    }
+
+    private mutating func open(member name: String) {
+        separate()
+        append(string: name)
+        bytes.append(UInt8(ascii: ":"))
+    }
+
+    /// Appends one member whose name stands in a text.
+    mutating func member(_ name: JSONValue, _ value: JSONValue) {
+        separate()
+        name.write(to: &self)
+        bytes.append(UInt8(ascii: ":"))
+        value.write(to: &self)
     }
 
     /// Appends an object whose members the closure writes.
@@ -30,9 +42,7 @@ package struct JSONWriter: Sendable {
 
     /// Appends one member whose value is an object that the closure writes.
     package mutating func object(_ name: String, _ members: (inout JSONWriter) -> Void) {
-        separate()
-        append(string: name)
-        bytes.append(UInt8(ascii: ":"))
+        open(member: name)
         object(members)
     }
 
@@ -54,21 +64,88 @@ package struct JSONWriter: Sendable {
     /// Appends a string with the escapes that RFC 8259 asks for.
     package mutating func append(string: String) {
         bytes.append(UInt8(ascii: "\""))
-        for byte in string.utf8 {
-            switch byte {
-            case UInt8(ascii: "\""): append(raw: "\\\"".utf8)
-            case UInt8(ascii: "\\"): append(raw: "\\\\".utf8)
-            case 0x0A: append(raw: "\\n".utf8)
-            case 0x0D: append(raw: "\\r".utf8)
-            case 0x09: append(raw: "\\t".utf8)
-            case 0..<0x20:
-                append(raw: "\\u00".utf8)
-                bytes.append(hexadecimalDigits[Int(byte >> 4)])
-                bytes.append(hexadecimalDigits[Int(byte & 15)])
-            default: bytes.append(byte)
-            }
+        let text = string.utf8.span
+        var escapes = 0
+        for index in text.indices where Self.needsEscape(text[index]) { escapes &+= 1 }
+        if escapes == 0 {
+            bytes.append(contentsOf: string.utf8)
+        } else {
+            append(escaping: text, escapes: escapes)
         }
         bytes.append(UInt8(ascii: "\""))
+    }
+
+    /// Appends a string of characters none of which needs an escape.
+    mutating func append(quoted text: ArraySlice<UInt8>) {
+        bytes.append(UInt8(ascii: "\""))
+        bytes.append(contentsOf: text)
+        bytes.append(UInt8(ascii: "\""))
+    }
+
+    /// Appends a string that holds bytes as base64.
+    mutating func append(base64 source: [UInt8]) {
+        bytes.append(UInt8(ascii: "\""))
+        Base64.append(source, to: &bytes)
+        bytes.append(UInt8(ascii: "\""))
+    }
+
+    /// Appends a string that holds an identifier.
+    mutating func append(id: UniqueID) {
+        bytes.append(UInt8(ascii: "\""))
+        id.appendText(to: &bytes)
+        bytes.append(UInt8(ascii: "\""))
+    }
+
+    /// Appends a string that holds a time.
+    mutating func append(time: Instant) {
+        bytes.append(UInt8(ascii: "\""))
+        time.appendText(to: &bytes)
+        bytes.append(UInt8(ascii: "\""))
+    }
+
+    /// Appends an integer.
+    mutating func append(integer: Int64) {
+        if integer < 0 { bytes.append(UInt8(ascii: "-")) }
+        var rest = integer.magnitude
+        guard rest > 9 else { return bytes.append(UInt8(ascii: "0") + UInt8(rest)) }
+        var digits = InlineArray<20, UInt8>(repeating: 0)
+        var first = 20
+        while rest > 0 {
+            let (quotient, digit) = rest.quotientAndRemainder(dividingBy: 10)
+            first -= 1
+            digits[first] = UInt8(ascii: "0") + UInt8(digit)
+            rest = quotient
+        }
+        for index in first..<20 { bytes.append(digits[index]) }
+    }
+
+    @inline(__always)
+    private static func needsEscape(_ byte: UInt8) -> Bool {
+        byte < 0x20 || byte == UInt8(ascii: "\"") || byte == UInt8(ascii: "\\")
+    }
+
+    private mutating func append(escaping text: Span<UInt8>, escapes: Int) {
+        // The longest escape, of a control character, has six bytes.
+        bytes.append(addingCapacity: text.count + 5 * escapes) { output in
+            for index in text.indices {
+                let byte = text[index]
+                guard Self.needsEscape(byte) else {
+                    output.append(byte)
+                    continue
+                }
+                output.append(UInt8(ascii: "\\"))
+                switch byte {
+                case 0x0A: output.append(UInt8(ascii: "n"))
+                case 0x0D: output.append(UInt8(ascii: "r"))
+                case 0x09: output.append(UInt8(ascii: "t"))
+                case 0..<0x20:
+                    for byte in "u00".utf8 { output.append(byte) }
+                    output.append(hexadecimalDigits[Int(byte >> 4)])
+                    output.append(hexadecimalDigits[Int(byte & 15)])
+                default: output.append(byte)
+                }
+            }
+        }
     }
 
     private mutating func separate() {
@@ -101,12 +178,12 @@ extension String: JSONWritable {
 
 extension Int: JSONWritable {
     /// A JSON integer.
-    package func write(to writer: inout JSONWriter) { writer.append(raw: String(self).utf8) }
+    package func write(to writer: inout JSONWriter) { writer.append(integer: Int64(self)) }
 }
 
 extension Int64: JSONWritable {
     /// A JSON integer.
-    package func write(to writer: inout JSONWriter) { writer.append(raw: String(self).utf8) }
+    package func write(to writer: inout JSONWriter) { writer.append(integer: Int64(self)) }
 }
 
 extension Double: JSONWritable {
@@ -123,12 +200,12 @@ extension Bool: JSONWritable {
 
 extension Instant: JSONWritable {
     /// RFC 3339 text.
-    package func write(to writer: inout JSONWriter) { writer.append(string: description) }
+    package func write(to writer: inout JSONWriter) { writer.append(time: self) }
 }
 
 extension ID: JSONWritable {
     /// Canonical UUID text.
-    package func write(to writer: inout JSONWriter) { writer.append(string: description) }
+    package func write(to writer: inout JSONWriter) { writer.append(id: value) }
 }
 
 extension Array: JSONWritable where Element: JSONWritable {
