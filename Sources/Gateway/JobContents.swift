@@ -9,10 +9,11 @@ import Wire
 final class JobContents: Sendable {
     /// What a dispatch needs of its job.
     struct Content: Sendable {
-        let statement: [UInt8]
+        /// As it stands in a frame, which is encoded once for all devices.
+        let statement: Base64Bytes
         let tree: MerkleTree?
 
-        var bytes: Int { statement.count + (tree?.size ?? 0) * 64 }
+        var bytes: Int { statement.bytes.count * 7 / 3 + (tree?.size ?? 0) * 64 }
     }
 
     private struct Kept {
@@ -39,7 +40,7 @@ final class JobContents: Sendable {
                 MerkleTree(
                     leaves: devices.map { SignedTarget.leaf(organization: organizations[job]!, device: $0) })
             }
-            let content = Content(statement: content.statement, tree: tree)
+            let content = Content(statement: .prepared(content.statement), tree: tree)
             found[job] = content
             keep(job, content)
         }

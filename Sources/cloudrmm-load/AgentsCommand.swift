@@ -13,16 +13,11 @@ struct AgentsCommand: AsyncParsableCommand {
         discussion: """
             Each agent has a key, a certificate and a mutual-TLS session of its own, verifies every \
             dispatch as a real one does, and answers it without running anything. A line of JSON a second \
-            says how it goes.
+            says how it goes. Devices that are not enrolled yet need an enrolment token with enough uses in \
+            CLOUDRMM_TOKEN, or --site and in CLOUDRMM_API_KEY a key that may make one.
             """)
 
     @OptionGroup var api: APIOptions
-
-    @Option(help: "An enrolment token with enough uses; or give --api-key and --site.")
-    var siteToken: String?
-
-    @Option(help: "An API key that may make enrolment tokens.")
-    var apiKey: String?
 
     @Option(help: "The site that the devices are enrolled into.")
     var site: SiteID?
@@ -53,9 +48,6 @@ struct AgentsCommand: AsyncParsableCommand {
         guard workMilliseconds >= 0, (1...64).contains(threads) else {
             throw ValidationError("--work-milliseconds is 0 or more, --threads 1 to 64")
         }
-        guard siteToken != nil || (apiKey != nil && site != nil) else {
-            throw ValidationError("give --site-token, or --api-key and --site")
-        }
     }
 
     func run() async throws {
@@ -74,13 +66,11 @@ struct AgentsCommand: AsyncParsableCommand {
         try await fleet.run(duration: duration.map { Duration.seconds($0) })
     }
 
-    /// The token given, or one made for as many devices.
+    /// The token of the environment, or one made for as many devices.
     private func token() async throws -> String {
-        if let siteToken { return siteToken }
-        guard let apiKey, let site else {
-            throw ValidationError("give --site-token, or --api-key and --site")
-        }
-        let client = APIClient(url: api.apiURL, key: apiKey, certificateAuthority: api.ca)
+        if let token = environmentVariable("CLOUDRMM_TOKEN"), !token.isEmpty { return token }
+        guard let site else { throw ValidationError("give --site, or set CLOUDRMM_TOKEN") }
+        let client = try api.client()
         defer { client.close() }
         return try await client.createEnrollmentToken(NewEnrollmentToken(siteId: site, maxUses: count)).token
     }

@@ -1,7 +1,9 @@
 import ArgumentParser
+import Client
 import Dispatch
 import Domain
 import Glibc
+import Process
 import Wire
 
 /// Simulated fleets and load, for sizing and benchmarks.
@@ -19,6 +21,14 @@ struct APIOptions: ParsableArguments {
 
     @Option(help: "A PEM file with the CA of the API's certificate.")
     var ca: String
+
+    /// A client with the key of the environment: arguments are seen by others.
+    func client() throws -> APIClient {
+        guard let key = environmentVariable("CLOUDRMM_API_KEY"), !key.isEmpty else {
+            throw ValidationError("the environment has no CLOUDRMM_API_KEY")
+        }
+        return APIClient(url: apiURL, key: key, certificateAuthority: ca)
+    }
 }
 
 extension ID: ExpressibleByArgument {

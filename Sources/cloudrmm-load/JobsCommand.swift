@@ -10,13 +10,11 @@ struct JobsCommand: AsyncParsableCommand {
         discussion: """
             Open loop: each submission has its time, and its latency counts from there, also when earlier \
             ones are late. A sample of the jobs is followed one by one, by this machine's clock; afterwards \
-            pages of all jobs give what the server's clock says.
+            pages of all jobs give what the server's clock says. CLOUDRMM_API_KEY holds a key that may run \
+            jobs and read them (with --devices-of also devices).
             """)
 
     @OptionGroup var api: APIOptions
-
-    @Option(help: "An API key that may run jobs and read them (with --devices-of also devices).")
-    var apiKey: String
 
     @Option(help: "Each job is for this organization.")
     var organization: OrganizationID?
@@ -67,7 +65,7 @@ struct JobsCommand: AsyncParsableCommand {
     }
 
     private func measure() async throws {
-        let client = APIClient(url: api.apiURL, key: apiKey, certificateAuthority: api.ca)
+        let client = try api.client()
         defer { client.close() }
         let load = JobLoad(
             client: client, targets: try await targets(client), kind: JobKind(rawValue: kind) ?? .ping,
