@@ -13,6 +13,7 @@
 #include <sys/random.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/un.h>
 #include <sys/wait.h>
@@ -20,6 +21,12 @@
 
 #ifndef CLOSE_RANGE_CLOEXEC
 #define CLOSE_RANGE_CLOEXEC (1U << 2)
+#endif
+#ifndef STATX_MNT_ID
+#define STATX_MNT_ID 0x1000U
+#endif
+#ifndef STATX_ATTR_MOUNT_ROOT
+#define STATX_ATTR_MOUNT_ROOT 0x2000
 #endif
 
 // ---- between fork and exec: async-signal-safe calls only ----
@@ -197,6 +204,25 @@ void crmm_block_sigpipe(void) {
 }
 
 void crmm_name_thread(const char *name) { pthread_setname_np(pthread_self(), name); }
+
+int crmm_look(int directory, const char *name, struct crmm_entry *entry) {
+    struct statx status;
+    int flags = AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT | AT_STATX_DONT_SYNC | AT_EMPTY_PATH;
+    unsigned mask = STATX_TYPE | STATX_MODE | STATX_MNT_ID;
+    if (statx(directory, name, flags, mask, &status) != 0) return -errno;
+    *entry = (struct crmm_entry){
+        .is_directory = S_ISDIR(status.stx_mode),
+        .is_mount_root = (status.stx_attributes & STATX_ATTR_MOUNT_ROOT) != 0,
+        .mode = status.stx_mode & 07777,
+        .mount = (status.stx_mask & STATX_MNT_ID) != 0 ? status.stx_mnt_id : 0,
+    };
+    return 0;
+}
+
+int crmm_open_place(int directory, const char *name) {
+    int descriptor = openat(directory, name, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    return descriptor < 0 ? -errno : descriptor;
+}
 
 int crmm_random(void *bytes, size_t count) {
     unsigned char *next = bytes;

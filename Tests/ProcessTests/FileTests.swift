@@ -73,18 +73,6 @@ import Testing
         #expect(throws: ProcessError.self) { try listDirectory("\(scratch.path)/none") }
     }
 
-    @Test("removing a tree does not follow symbolic links")
-    func removeTree() throws {
-        let scratch = try ScratchDirectory()
-        try Directory.make("\(scratch.path)/kept")
-        try DurableFile.write([1], to: "\(scratch.path)/kept/file")
-        try Directory.make("\(scratch.path)/tree/deep")
-        unsafe symlink("\(scratch.path)/kept", "\(scratch.path)/tree/deep/link")
-        try Directory.removeTree("\(scratch.path)/tree")
-        #expect(!fileExists("\(scratch.path)/tree"))
-        #expect(fileExists("\(scratch.path)/kept/file"))
-    }
-
     @Test("a lock has one holder, whose pid the refusal names, and is free after release")
     func lock() throws {
         let scratch = try ScratchDirectory()

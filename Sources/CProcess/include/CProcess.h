@@ -63,6 +63,18 @@ void crmm_event_notify(int descriptor);
 void crmm_block_sigpipe(void);
 void crmm_name_thread(const char *name);
 
+// What stands at a name in an open directory, looked at without following a link and without asking a
+// server; an empty name is the descriptor itself.
+struct crmm_entry {
+    int is_directory;
+    int is_mount_root;          // 0 also where the kernel does not say
+    uint32_t mode;
+    uint64_t mount;             // 0: the kernel does not say
+};
+int crmm_look(int directory, const char *name, struct crmm_entry *entry);
+// A descriptor (O_PATH, close-on-exec) of a directory below a directory; a link is refused.
+int crmm_open_place(int directory, const char *name);
+
 int crmm_random(void *bytes, size_t count);
 // A connected unix stream socket (close-on-exec) whose operations give EAGAIN after this time.
 int crmm_connect_unix(const char *path, int timeout_milliseconds);
