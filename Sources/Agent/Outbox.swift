@@ -34,12 +34,16 @@ struct Outbox: Sendable {
 
     func remove(_ name: AttemptName) throws { try removeFile(path(name)) }
 
-    /// Removes the files of results that nobody waits for.
-    func sweep(keeping names: [AttemptName]) throws {
+    /// Removes the files of results that nobody waits for; returns a failure for each that stays.
+    func sweep(keeping names: [AttemptName]) throws -> [ProcessError] {
         let kept = Set(names.map { Self.file($0) })
+        var failures: [ProcessError] = []
         for file in try listDirectory(directory) where !kept.contains(file) {
-            try removeFile("\(directory)/\(file)")
+            do throws(ProcessError) { try removeFile("\(directory)/\(file)") } catch {
+                failures.append(error)
+            }
         }
+        return failures
     }
 
     private func path(_ name: AttemptName) -> String { "\(directory)/\(Self.file(name))" }

@@ -52,7 +52,11 @@ final class Runner: Sendable {
         let (journal, state) = try Journal.open(directory.journal, disk: disk, now: now())
         self.journal = journal
         outbox = Outbox(directory: directory.outbox)
-        try outbox.sweep(keeping: (state.ended + state.held).compactMap { state.entries[$0]?.name })
+        for failure in try outbox.sweep(
+            keeping: (state.ended + state.held).compactMap { state.entries[$0]?.name })
+        {
+            logger.error("a leftover cannot be removed", metadata: ["error": "\(failure)"])
+        }
         machine = Mutex(RunnerMachine(journal: state))
         (messages, inbox) = AsyncStream.makeStream(bufferingPolicy: .bufferingOldest(Self.inboxMax))
     }
@@ -101,33 +105,53 @@ final class Runner: Sendable {
 
     /// Settles what an earlier process left, then serves until `stop`.
     func run() async throws {
-        try await recover()
+        await recover()
         await withDiscardingTaskGroup { group in
             for await message in messages { await judge(message, &group) }
         }
     }
 
     /// A start without an end: whatever is left of it is killed, and nobody can say how it ended.
-    private func recover() async throws {
+    private func recover() async {
         let left = machine.withLock { machine in
             machine.journal.held.compactMap { key in machine.journal.entries[key].map { (key, $0) } }
         }
         for (key, entry) in left {
             let startedAt: Instant? = if case .started(let at) = entry.phase { at } else { nil }
             logger.warning("a run was interrupted by a restart", metadata: context(entry.name))
-            try await onOwnThread("crmm-recover") {
-                var tree = ProcessTree(marker: entry.name.run.description)
-                tree.kill()
-            }
+            await killLeft(of: entry)
             await settle(
                 key,
                 Finished(
                     name: entry.name, outcome: .unknown, reason: "agentRestarted", startedAt: startedAt,
                     finishedAt: now()))
         }
+        await removeLeftovers()
+    }
+
+    private func killLeft(of entry: JournalState.Entry) async {
+        do {
+            try await onOwnThread("crmm-recover") { () throws(ProcessError) in
+                var tree = ProcessTree(marker: entry.name.run.description)
+                tree.kill()
+            }
+        } catch {
+            logger.error("an interrupted run was not looked for", metadata: ["error": "\(error)"])
+        }
+    }
+
+    /// Private directories that an earlier process left. One that cannot be removed keeps nothing waiting.
+    private func removeLeftovers() async {
         let runs = directory.runs
-        try await disk.runIfActive {
-            for name in try listDirectory(runs) { try Directory.removeTree("\(runs)/\(name)") }
+        do {
+            let failures = try await onOwnThread("crmm-clean") { () throws(ProcessError) in
+                try Directory.removeContents(runs)
+            }
+            for failure in failures {
+                logger.error("a leftover cannot be removed", metadata: ["error": "\(failure)"])
+            }
+        } catch {
+            logger.error("leftovers cannot be removed", metadata: ["error": "\(error)"])
         }
     }
 

@@ -206,6 +206,30 @@ import Wire
         }
     }
 
+    @Test("leftovers that cannot be removed keep no agent from its work")
+    func leftovers() async throws {
+        try await withGateway { gateway, directory in
+            try Directory.make("\(directory.outbox)/no-file")
+            let place = "\(directory.runs)/left/mounted"
+            try Directory.make(place)
+            // Only root can mount, and so leave a directory that cannot be removed.
+            let isRoot = effectiveUserID() == 0
+            if isRoot { try await call("/bin/mount", "-t", "tmpfs", "none", place) }
+            try await withAgent(directory) {
+                let session = try await gateway.welcomedSession()
+                session.send(.dispatch(fixture.dispatch(fixture.job())))
+                #expect(try await finished(session).outcome == .succeeded)
+            }
+            #expect(fileExists(place) == isRoot)
+            if isRoot { try await call("/bin/umount", place) }
+        }
+    }
+
+    private func call(_ program: String, _ arguments: String...) async throws {
+        let child = try Child.spawn(ChildOptions(executable: program, arguments: arguments))
+        #expect(await child.wait() == .exited(0))
+    }
+
     @Test("a damaged journal starts no work and says so")
     func damagedJournal() async throws {
         try await withGateway { gateway, directory in
