@@ -21,7 +21,7 @@ struct Execution: Sendable {
     static let searchPath = ["/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin"]
 
     let job: JobPayload
-    let run: RunID
+    let key: AttemptKey
     /// The attempt's private directory; made before and removed after a script.
     let directory: String
 
@@ -63,7 +63,7 @@ struct Execution: Sendable {
             executable: interpreter, arguments: [file] + script.args, environment: environment(script),
             workingDirectory: script.workingDirectory ?? directory, isolation: .session,
             limits: ChildOptions.Limits(coreBytesMax: 0))
-        let scriptRun = try ScriptRun(marker: run.description)
+        let scriptRun = try ScriptRun(marker: key.description)
         if attach({ scriptRun.cancel() }) { scriptRun.cancel() }
         let report = try await scriptRun.runToEnd(
             options, stdin: Array((script.stdin ?? "").utf8),

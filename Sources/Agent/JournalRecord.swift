@@ -22,6 +22,12 @@ struct AttemptKey: Hashable, Sendable {
     let attempt: Int
 }
 
+extension AttemptKey: CustomStringConvertible {
+    /// Names what belongs to the attempt on this device: its directory, its result, the marker of its
+    /// processes.
+    var description: String { "\(job)-\(attempt)" }
+}
+
 /// How an attempt ended, as the journal keeps it: without outputs.
 struct AttemptEnd: Hashable, Sendable {
     var outcome: Outcome

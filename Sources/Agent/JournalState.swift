@@ -38,6 +38,11 @@ struct JournalState: Sendable, Equatable {
         }
     }
 
+    private struct RunUse: Sendable, Equatable {
+        let job: JobID
+        var attempts = 0
+    }
+
     struct Answer: Sendable, Equatable {
         let refusal: Refusal?
         let expiresAt: Instant
@@ -57,12 +62,17 @@ struct JournalState: Sendable, Equatable {
     private(set) var answers: [AttemptName: Answer] = [:]
     private var answerOrder: [AttemptName] = []
     private var keys: [AttemptName: AttemptKey] = [:]
+    /// The job of each known run, and how many of its attempts are known.
+    private var runs: [RunID: RunUse] = [:]
     /// Records ever written; never falls.
     private(set) var position = 0
     private var repeated = 0
 
     /// The key of an attempt that was accepted by this name.
     func key(of name: AttemptName) -> AttemptKey? { keys[name] }
+
+    /// The job that a known attempt of the run was accepted for.
+    func job(of run: RunID) -> JobID? { runs[run]?.job }
 
     /// Whether a later attempt of the job is known.
     func knowsAttempt(after key: AttemptKey) -> Bool { latest[key.job, default: 0] > key.attempt }
@@ -88,6 +98,10 @@ struct JournalState: Sendable, Equatable {
             order.append(key)
             held.append(key)
             latest[key.job] = max(latest[key.job, default: 0], key.attempt)
+            // Of a run under two jobs, which no agent accepts any more, the first counts.
+            var use = runs[name.run] ?? RunUse(job: key.job)
+            if use.job == key.job { use.attempts += 1 }
+            runs[name.run] = use
         case .started(let key, let at):
             guard case .accepted = entries[key]?.phase else {
                 throw AgentError(.damaged, "the journal starts an attempt that it did not accept")
@@ -160,10 +174,19 @@ struct JournalState: Sendable, Equatable {
         if answerOrder.count > Self.answersMax { answers[answerOrder.removeFirst()] = nil }
     }
 
+    private mutating func leave(_ run: RunID, of job: JobID) {
+        guard var use = runs[run], use.job == job else { return }
+        use.attempts -= 1
+        runs[run] = use.attempts > 0 ? use : nil
+    }
+
     private mutating func remove(_ gone: [AttemptKey]) {
         guard !gone.isEmpty else { return }
         for key in gone {
-            if let entry = entries.removeValue(forKey: key) { keys[entry.name] = nil }
+            if let entry = entries.removeValue(forKey: key) {
+                keys[entry.name] = nil
+                leave(entry.name.run, of: key.job)
+            }
             if latest[key.job] == key.attempt { latest[key.job] = nil }
         }
         let entries = entries

@@ -2,7 +2,7 @@ import Domain
 import Process
 import Wire
 
-/// Results on disk until the server has committed them: one file `<run>-<attempt>.json` an attempt, the frame
+/// Results on disk until the server has committed them: one file `<job>-<attempt>.json` an attempt, the frame
 /// itself.
 ///
 /// A file is durable before the journal says that the attempt ended, and is removed after the journal has
@@ -16,15 +16,15 @@ struct Outbox: Sendable {
 
     let directory: String
 
-    func write(_ result: Finished) throws {
-        try DurableFile.write(AgentFrame.finished(result).encoded, to: path(result.name))
+    func write(_ key: AttemptKey, _ result: Finished) throws {
+        try DurableFile.write(AgentFrame.finished(result).encoded, to: path(key))
     }
 
     /// The result of an attempt that the journal says has ended; without its outputs if the file cannot be
     /// read.
-    func read(_ name: AttemptName, _ end: AttemptEnd) -> Finished {
+    func read(_ key: AttemptKey, _ name: AttemptName, _ end: AttemptEnd) -> Finished {
         do {
-            let frame = try AgentFrame.decode(readFile(path(name), max: Limits.frameBytesMax))
+            let frame = try AgentFrame.decode(readFile(path(key), max: Limits.frameBytesMax))
             if case .finished(let result) = frame, result.name == name { return result }
         } catch {
             // Told to the server below: the outcome stands in the journal, only the outputs are lost.
@@ -32,11 +32,11 @@ struct Outbox: Sendable {
         return end.result(named: name, reason: "outputLost")
     }
 
-    func remove(_ name: AttemptName) throws { try removeFile(path(name)) }
+    func remove(_ key: AttemptKey) throws { try removeFile(path(key)) }
 
     /// Removes the files of results that nobody waits for; returns a failure for each that stays.
-    func sweep(keeping names: [AttemptName]) throws -> [ProcessError] {
-        let kept = Set(names.map { Self.file($0) })
+    func sweep(keeping keys: [AttemptKey]) throws -> [ProcessError] {
+        let kept = Set(keys.map { Self.file($0) })
         var failures: [ProcessError] = []
         for file in try listDirectory(directory) where !kept.contains(file) {
             do throws(ProcessError) { try removeFile("\(directory)/\(file)") } catch {
@@ -46,9 +46,9 @@ struct Outbox: Sendable {
         return failures
     }
 
-    private func path(_ name: AttemptName) -> String { "\(directory)/\(Self.file(name))" }
+    private func path(_ key: AttemptKey) -> String { "\(directory)/\(Self.file(key))" }
 
-    private static func file(_ name: AttemptName) -> String { "\(name.run)-\(name.attempt).json" }
+    private static func file(_ key: AttemptKey) -> String { "\(key).json" }
 }
 
 extension AttemptEnd {

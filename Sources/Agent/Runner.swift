@@ -52,9 +52,7 @@ final class Runner: Sendable {
         let (journal, state) = try Journal.open(directory.journal, disk: disk, now: now())
         self.journal = journal
         outbox = Outbox(directory: directory.outbox)
-        for failure in try outbox.sweep(
-            keeping: (state.ended + state.held).compactMap { state.entries[$0]?.name })
-        {
+        for failure in try outbox.sweep(keeping: state.ended + state.held) {
             logger.error("a leftover cannot be removed", metadata: ["error": "\(failure)"])
         }
         machine = Mutex(RunnerMachine(journal: state))
@@ -119,7 +117,7 @@ final class Runner: Sendable {
         for (key, entry) in left {
             let startedAt: Instant? = if case .started(let at) = entry.phase { at } else { nil }
             logger.warning("a run was interrupted by a restart", metadata: context(entry.name))
-            await killLeft(of: entry)
+            await killLeft(of: key)
             await settle(
                 key,
                 Finished(
@@ -129,10 +127,10 @@ final class Runner: Sendable {
         await removeLeftovers()
     }
 
-    private func killLeft(of entry: JournalState.Entry) async {
+    private func killLeft(of key: AttemptKey) async {
         do {
             try await onOwnThread("crmm-recover") { () throws(ProcessError) in
-                var tree = ProcessTree(marker: entry.name.run.description)
+                var tree = ProcessTree(marker: key.description)
                 tree.kill()
             }
         } catch {
@@ -202,7 +200,9 @@ final class Runner: Sendable {
             guard await write([record]) else { return abandon(key, name) }
             await settle(key, Finished(name: name, outcome: .cancelled, finishedAt: now()))
         case .resend(let key):
-            if let (name, end) = machine.withLock({ $0.result(key) }) { await sendResult(name, end) }
+            if let (key, name, end) = machine.withLock({ $0.result(key) }) {
+                await sendResult(key, name, end)
+            }
         }
     }
 
@@ -217,7 +217,7 @@ final class Runner: Sendable {
             )
         case .kill(let kill): kill()
         case .record(let record): _ = await write([record])
-        case .forget(let name, let record): await forget(name, record)
+        case .forget(let key): await forget(key)
         }
     }
 
@@ -247,7 +247,7 @@ final class Runner: Sendable {
     ) async -> ExecutionResult {
         logger.info("run started", metadata: context(name, job.payload.job))
         let execution = Execution(
-            job: job.payload, run: name.run, directory: "\(directory.runs)/\(name.run)-\(name.attempt)")
+            job: job.payload, key: key, directory: "\(directory.runs)/\(key)")
         let result = await withTaskGroup(of: Void.self) { group in
             group.addTask { await self.sendStarted(name, startedAt) }
             defer { group.cancelAll() }
@@ -273,7 +273,7 @@ final class Runner: Sendable {
         let records = isWanted ? [ended] : [ended, .forgotten(key)]
         while true {
             do {
-                if isWanted { try await disk.runIfActive { try self.outbox.write(result) } }
+                if isWanted { try await disk.runIfActive { try self.outbox.write(key, result) } }
                 try await journal.append(records)
                 break
             } catch {
@@ -289,12 +289,14 @@ final class Runner: Sendable {
 
     /// Sends results while the server may be sent more.
     private func sendResults() async {
-        while let (name, end) = machine.withLock({ $0.nextResult() }) { await sendResult(name, end) }
+        while let (key, name, end) = machine.withLock({ $0.nextResult() }) {
+            await sendResult(key, name, end)
+        }
     }
 
-    private func sendResult(_ name: AttemptName, _ end: AttemptEnd) async {
+    private func sendResult(_ key: AttemptKey, _ name: AttemptName, _ end: AttemptEnd) async {
         do {
-            let result = try await disk.runIfActive { self.outbox.read(name, end) }
+            let result = try await disk.runIfActive { self.outbox.read(key, name, end) }
             send(.finished(result))
         } catch {
             // The disk's thread is gone: the agent is at its end, and the result stays where it is.
@@ -302,13 +304,14 @@ final class Runner: Sendable {
         }
     }
 
-    private func forget(_ name: AttemptName, _ record: JournalRecord) async {
-        guard await write([record]) else { return }
+    private func forget(_ key: AttemptKey) async {
+        guard await write([.forgotten(key)]) else { return }
         do {
-            try await disk.runIfActive { try self.outbox.remove(name) }
+            try await disk.runIfActive { try self.outbox.remove(key) }
         } catch {
             logger.warning(
-                "a result cannot be removed", metadata: context(name).merging(["error": "\(error)"]) { $1 })
+                "a result cannot be removed",
+                metadata: ["job.id": "\(key.job)", "attempt": "\(key.attempt)", "error": "\(error)"])
         }
         await sendResults()
     }

@@ -68,8 +68,8 @@ struct RunnerMachine: Sendable {
         case kill(@Sendable () -> Void)
         /// Write the record.
         case record(JournalRecord)
-        /// Write the record, then remove the attempt's result.
-        case forget(AttemptName, JournalRecord)
+        /// Write that it is forgotten, then remove the attempt's result.
+        case forget(AttemptKey)
     }
 
     private(set) var journal: JournalState
@@ -110,7 +110,7 @@ struct RunnerMachine: Sendable {
             return refuse(name, refusal, until: now + .seconds(Self.memorySeconds))
         }
         let key = AttemptKey(job: job.payload.job, attempt: name.attempt)
-        if let refusal = refusal(of: key, job) { return refuse(name, refusal, until: job.expiresAt) }
+        if let refusal = refusal(of: key, name.run, job) { return refuse(name, refusal, until: job.expiresAt) }
         let isCancelled = journal.answers[name] != nil
         let record = note(.accepted(key, name, expiresAt: job.expiresAt))
         live[key] = Live(job: job)
@@ -146,7 +146,10 @@ struct RunnerMachine: Sendable {
         }
     }
 
-    private func refusal(of key: AttemptKey, _ job: VerifiedJob) -> Refusal? {
+    private func refusal(of key: AttemptKey, _ run: RunID, _ job: VerifiedJob) -> Refusal? {
+        if let other = journal.job(of: run), other != key.job {
+            return Refusal(.replay, "this run came already, for another job")
+        }
         if journal.entries[key] != nil {
             return Refusal(
                 .replay, "attempt \(key.attempt) of this job came already, for another run or token")
@@ -289,7 +292,7 @@ struct RunnerMachine: Sendable {
     }
 
     /// The next result to send, if there is one and the server may be sent more.
-    mutating func nextResult() -> (AttemptName, AttemptEnd)? {
+    mutating func nextResult() -> (AttemptKey, AttemptName, AttemptEnd)? {
         guard isServing, inFlight.count < Outbox.inFlightMax,
             let key = journal.ended.first(where: { !inFlight.contains($0) })
         else { return nil }
@@ -297,12 +300,12 @@ struct RunnerMachine: Sendable {
     }
 
     /// The result of an attempt that the server asks for again.
-    mutating func result(_ key: AttemptKey) -> (AttemptName, AttemptEnd)? {
+    mutating func result(_ key: AttemptKey) -> (AttemptKey, AttemptName, AttemptEnd)? {
         guard isServing, let entry = journal.entries[key], case .ended(let end) = entry.phase else {
             return nil
         }
         inFlight.insert(key)
-        return (entry.name, end)
+        return (key, entry.name, end)
     }
 
     /// The server has committed a result.
@@ -314,9 +317,10 @@ struct RunnerMachine: Sendable {
     mutating func prune(now: Instant) { journal.prune(now: now) }
 
     private mutating func forget(_ key: AttemptKey) -> Step {
-        guard let entry = journal.entries[key], case .ended = entry.phase else { return .nothing }
+        guard case .ended = journal.entries[key]?.phase else { return .nothing }
         inFlight.remove(key)
-        return .forget(entry.name, note(.forgotten(key)))
+        _ = note(.forgotten(key))
+        return .forget(key)
     }
 
     private mutating func note(_ record: JournalRecord) -> JournalRecord {

@@ -64,15 +64,15 @@ import Wire
                     hello.keySetVersion == 1 && hello.assignmentVersion == 1 && hello.journalPosition == 0)
                 #expect(hello.held.isEmpty && hello.ended.isEmpty)
                 session.send(.welcome(Welcome(session: 1, pingSeconds: 3_600)))
-                let dispatch = fixture.dispatch(
-                    fixture.job(.script, Script(.sh, "echo héllo; echo no >&2; exit 3")))
+                let job = fixture.job(.script, Script(.sh, "echo héllo; echo no >&2; exit 3"))
+                let dispatch = fixture.dispatch(job)
                 session.send(.dispatch(dispatch))
                 #expect(try await session.next() == .accepted(dispatch.name))
                 let result = try await finished(session)
                 #expect(result.name == dispatch.name && result.outcome == .failed && result.exitCode == 3)
                 #expect(result.stdout == OutputExcerpt(head: Array("héllo\n".utf8), tail: [], bytes: 7))
                 #expect(result.stderr.head.bytes == Array("no\n".utf8))
-                #expect(directory.waitingResults() == 1)
+                #expect(try listDirectory(directory.outbox) == ["\(job.job)-1.json"])
 
                 session.send(.dispatch(dispatch))
                 #expect(
@@ -97,7 +97,8 @@ import Wire
         try await withGateway { gateway, directory in
             try await withAgent(directory, startedDelay: .zero) {
                 let session = try await gateway.welcomedSession()
-                let dispatch = fixture.dispatch(fixture.job(.script, Script(.sh, "sleep 1000 & sleep 1000")))
+                let job = fixture.job(.script, Script(.sh, "sleep 1000 & sleep 1000"))
+                let dispatch = fixture.dispatch(job)
                 session.send(.dispatch(dispatch))
                 #expect(try await session.next() == .accepted(dispatch.name))
                 guard case .started(let started) = try await session.next() else {
@@ -108,7 +109,7 @@ import Wire
                 session.send(.cancel(dispatch.name))
                 let result = try await finished(session)
                 #expect(result.outcome == .cancelled && result.reason == nil)
-                #expect(ProcessTree.members(marker: dispatch.name.run.description).isEmpty)
+                #expect(ProcessTree.members(marker: "\(job.job)-1").isEmpty)
 
                 let late = fixture.dispatch(fixture.job())
                 session.send(.cancel(late.name))
@@ -191,7 +192,7 @@ import Wire
             let left = try Child.spawn(
                 ChildOptions(
                     executable: "/bin/sleep", arguments: ["1000"],
-                    environment: [(ProcessTree.markerName, name.run.description)], stdout: .null,
+                    environment: [(ProcessTree.markerName, key.description)], stdout: .null,
                     stderr: .null))
             try await withAgent(directory) {
                 let session = try await gateway.welcomedSession()

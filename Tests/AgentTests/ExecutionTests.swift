@@ -15,9 +15,9 @@ import Wire
         _ script: Script, timeoutSeconds: Int = 30, in directory: String,
         attach: @Sendable (@escaping @Sendable () -> Void) -> Bool = { _ in false }
     ) async -> ExecutionResult {
+        let job = fixture.job(.script, script, timeoutSeconds: timeoutSeconds)
         let execution = Execution(
-            job: fixture.job(.script, script, timeoutSeconds: timeoutSeconds), run: .new(at: fixture.now),
-            directory: "\(directory)/run")
+            job: job, key: AttemptKey(job: job.job, attempt: 1), directory: "\(directory)/run")
         return await execution.perform(attach: attach)
     }
 

@@ -64,9 +64,9 @@ import Wire
         machine.settled(key(job), [.ended(key(job), end)])
         #expect(again() == .resend(key(job)))
         machine.sessionChanged(isServing: true)
-        #expect(machine.nextResult()?.0 == name)
+        #expect(machine.nextResult()?.1 == name)
         #expect(machine.nextResult() == nil, "in flight already")
-        guard case .forget(name, .forgotten(key(job))) = machine.acknowledged(name) else {
+        guard case .forget(key(job)) = machine.acknowledged(name) else {
             Issue.record("kept"); return
         }
         guard case .nothing = machine.acknowledged(name) else { Issue.record("forgotten twice"); return }
@@ -86,6 +86,22 @@ import Wire
         #expect(refusal(step) == .replay)
         guard case .refuse(_, let answer) = step else { return }
         #expect(machine.known(other) == .send(answer), "the same attempt gets the same answer")
+    }
+
+    @Test("a run belongs to one job: another job's attempt under it is refused, also after the first ended")
+    func otherJob() throws {
+        var machine = try machine()
+        let (job, other, name) = (fixture.job(attempts: 3), fixture.job(), fixture.name())
+        func dispatch(_ job: JobPayload, _ attempt: Int) -> Refusal.Code? {
+            let name = AttemptName(run: name.run, attempt: attempt, token: .new(at: now))
+            return refusal(machine.dispatch(name, .success(fixture.verified(job)), now: now))
+        }
+        #expect(admit(&machine, job, name))
+        #expect(dispatch(other, 1) == .replay)
+        _ = machine.start(key(job), now: now)
+        machine.settled(key(job), [.ended(key(job), Outcome.failed.end(at: now))])
+        #expect(dispatch(other, 1) == .replay)
+        #expect(dispatch(job, 2) == nil, "the run's own next attempt")
     }
 
     @Test("the next attempt needs an end of the previous that the signed policy lets follow")
@@ -156,15 +172,15 @@ import Wire
         #expect(machine.nextResult() == nil, "there is no session")
         machine.sessionChanged(isServing: true)
         var sent: [AttemptName] = []
-        while let (name, _) = machine.nextResult() { sent.append(name) }
+        while let (_, name, _) = machine.nextResult() { sent.append(name) }
         #expect(sent == Array(names.prefix(Outbox.inFlightMax)))
         _ = machine.acknowledged(names[3])
-        #expect(machine.nextResult()?.0 == names[Outbox.inFlightMax])
+        #expect(machine.nextResult()?.1 == names[Outbox.inFlightMax])
         #expect(
             refusal(machine.dispatch(fixture.name(), .success(fixture.verified(fixture.job())), now: now))
                 == nil)
         machine.sessionChanged(isServing: true)
-        #expect(machine.nextResult()?.0 == names[0], "after a reconnect everything is sent again")
+        #expect(machine.nextResult()?.1 == names[0], "after a reconnect everything is sent again")
         #expect(machine.held().ended.count == Limits.helloAttemptsMax)
     }
 
@@ -213,7 +229,7 @@ import Wire
         var machine = try machine()
         let (ended, endedJob) = (fixture.name(), fixture.job())
         run(&machine, endedJob, ended, .failed)
-        guard case .forget(ended, .forgotten(key(endedJob))) = machine.drop(ended) else {
+        guard case .forget(key(endedJob)) = machine.drop(ended) else {
             Issue.record("kept"); return
         }
         let (running, job) = (fixture.name(), fixture.job())
