@@ -198,7 +198,10 @@ final class Runner: Sendable {
             await follow(machine.withLock { $0.admit(key) })
         case .cancelled(let key, let record):
             guard await write([record]) else { return abandon(key, name) }
-            await settle(key, Finished(name: name, outcome: .cancelled, finishedAt: now()))
+            guard let finish = machine.withLock({ $0.finish(key) }) else { return }
+            await settle(
+                key, Finished(name: name, outcome: .cancelled, finishedAt: now()),
+                isWanted: finish.intent != .drop)
         case .resend(let key):
             if let (key, name, end) = machine.withLock({ $0.result(key) }) {
                 await sendResult(key, name, end)
@@ -232,7 +235,8 @@ final class Runner: Sendable {
             let result =
                 await write([record])
                 ? await execute(key, name, job, startedAt) : .failed("journalUnwritable")
-            let intent = machine.withLock { $0.intent(of: key) }
+            // Nobody else ends an attempt that runs.
+            let intent = machine.withLock { $0.finish(key) }?.intent
             let finished = Finished(
                 name: name, outcome: result.outcome, exitCode: result.exitCode,
                 reason: intent == .stop && result.outcome == .cancelled ? "agentStopped" : result.reason,
@@ -283,7 +287,7 @@ final class Runner: Sendable {
                 do { try await Task.sleep(for: .seconds(5)) } catch { return }
             }
         }
-        machine.withLock { $0.settled(key, records) }
+        await follow(machine.withLock { $0.settled(key, records) })
         await sendResults()
     }
 

@@ -17,8 +17,9 @@ enum LaneName: Hashable, Sendable, CaseIterable {
 /// What the device does with each attempt, from its dispatch to the acknowledgement of its result. Pure.
 ///
 /// The journal's state says what was promised; beside it stand the attempts that live in this process. A live
-/// attempt is recording (its acceptance is on the way to the disk), waiting (in its lane's queue) or running;
-/// `intent` is what somebody asked for meanwhile, and decides as soon as the stage allows it.
+/// attempt is recording (its acceptance is on the way to the disk), waiting (in its lane's queue), running, or
+/// settling (its end is on the way to the disk; it comes here once and never leaves but as ended). `intent` is
+/// what somebody asked for meanwhile, and decides as soon as the stage allows it.
 struct RunnerMachine: Sendable {
     /// Places of each lane, and how many may wait for one.
     static let laneConcurrencyMax = 4
@@ -36,7 +37,12 @@ struct RunnerMachine: Sendable {
         case stop
     }
 
-    private enum Stage { case recording, waiting, running }
+    private enum Stage { case recording, waiting, running, settling }
+
+    /// What was asked of an attempt until its end began to be written.
+    struct Finish: Sendable, Equatable {
+        let intent: Intent?
+    }
 
     private struct Live {
         let job: VerifiedJob
@@ -53,7 +59,7 @@ struct RunnerMachine: Sendable {
         case refuse(JournalRecord, AgentFrame)
         /// Write the record, send `accepted`, then call `admit`.
         case accept(AttemptKey, JournalRecord)
-        /// Write the record, then settle as cancelled.
+        /// Write the record, then end it as cancelled.
         case cancelled(AttemptKey, JournalRecord)
         /// Send the result that lies in the outbox.
         case resend(AttemptKey)
@@ -63,7 +69,7 @@ struct RunnerMachine: Sendable {
     enum Step: Sendable {
         case nothing
         case start(AttemptKey)
-        /// It ends without a start: cancelled, or dropped with no result.
+        /// It ends without a start: cancelled, or dropped with no result. Returned once an attempt.
         case settle(AttemptKey, Intent)
         case kill(@Sendable () -> Void)
         /// Write the record.
@@ -120,6 +126,7 @@ struct RunnerMachine: Sendable {
     /// The acceptance is durable: the attempt may take its place.
     mutating func admit(_ key: AttemptKey) -> Step {
         guard let attempt = live[key] else { return .nothing }
+        guard attempt.stage == .recording else { return .nothing }
         if let intent = attempt.intent { return end(key, intent) }
         switch lanes[LaneName(attempt.job.payload.kind)]?.admit(key) {
         case .start?:
@@ -211,11 +218,21 @@ struct RunnerMachine: Sendable {
     /// What somebody asked of a live attempt.
     func intent(of key: AttemptKey) -> Intent? { live[key]?.intent }
 
+    /// The attempt's work is over and its end may be written; what was asked of it until now. `nil` if somebody
+    /// else writes its end already.
+    mutating func finish(_ key: AttemptKey) -> Finish? {
+        guard let attempt = live[key], attempt.stage != .settling else { return nil }
+        live[key]?.stage = .settling
+        live[key]?.kill = nil
+        return Finish(intent: attempt.intent)
+    }
+
     /// The end is durable, in the outbox and in the journal (or its result is not wanted: then also
-    /// forgotten).
-    mutating func settled(_ key: AttemptKey, _ records: [JournalRecord]) {
+    /// forgotten). What was asked for while it was written is done now.
+    @discardableResult
+    mutating func settled(_ key: AttemptKey, _ records: [JournalRecord]) -> Step {
         for record in records { _ = note(record) }
-        live[key] = nil
+        return live.removeValue(forKey: key)?.intent == .drop ? forget(key) : .nothing
     }
 
     /// The attempt has left its place; the one that takes it.
@@ -246,11 +263,11 @@ struct RunnerMachine: Sendable {
     mutating func stop() -> [@Sendable () -> Void] {
         isStopping = true
         for (key, attempt) in live {
-            if attempt.stage == .running {
-                live[key]?.intent = attempt.intent ?? .stop
-            } else {
-                // Accepted and not started: the server sends it again after the next hello.
-                live[key] = nil
+            switch attempt.stage {
+            case .running: live[key]?.intent = attempt.intent ?? .stop
+            case .settling: break
+            // Accepted and not started: the server sends it again after the next hello.
+            case .recording, .waiting: live[key] = nil
             }
         }
         return live.values.compactMap(\.kill)
@@ -268,11 +285,17 @@ struct RunnerMachine: Sendable {
         case .running:
             live[key]?.intent = intent
             return attempt.kill.map { .kill($0) } ?? .nothing
+        case .settling:
+            // Its outcome stands; a drop still says that nobody waits for it.
+            if intent == .drop { live[key]?.intent = .drop }
+            return .nothing
         }
     }
 
-    private func end(_ key: AttemptKey, _ intent: Intent) -> Step {
-        intent == .stop ? .nothing : .settle(key, intent)
+    private mutating func end(_ key: AttemptKey, _ intent: Intent) -> Step {
+        if intent == .stop { return .nothing }
+        live[key]?.stage = .settling
+        return .settle(key, intent)
     }
 
     // MARK: - The session and the outbox

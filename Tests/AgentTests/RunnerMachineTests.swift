@@ -224,6 +224,53 @@ import Wire
         guard case .settle(_, .cancel) = machine.admit(key(job)) else { Issue.record("started"); return }
     }
 
+    @Test("however often it is asked to end, the end of an attempt is written once")
+    func settlesOnce() throws {
+        for (first, second) in [(true, true), (true, false), (false, true), (false, false)] {
+            var machine = try machine()
+            func ask(_ isCancel: Bool, _ name: AttemptName) -> RunnerMachine.Step {
+                isCancel ? machine.cancel(name, now: now) : machine.drop(name)
+            }
+            for _ in 0..<RunnerMachine.laneConcurrencyMax {
+                #expect(admit(&machine, fixture.job(), fixture.name()))
+            }
+            let (job, name) = (fixture.job(), fixture.name())
+            #expect(!admit(&machine, job, name))
+            guard case .settle = ask(first, name) else { Issue.record("not settled"); return }
+            guard case .nothing = ask(second, name) else { Issue.record("settled twice"); return }
+            #expect(machine.finish(key(job)) == nil)
+            guard case .nothing = machine.admit(key(job)) else { Issue.record("started"); return }
+            let end = JournalRecord.ended(key(job), Outcome.cancelled.end(at: now))
+            if first {
+                let after = machine.settled(key(job), [end])
+                if case .forget(key(job)) = after { #expect(!second) } else { #expect(second) }
+            } else {
+                machine.settled(key(job), [end, .forgotten(key(job))])
+            }
+            #expect(machine.release(.script) == nil, "it does not wait for a place any more")
+        }
+    }
+
+    @Test("a running attempt is asked to end until its end is written, and dropped even then")
+    func asksWhileSettling() throws {
+        var machine = try machine()
+        let (job, name) = (fixture.job(), fixture.name())
+        #expect(admit(&machine, job, name))
+        _ = machine.start(key(job), now: now)
+        _ = machine.attach(key(job)) {}
+        guard case .kill = machine.cancel(name, now: now) else { Issue.record("not killed"); return }
+        let finish = machine.finish(key(job))
+        #expect(finish?.intent == .cancel)
+        let again = machine.finish(key(job))
+        #expect(again == nil)
+        guard case .nothing = machine.drop(name) else { Issue.record("killed again"); return }
+        #expect(machine.stop().isEmpty)
+        let end = JournalRecord.ended(key(job), Outcome.cancelled.end(at: now))
+        guard case .forget(key(job)) = machine.settled(key(job), [end]) else {
+            Issue.record("kept"); return
+        }
+    }
+
     @Test("what the server has settled is dropped: results are forgotten, scripts killed")
     func drop() throws {
         var machine = try machine()
