@@ -17,9 +17,9 @@ enum LaneName: Hashable, Sendable, CaseIterable {
 /// What the device does with each attempt, from its dispatch to the acknowledgement of its result. Pure.
 ///
 /// The journal's state says what was promised; beside it stand the attempts that live in this process. A live
-/// attempt is recording (its acceptance is on the way to the disk), waiting (in its lane's queue), running, or
-/// settling (its end is on the way to the disk; it comes here once and never leaves but as ended). `intent` is
-/// what somebody asked for meanwhile, and decides as soon as the stage allows it.
+/// attempt is recording (its acceptance is on the way to the disk), waiting (in its lane's queue), running,
+/// or settling (its end is on the way to the disk; it comes here once and never leaves but as ended).
+/// `intent` is what somebody asked for meanwhile, and decides as soon as the stage allows it.
 struct RunnerMachine: Sendable {
     /// Places of each lane, and how many may wait for one.
     static let laneConcurrencyMax = 4
@@ -116,7 +116,9 @@ struct RunnerMachine: Sendable {
             return refuse(name, refusal, until: now + .seconds(Self.memorySeconds))
         }
         let key = AttemptKey(job: job.payload.job, attempt: name.attempt)
-        if let refusal = refusal(of: key, name.run, job) { return refuse(name, refusal, until: job.expiresAt) }
+        if let refusal = refusal(of: key, name.run, job) {
+            return refuse(name, refusal, until: job.expiresAt)
+        }
         let isCancelled = journal.answers[name] != nil
         let record = note(.accepted(key, name, expiresAt: job.expiresAt))
         live[key] = Live(job: job)
@@ -218,8 +220,8 @@ struct RunnerMachine: Sendable {
     /// What somebody asked of a live attempt.
     func intent(of key: AttemptKey) -> Intent? { live[key]?.intent }
 
-    /// The attempt's work is over and its end may be written; what was asked of it until now. `nil` if somebody
-    /// else writes its end already.
+    /// The attempt's work is over and its end may be written; what was asked of it until now. `nil` if
+    /// somebody else writes its end already.
     mutating func finish(_ key: AttemptKey) -> Finish? {
         guard let attempt = live[key], attempt.stage != .settling else { return nil }
         live[key]?.stage = .settling

@@ -170,6 +170,77 @@ import Wire
         }
     }
 
+    @Test("records that would contradict the file are refused, and those beside them are written")
+    func contradiction() async throws {
+        try await withDirectory { directory in
+            try await withDisk { disk in
+                let path = "\(directory)/journal"
+                try Journal.create(path)
+                let (journal, _) = try Journal.open(path, disk: disk, now: fixture.now)
+                try await journal.append([.accepted(key, name, expiresAt: later)])
+                let busy = Gate()
+                disk.submit { _ in busy.waitUntilOpen() }
+                let appends = [
+                    [JournalRecord.started(key, at: later)], [.ended(key, end)],
+                    [.ended(key, end), .forgotten(key)], [.forgotten(key), .forgotten(key)],
+                    [.forgotten(key)],
+                ]
+                let tasks = appends.indices.map { index in
+                    Task {
+                        while journal.waiting < index { await Task.yield() }
+                        try await journal.append(appends[index])
+                    }
+                }
+                while journal.waiting < appends.count { await Task.yield() }
+                busy.open()
+                for (index, task) in tasks.enumerated() {
+                    let result = await task.result
+                    #expect((try? result.get()) != nil || [2, 3].contains(index), "append \(index)")
+                    if [2, 3].contains(index) { #expect(throws: AgentError.self) { try result.get() } }
+                }
+                #expect(journal.position == 4)
+                let (_, state) = try Journal.open(path, disk: disk, now: fixture.now)
+                #expect(state.entries[key]?.phase == .forgotten(end) && state.position == 4)
+            }
+        }
+    }
+
+    @Test("a file that has grown to four times what it amounts to begins anew, and nothing is lost")
+    func runningCompaction() async throws {
+        try await withDirectory { directory in
+            try await withDisk { disk in
+                let path = "\(directory)/journal"
+                try Journal.create(path)
+                let (journal, _) = try Journal.open(path, disk: disk, now: fixture.now)
+                let open = AttemptKey(job: .new(at: fixture.now), attempt: 1)
+                try await journal.append([.accepted(open, fixture.name(), expiresAt: later)])
+                try await journal.append([.accepted(key, name, expiresAt: later), .started(key, at: later)])
+                var written = journal.length
+                var records = 3
+                let refusal = Refusal(.signature, String(repeating: "x", count: 400))
+                // An append returns before the file begins anew.
+                while journal.length == written, written < 2 * Journal.compactBytesMin {
+                    let batch = (0..<100).map { _ in
+                        JournalRecord.refused(fixture.name(), refusal, expiresAt: later)
+                    }
+                    try await journal.append(batch)
+                    written += batch.reduce(0) { $0 + $1.line.count }
+                    records += batch.count
+                }
+                #expect(journal.length < Journal.compactBytesMin)
+                #expect(try readFile(path, max: 1 << 30).count == journal.length)
+                #expect(try listDirectory(directory) == ["journal"])
+                try await journal.append([.ended(key, end)])
+                #expect(journal.position == records + 1)
+
+                let state = try Journal.read(readFile(path, max: 1 << 30), path: path)
+                #expect(state.position == records + 1)
+                #expect(state.held == [open] && state.ended == [key])
+                #expect(state.answers.count == JournalState.answersMax)
+            }
+        }
+    }
+
     @Test("remembered refusals are bounded, the oldest go first")
     func bound() throws {
         var state = JournalState()

@@ -42,6 +42,10 @@ import Testing
         try file.truncate(to: 1)
         try file.append([9])
         #expect(try readFile(path, max: 10) == [1, 9])
+        try file.replace(with: [7, 7])
+        try file.append([8])
+        #expect(try readFile(path, max: 10) == [7, 7, 8])
+        #expect(try listDirectory(scratch.path) == ["journal"])
         #expect(mode(path) == 0o600)
     }
 
