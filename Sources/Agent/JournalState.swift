@@ -11,8 +11,10 @@ import Wire
 /// | ended | the result lies in the outbox | `forgotten`, when the server has committed it |
 /// | forgotten | how it ended is known, the outputs are not | the statement's expiry |
 ///
-/// A key leaves the table only at its statement's expiry, when the statement itself is refused: so nothing
-/// starts twice.
+/// A key leaves the table only at its statement's expiry, and leaves that expiry behind as the floor below
+/// which no statement has power: so nothing starts twice, also if the clock that said "expired" was wrong and
+/// is set back. The floor is an expiry and not that clock's own time, or one wrong second would refuse years
+/// of work.
 struct JournalState: Sendable, Equatable {
     /// Most refusals and tombstones that are remembered; the oldest go first.
     static let answersMax = 1_000
@@ -64,6 +66,8 @@ struct JournalState: Sendable, Equatable {
     private var keys: [AttemptName: AttemptKey] = [:]
     /// The job of each known run, and how many of its attempts are known.
     private var runs: [RunID: RunUse] = [:]
+    /// No statement that expires up to here may start anything: it may be one whose key is gone. Never falls.
+    private(set) var floor: Instant?
     /// Records ever written; never falls.
     private(set) var position = 0
     private var repeated = 0
@@ -124,6 +128,7 @@ struct JournalState: Sendable, Equatable {
             remember(name, Answer(refusal: refusal, expiresAt: expiresAt))
         case .cancelled(let name, let expiresAt):
             remember(name, Answer(refusal: nil, expiresAt: expiresAt))
+        case .pruned(let through): drop(through: through)
         }
     }
 
@@ -132,21 +137,40 @@ struct JournalState: Sendable, Equatable {
         if entries[key]?.phase == .accepted { remove([key]) }
     }
 
+    /// Until where forgotten attempts have become unnecessary, if any has.
+    func prunable(now: Instant) -> Instant? {
+        order.lazy.compactMap { key in
+            guard let entry = entries[key], case .forgotten = entry.phase else { return nil }
+            return entry.expiresAt
+        }.filter { $0 <= now }.max()
+    }
+
     /// Drops what its statement's expiry has made unnecessary: forgotten attempts and answers.
     mutating func prune(now: Instant) {
-        remove(
-            order.filter { key in
-                guard let entry = entries[key], case .forgotten = entry.phase else { return false }
-                return entry.expiresAt <= now
-            })
+        if let through = prunable(now: now) { drop(through: through) }
+        dropAnswers(now: now)
+    }
+
+    /// Drops answers whose time is over.
+    mutating func dropAnswers(now: Instant) {
         answers = answers.filter { $0.value.expiresAt > now }
         let answers = answers
         answerOrder.removeAll { answers[$0] == nil }
     }
 
+    private mutating func drop(through: Instant) {
+        floor = max(floor ?? through, through)
+        remove(
+            order.filter { key in
+                guard let entry = entries[key], case .forgotten = entry.phase else { return false }
+                return entry.expiresAt <= through
+            })
+    }
+
     /// The records from which a new file begins.
     func snapshot() -> [JournalRecord] {
         var records: [JournalRecord] = []
+        if let floor { records.append(.pruned(through: floor)) }
         for key in order {
             guard let entry = entries[key] else { continue }
             records.append(.accepted(key, entry.name, expiresAt: entry.expiresAt))

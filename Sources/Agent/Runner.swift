@@ -308,7 +308,12 @@ final class Runner: Sendable {
         }
     }
 
+    private func prune() async {
+        if let record = machine.withLock({ $0.prune(now: now()) }) { _ = await write([record]) }
+    }
+
     private func forget(_ key: AttemptKey) async {
+        if machine.withLock({ $0.isPruneDue }) { await prune() }
         guard await write([.forgotten(key)]) else { return }
         do {
             try await disk.runIfActive { try self.outbox.remove(key) }
@@ -325,8 +330,8 @@ final class Runner: Sendable {
     private func welcomed(_ welcome: Welcome, _ group: inout DiscardingTaskGroup) async {
         await adopt("key set", welcome.keySet) { try $0.adopt(keySet: $1, now: $2) }
         await adopt("assignment", welcome.assignment) { try $0.adopt(assignment: $1, now: $2) }
+        await prune()
         let steps = machine.withLock { machine in
-            machine.prune(now: now())
             machine.sessionChanged(isServing: true)
             return welcome.drop.map { machine.drop($0) }
                 + welcome.cancel.map { machine.cancel($0, now: now()) }

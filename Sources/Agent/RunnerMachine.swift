@@ -27,6 +27,9 @@ struct RunnerMachine: Sendable {
     /// How long a refusal of something that has no valid expiry of its own is remembered.
     static let memorySeconds = Int64(Limits.expiresInSeconds.upperBound)
 
+    /// Acceptances between two looks for what has expired; a session may last for months.
+    static let pruneEvery = 1_024
+
     /// What somebody wants of a live attempt.
     enum Intent: Sendable, Equatable {
         /// The server asks for it to end, and wants the result.
@@ -83,6 +86,7 @@ struct RunnerMachine: Sendable {
     private var lanes: [LaneName: Lane<AttemptKey>] = [:]
     private var inFlight: Set<AttemptKey> = []
     private var isServing = false
+    private var acceptedSincePrune = 0
     private(set) var isStopping = false
 
     init(journal: JournalState) {
@@ -122,6 +126,7 @@ struct RunnerMachine: Sendable {
         let isCancelled = journal.answers[name] != nil
         let record = note(.accepted(key, name, expiresAt: job.expiresAt))
         live[key] = Live(job: job)
+        acceptedSincePrune += 1
         return isCancelled ? .cancelled(key, record) : .accept(key, record)
     }
 
@@ -156,6 +161,9 @@ struct RunnerMachine: Sendable {
     }
 
     private func refusal(of key: AttemptKey, _ run: RunID, _ job: VerifiedJob) -> Refusal? {
+        if let floor = journal.floor, job.expiresAt <= floor {
+            return Refusal(.expired, "the job expired at \(job.expiresAt), before what is remembered here")
+        }
         if let other = journal.job(of: run), other != key.job {
             return Refusal(.replay, "this run came already, for another job")
         }
@@ -338,8 +346,15 @@ struct RunnerMachine: Sendable {
         journal.key(of: name).map { forget($0) } ?? .nothing
     }
 
-    /// Drops what has expired.
-    mutating func prune(now: Instant) { journal.prune(now: now) }
+    /// Whether so much was accepted since the last look that expired attempts should be dropped.
+    var isPruneDue: Bool { acceptedSincePrune >= Self.pruneEvery }
+
+    /// Drops what has expired; the record that says so, if anything that may not come back is gone.
+    mutating func prune(now: Instant) -> JournalRecord? {
+        acceptedSincePrune = 0
+        journal.dropAnswers(now: now)
+        return journal.prunable(now: now).map { note(.pruned(through: $0)) }
+    }
 
     private mutating func forget(_ key: AttemptKey) -> Step {
         guard case .ended = journal.entries[key]?.phase else { return .nothing }

@@ -305,6 +305,39 @@ import Wire
         #expect(machine.journal.held == [key(other)])
     }
 
+    @Test("a clock that jumps ahead and back lets nothing start a second time, and keeps out nothing else")
+    func clockJumps() throws {
+        var machine = try machine()
+        let (job, name) = (fixture.job(), fixture.name())
+        run(&machine, job, name, .succeeded)
+        _ = machine.acknowledged(name)
+        let expiry = fixture.verified(job).expiresAt
+        let early = machine.prune(now: now)
+        #expect(early == nil)
+        let record = machine.prune(now: now + .seconds(400 * 86_400))
+        #expect(record == .pruned(through: expiry))
+        #expect(machine.known(name) == nil, "its key is gone")
+        for name in [name, fixture.name()] {
+            #expect(refusal(machine.dispatch(name, .success(fixture.verified(job)), now: now)) == .expired)
+        }
+        let later = VerifiedJob(payload: fixture.job(), expiresAt: expiry + .seconds(1))
+        #expect(refusal(machine.dispatch(fixture.name(), .success(later), now: now)) == nil)
+    }
+
+    @Test("in a session without end what has expired is looked for now and then")
+    func pruneIsDue() throws {
+        var machine = try machine()
+        for _ in 0..<RunnerMachine.pruneEvery {
+            #expect(!machine.isPruneDue)
+            let name = fixture.name()
+            run(&machine, fixture.job(.ping), name, .succeeded)
+            _ = machine.acknowledged(name)
+        }
+        #expect(machine.isPruneDue)
+        let record = machine.prune(now: now + .seconds(86_400))
+        #expect(record != nil && !machine.isPruneDue && machine.journal.entries.isEmpty)
+    }
+
     @Test("a refusal is remembered by its name, whatever comes under it later")
     func rememberedRefusal() throws {
         var machine = try machine()
