@@ -27,6 +27,9 @@ struct RunnerMachine: Sendable {
     /// How long a refusal of something that has no valid expiry of its own is remembered.
     static let memorySeconds = Int64(Limits.expiresInSeconds.upperBound)
 
+    /// Refusals and cancels of unknown attempts that one session gets written: a gateway can send any number.
+    static let answersWrittenMax = 256
+
     /// Acceptances between two looks for what has expired; a session may last for months.
     static let pruneEvery = 1_024
 
@@ -87,6 +90,8 @@ struct RunnerMachine: Sendable {
     private var inFlight: Set<AttemptKey> = []
     private var isServing = false
     private var acceptedSincePrune = 0
+    /// Refusals and cancels of unknown attempts written since the session began.
+    private var answersWritten = 0
     private(set) var isStopping = false
 
     init(journal: JournalState) {
@@ -203,7 +208,9 @@ struct RunnerMachine: Sendable {
     private mutating func refuse(_ name: AttemptName, _ refusal: Refusal, until expiresAt: Instant)
         -> DispatchStep
     {
-        .refuse(note(.refused(name, refusal, expiresAt: expiresAt)), rejected(name, refusal))
+        let record = note(.refused(name, refusal, expiresAt: expiresAt))
+        return mayWriteAnswer()
+            ? .refuse(record, rejected(name, refusal)) : .send(rejected(name, refusal))
     }
 
     private func rejected(_ name: AttemptName, _ refusal: Refusal) -> AgentFrame {
@@ -259,7 +266,15 @@ struct RunnerMachine: Sendable {
     mutating func cancel(_ name: AttemptName, now: Instant) -> Step {
         if let key = journal.key(of: name) { return ask(key, .cancel) }
         guard journal.answers[name] == nil, !isStopping else { return .nothing }
-        return .record(note(.cancelled(name, expiresAt: now + .seconds(Self.memorySeconds))))
+        let record = note(.cancelled(name, expiresAt: now + .seconds(Self.memorySeconds)))
+        return mayWriteAnswer() ? .record(record) : .nothing
+    }
+
+    /// Whether an answer is also written to the disk; beyond the bound it is remembered by this process
+    /// alone.
+    private mutating func mayWriteAnswer() -> Bool {
+        answersWritten += 1
+        return answersWritten <= Self.answersWrittenMax
     }
 
     /// The server has settled an attempt itself: neither work nor result is wanted.
@@ -314,6 +329,7 @@ struct RunnerMachine: Sendable {
     mutating func sessionChanged(isServing: Bool) {
         self.isServing = isServing
         inFlight = []
+        answersWritten = 0
     }
 
     /// What a hello names: the oldest held attempts, and of the ended ones the oldest.

@@ -338,6 +338,28 @@ import Wire
         #expect(record != nil && !machine.isPruneDue && machine.journal.entries.isEmpty)
     }
 
+    @Test("of what a gateway can make up one session gets a bounded number written, and all answered")
+    func madeUp() throws {
+        var machine = try machine()
+        machine.sessionChanged(isServing: true)
+        let stranger = Result<VerifiedJob, Refusal>.failure(Refusal(.signature, "no"))
+        for _ in 0..<RunnerMachine.answersWrittenMax / 2 {
+            #expect(refusal(machine.dispatch(fixture.name(), stranger, now: now)) == .signature)
+            guard case .record = machine.cancel(fixture.name(), now: now) else {
+                Issue.record("not written"); return
+            }
+        }
+        let (refused, cancelled) = (fixture.name(), fixture.name())
+        let answer = AgentFrame.rejected(Rejected(name: refused, code: "signature", message: "no"))
+        #expect(machine.dispatch(refused, stranger, now: now) == .send(answer))
+        #expect(machine.known(refused) == .send(answer))
+        guard case .nothing = machine.cancel(cancelled, now: now) else { Issue.record("written"); return }
+        let step = machine.dispatch(cancelled, .success(fixture.verified(fixture.job())), now: now)
+        guard case .cancelled = step else { Issue.record("not remembered"); return }
+        machine.sessionChanged(isServing: true)
+        #expect(refusal(machine.dispatch(fixture.name(), stranger, now: now)) == .signature)
+    }
+
     @Test("a refusal is remembered by its name, whatever comes under it later")
     func rememberedRefusal() throws {
         var machine = try machine()
