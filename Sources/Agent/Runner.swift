@@ -109,22 +109,35 @@ final class Runner: Sendable {
         }
     }
 
-    /// A start without an end: whatever is left of it is killed, and nobody can say how it ended.
+    /// A start without an end: whatever is left of it is killed. How it ended says the result, if that was
+    /// stored before the end could be written; else nobody can say.
     private func recover() async {
         let left = machine.withLock { machine in
             machine.journal.held.compactMap { key in machine.journal.entries[key].map { (key, $0) } }
         }
         for (key, entry) in left {
-            let startedAt: Instant? = if case .started(let at) = entry.phase { at } else { nil }
             logger.warning("a run was interrupted by a restart", metadata: context(entry.name))
             await killLeft(of: key)
-            await settle(
-                key,
-                Finished(
-                    name: entry.name, outcome: .unknown, reason: "agentRestarted", startedAt: startedAt,
-                    finishedAt: now()))
+            let result = await stored(key, entry)
+            await settle(key, result ?? unknown(entry))
         }
         await removeLeftovers()
+    }
+
+    private func stored(_ key: AttemptKey, _ entry: JournalState.Entry) async -> Finished? {
+        do {
+            return try await disk.runIfActive { self.outbox.stored(key, entry.name) }
+        } catch {
+            logger.error("a result was not looked for", metadata: context(entry.name))
+            return nil
+        }
+    }
+
+    private func unknown(_ entry: JournalState.Entry) -> Finished {
+        let startedAt: Instant? = if case .started(let at) = entry.phase { at } else { nil }
+        return Finished(
+            name: entry.name, outcome: .unknown, reason: "agentRestarted", startedAt: startedAt,
+            finishedAt: now())
     }
 
     private func killLeft(of key: AttemptKey) async {
@@ -299,6 +312,7 @@ final class Runner: Sendable {
     }
 
     private func sendResult(_ key: AttemptKey, _ name: AttemptName, _ end: AttemptEnd) async {
+        if let result = outbox.inMemory(key) { return send(.finished(result)) }
         do {
             let result = try await disk.runIfActive { self.outbox.read(key, name, end) }
             send(.finished(result))

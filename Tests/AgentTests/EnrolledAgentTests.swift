@@ -207,6 +207,39 @@ import Wire
         }
     }
 
+    @Test("a result that was stored before its end was written is the result after a restart")
+    func storedResult() async throws {
+        try await withGateway { gateway, directory in
+            let stored = Finished(
+                name: fixture.name(), outcome: .failed, exitCode: 3, finishedAt: fixture.now,
+                stdout: OutputExcerpt(head: Array("said".utf8), tail: [], bytes: 4))
+            let names = [stored.name, fixture.name(), fixture.name()]
+            let keys = names.map { _ in AttemptKey(job: .new(at: fixture.now), attempt: 1) }
+            let journal = try AppendFile(directory.journal)
+            for (key, name) in zip(keys, names) {
+                let expiry = fixture.now + .seconds(60)
+                try journal.append(JournalRecord.accepted(key, name, expiresAt: expiry).line)
+                try journal.append(JournalRecord.started(key, at: fixture.now).line)
+            }
+            // One that is another attempt's, and one that is none.
+            let outbox = Outbox(directory: directory.outbox)
+            for key in keys.prefix(2) { try outbox.write(key, stored) }
+            try DurableFile.write([1], to: "\(directory.outbox)/\(keys[2]).json")
+            try await withAgent(directory) {
+                let session = try await gateway.welcomedSession()
+                var results: [AttemptName: Finished] = [:]
+                while results.count < 3 {
+                    let result = try await finished(session)
+                    results[result.name] = result
+                }
+                #expect(results[names[0]]?.outcome == .failed && results[names[0]]?.exitCode == 3)
+                #expect(results[names[0]]?.stdout.head.bytes == Array("said".utf8))
+                #expect(results[names[1]]?.reason == "agentRestarted")
+                #expect(results[names[2]]?.reason == "agentRestarted")
+            }
+        }
+    }
+
     @Test("leftovers that cannot be removed keep no agent from its work")
     func leftovers() async throws {
         try await withGateway { gateway, directory in
