@@ -29,6 +29,17 @@ package func readSome(_ descriptor: Int32, max: Int) throws(ProcessError) -> [UI
     }
 }
 
+/// Makes a file with these bytes and this mode where there is none; it need not survive a loss of power.
+package func makeFile(_ bytes: [UInt8], at path: String, mode: UInt32 = 0o600) throws(ProcessError) {
+    let descriptor = unsafe open(path, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, mode)
+    if descriptor < 0 { throw ProcessError(.file, errno: errno, "cannot make \(path)") }
+    defer { close(descriptor) }
+    if fchmod(descriptor, mode) != 0 {
+        throw ProcessError(.file, errno: errno, "cannot set the mode of \(path)")
+    }
+    try writeAll(bytes, to: descriptor, path: path)
+}
+
 /// Removes a file; one that is not there is fine.
 package func removeFile(_ path: String) throws(ProcessError) {
     if unsafe unlink(path) != 0 && errno != ENOENT {

@@ -36,8 +36,12 @@ struct crmm_spawn {
     int64_t core_bytes_max;     // -1: the parent's
 };
 
-// Forks and execs; returns the pid once exec has succeeded. On failure `step` tells where.
-pid_t crmm_spawn(const struct crmm_spawn *options, int *step);
+// Forks; the child goes on to exec by itself, which may take as long as its working directory takes.
+// `report` is a descriptor (close-on-exec) that tells what became of it.
+pid_t crmm_spawn(const struct crmm_spawn *options, int *report);
+// What became of exec: 0 it succeeded or the child was killed before; 1 not known yet, unless the call may
+// wait; a negative errno it failed at `step`.
+int crmm_spawn_result(int report, int may_wait, int *step);
 
 // A descriptor (close-on-exec) that becomes readable when the process has ended.
 int crmm_pidfd_open(pid_t pid);
