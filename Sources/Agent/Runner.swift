@@ -17,6 +17,9 @@ final class Runner: Sendable {
     /// Frames of a session that may wait to be judged; a gateway that sends more has lost its manners.
     static let inboxMax = 256
 
+    /// How long each step of the recovery may keep the agent from its work.
+    static let recoveryLimit = Duration.seconds(60)
+
     private struct Message: Sendable {
         let frame: GatewayFrame
         let connection: GatewayConnection
@@ -115,9 +118,9 @@ final class Runner: Sendable {
         let left = machine.withLock { machine in
             machine.journal.held.compactMap { key in machine.journal.entries[key].map { (key, $0) } }
         }
+        await killLeft(of: left.map { $0.0.description })
         for (key, entry) in left {
             logger.warning("a run was interrupted by a restart", metadata: context(entry.name))
-            await killLeft(of: key)
             let result = await stored(key, entry)
             await settle(key, result ?? unknown(entry))
         }
@@ -140,14 +143,21 @@ final class Runner: Sendable {
             finishedAt: now())
     }
 
-    private func killLeft(of key: AttemptKey) async {
+    /// Kills what is left of runs: of those that the journal holds, and of those whose leader is still noted.
+    private func killLeft(of names: [String]) async {
+        let runs = directory.runs
         do {
-            try await onOwnThread("crmm-recover") { () throws(ProcessError) in
-                var tree = ProcessTree(marker: key.description)
-                tree.kill()
+            let isDone: Void? = try await onOwnThread("crmm-recover", within: Self.recoveryLimit) {
+                () throws(ProcessError) in
+                for name in Set(names).union(try RunLeader.noted(in: runs)) {
+                    let leader = RunLeader(beside: "\(runs)/\(name)")?.identity
+                    var tree = ProcessTree(left: leader, marker: name)
+                    tree.kill()
+                }
             }
+            if isDone == nil { logger.error("interrupted runs are still being looked for") }
         } catch {
-            logger.error("an interrupted run was not looked for", metadata: ["error": "\(error)"])
+            logger.error("interrupted runs were not looked for", metadata: ["error": "\(error)"])
         }
     }
 
@@ -155,12 +165,14 @@ final class Runner: Sendable {
     private func removeLeftovers() async {
         let runs = directory.runs
         do {
-            let failures = try await onOwnThread("crmm-clean") { () throws(ProcessError) in
+            let failures = try await onOwnThread("crmm-clean", within: Self.recoveryLimit) {
+                () throws(ProcessError) in
                 try Directory.removeContents(runs)
             }
-            for failure in failures {
+            for failure in failures ?? [] {
                 logger.error("a leftover cannot be removed", metadata: ["error": "\(failure)"])
             }
+            if failures == nil { logger.error("leftovers are still being removed") }
         } catch {
             logger.error("leftovers cannot be removed", metadata: ["error": "\(error)"])
         }
@@ -264,7 +276,7 @@ final class Runner: Sendable {
     ) async -> ExecutionResult {
         logger.info("run started", metadata: context(name, job.payload.job))
         let execution = Execution(
-            job: job.payload, key: key, directory: "\(directory.runs)/\(key)")
+            job: job.payload, key: key, directory: "\(directory.runs)/\(key)", logger: logger)
         let result = await withTaskGroup(of: Void.self) { group in
             group.addTask { await self.sendStarted(name, startedAt) }
             defer { group.cancelAll() }

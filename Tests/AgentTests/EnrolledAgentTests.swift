@@ -240,6 +240,28 @@ import Wire
         }
     }
 
+    @Test("after a kill of the agent what a script left is found by its leader, without any marker")
+    func leaderLeft() async throws {
+        try await withGateway { gateway, directory in
+            let (job, name) = (fixture.job(), fixture.name())
+            let key = AttemptKey(job: job.job, attempt: 1)
+            let journal = try AppendFile(directory.journal)
+            try journal.append(JournalRecord.accepted(key, name, expiresAt: fixture.now + .seconds(60)).line)
+            try journal.append(JournalRecord.started(key, at: fixture.now).line)
+            let left = try Child.spawn(
+                ChildOptions(
+                    executable: "/bin/sleep", arguments: ["1000"], stdout: .null, stderr: .null,
+                    isolation: .session))
+            try RunLeader(#require(left.identity)).write(beside: "\(directory.runs)/\(key)")
+            try await withAgent(directory) {
+                let session = try await gateway.welcomedSession()
+                #expect(try await finished(session).reason == "agentRestarted")
+                #expect(await left.wait() == .signaled(9))
+            }
+            #expect(try listDirectory(directory.runs).isEmpty)
+        }
+    }
+
     @Test("leftovers that cannot be removed keep no agent from its work")
     func leftovers() async throws {
         try await withGateway { gateway, directory in
