@@ -186,7 +186,8 @@ import Wire
     @Test("the leader is noted while a script runs, out of its way, and not longer")
     func leader() async throws {
         try await withDirectory { directory in
-            let script = Script(.sh, "cat ../run.leader; echo $$; rm -rf ./* ../none")
+            let script = Script(
+                .sh, "until [ -s ../run.leader ]; do :; done; cat ../run.leader; echo $$; rm -rf ./*")
             let result = await perform(script, in: directory)
             let words = text(result.stdout).split { $0 == " " || $0 == "\n" }
             #expect(words.count == 4 && words[1] == words[3], "\(words)")
