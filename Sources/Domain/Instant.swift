@@ -10,9 +10,7 @@ package struct Instant: Hashable, Sendable, Comparable {
     package init(seconds: Int64) { self.microseconds = seconds * 1_000_000 }
 
     /// Whole seconds since 1970, rounded down.
-    package var seconds: Int64 {
-        microseconds >= 0 ? microseconds / 1_000_000 : (microseconds - 999_999) / 1_000_000
-    }
+    package var seconds: Int64 { microseconds.quotientAndRemainderFloored(by: 1_000_000).0 }
 
     /// The earlier of two instants is the smaller.
     package static func < (left: Instant, right: Instant) -> Bool { left.microseconds < right.microseconds }
@@ -33,9 +31,10 @@ package struct Instant: Hashable, Sendable, Comparable {
 extension Instant: CustomStringConvertible {
     /// RFC 3339 in UTC with milliseconds: `2026-03-01T12:00:00.000Z`.
     package var description: String {
+        let (seconds, fraction) = microseconds.quotientAndRemainderFloored(by: 1_000_000)
         let (days, rest) = seconds.quotientAndRemainderFloored(by: 86_400)
         let date = CivilDate(daysSince1970: days)
-        let milliseconds = (microseconds - seconds * 1_000_000) / 1_000
+        let milliseconds = fraction / 1_000
         return "\(padded(date.year, 4))-\(padded(date.month, 2))-\(padded(date.day, 2))T"
             + "\(padded(Int(rest / 3_600), 2)):\(padded(Int(rest / 60 % 60), 2)):"
             + "\(padded(Int(rest % 60), 2)).\(padded(Int(milliseconds), 3))Z"
