@@ -36,6 +36,7 @@ final class Runner: Sendable {
     private let machine: Mutex<RunnerMachine>
     /// The session whose welcome came last.
     private let session = Mutex<GatewayConnection?>(nil)
+    private let client = Mutex<(keySet: Int, context: TLSContext)?>(nil)
     private let messages: AsyncStream<Message>
     private let inbox: AsyncStream<Message>.Continuation
 
@@ -77,12 +78,18 @@ final class Runner: Sendable {
             held: held, ended: ended)
     }
 
-    /// What the device shows a gateway, and whom it believes to be one.
+    /// What the device shows a gateway, and whom it believes to be one: the same for all sessions under a key
+    /// set, so that a session can be resumed.
     func clientContext(_ identity: Identity) throws -> TLSContext {
-        try TLSContext.client(
-            trustedCA: verifier.withLock { $0.keySet.payload.serverCA },
-            certificatePEM: identity.certificate.pem,
-            keyPEM: identity.key.pem, minimum: .v13, alpn: ["http/1.1"])
+        let keySet = verifier.withLock { $0.keySet.payload }
+        return try client.withLock { client in
+            if let client, client.keySet == keySet.version { return client.context }
+            let context = try TLSContext.client(
+                trustedCA: keySet.serverCA, certificatePEM: identity.certificate.pem,
+                keyPEM: identity.key.pem, minimum: .v13, alpn: ["http/1.1"])
+            client = (keySet.version, context)
+            return context
+        }
     }
 
     /// A frame of a session; false if too many wait.

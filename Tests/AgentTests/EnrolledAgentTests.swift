@@ -335,6 +335,25 @@ import Wire
         }
     }
 
+    @Test("a session resumes the one before it, but not across a new key set")
+    func resumption() async throws {
+        try await withGateway { gateway, directory in
+            try await withAgent(directory) {
+                let first = try await gateway.welcomedSession()
+                first.send(.dispatch(fixture.dispatch(fixture.job(.ping))))
+                _ = try await finished(first)
+                first.close(code: 1001)
+                let second = try await gateway.welcomedSession(
+                    Welcome(session: 2, keySet: fixture.keySet(version: 2), pingSeconds: 3_600))
+                second.send(.dispatch(fixture.dispatch(fixture.job(.ping))))
+                _ = try await finished(second)
+                second.close(code: 1001)
+                _ = try await gateway.session()
+                #expect(gateway.resumptions == [false, true, false])
+            }
+        }
+    }
+
     @Test("what the server has settled is dropped at the welcome")
     func drop() async throws {
         try await withGateway { gateway, directory in
