@@ -13,7 +13,7 @@ import Wire
 /// | `keyset`, `assignment` | the pinned statements, encoded |
 /// | `journal` | what was promised and started |
 /// | `outbox/` | results that the server has not committed |
-/// | `runs/` | private directories of running scripts |
+/// | `runs/` | private directories of running scripts, and who leads their processes |
 /// | `lock` | held by the running agent |
 package struct DataDirectory: Sendable {
     /// The absolute path.
