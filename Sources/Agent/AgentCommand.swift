@@ -1,8 +1,11 @@
+import Process
+import Wire
+
 /// The command line of `cloudrmm-agent`, taken apart; small enough to do without a library that brings
 /// Foundation.
 package enum AgentCommand: Sendable, Equatable {
     /// Makes this machine a device.
-    case enroll(apiURL: String, caPath: String, token: String, dataDirectory: String)
+    case enroll(apiURL: String, caPath: String, token: TokenSource, dataDirectory: String)
     /// Connects a device and runs its jobs.
     case run(dataDirectory: String)
     /// Says how a device is.
@@ -14,12 +17,14 @@ package enum AgentCommand: Sendable, Equatable {
 
     /// What `help` shows.
     package static let usage = """
-        usage: cloudrmm-agent enroll --api-url URL --ca FILE --token TOKEN --data-dir DIR
+        usage: cloudrmm-agent enroll --api-url URL --ca FILE [--token TOKEN|-] --data-dir DIR
                cloudrmm-agent run    --data-dir DIR
                cloudrmm-agent status --data-dir DIR [--output text|json]
 
         enroll   makes this machine a device: asks the API at URL (https), whose certificate the CA in FILE
-                 has signed, with a token from `cloudrmm tokens create`, and keeps the identity in DIR
+                 has signed, with a token from `cloudrmm tokens create`, and keeps the identity in DIR;
+                 the token is read from standard input for `-`, and taken from CLOUDRMM_TOKEN without the
+                 option: unlike an argument, neither is shown to every user of the machine
         run      connects the device of DIR and runs its jobs until SIGTERM or SIGINT
         status   says who the device of DIR is, and whether an agent runs for it
 
@@ -28,8 +33,12 @@ package enum AgentCommand: Sendable, Equatable {
 
         """
 
-    /// The command of these arguments (without the program's name); throws `invalid` with a sentence.
-    package init(_ arguments: [String]) throws(AgentError) {
+    /// The environment variable that holds the token where no option does.
+    package static let tokenVariable = "CLOUDRMM_TOKEN"
+
+    /// The command of these arguments (without the program's name), and of `CLOUDRMM_TOKEN` as far as they
+    /// are silent; throws `invalid` with a sentence.
+    package init(_ arguments: [String], token variable: String? = nil) throws(AgentError) {
         guard let verb = arguments.first else { throw AgentError(.invalid, "a command is missing") }
         var rest = Options(verb: verb, arguments: arguments.dropFirst())
         switch verb {
@@ -39,7 +48,8 @@ package enum AgentCommand: Sendable, Equatable {
             let options = try rest.take("--api-url", "--ca", "--token", "--data-dir")
             self = .enroll(
                 apiURL: try options.required("--api-url"), caPath: try options.required("--ca"),
-                token: try options.required("--token"), dataDirectory: try options.required("--data-dir"))
+                token: try Self.token(options.values["--token"] ?? variable),
+                dataDirectory: try options.required("--data-dir"))
         case "run": self = .run(dataDirectory: try rest.take("--data-dir").required("--data-dir"))
         case "status":
             let options = try rest.take("--data-dir", "--output")
@@ -49,6 +59,42 @@ package enum AgentCommand: Sendable, Equatable {
             }
             self = .status(dataDirectory: try options.required("--data-dir"), asJSON: output == "json")
         default: throw AgentError(.invalid, "there is no command \"\(verb)\"")
+        }
+    }
+
+    private static func token(_ text: String?) throws(AgentError) -> TokenSource {
+        guard let text, !text.isEmpty else {
+            throw AgentError(.invalid, "enroll needs --token or \(tokenVariable)")
+        }
+        return text == "-" ? .standardInput : .text(text)
+    }
+}
+
+/// Where an enrolment token comes from.
+package enum TokenSource: Sendable, Equatable {
+    case text(String)
+    case standardInput
+
+    /// The token, without the blanks around it; blocks on standard input until its end.
+    package func read(_ descriptor: Int32 = 0) throws -> String {
+        switch self {
+        case .text(let text): return text
+        case .standardInput:
+            var bytes: [UInt8] = []
+            while true {
+                let piece = try readSome(descriptor, max: 4_096)
+                if piece.isEmpty { break }
+                bytes += piece
+                guard bytes.count <= 2 * Limits.tokenBytesMax else {
+                    throw AgentError(
+                        .invalid, "an enrolment token has at most \(Limits.tokenBytesMax) characters")
+                }
+            }
+            let text = String(decoding: bytes, as: UTF8.self).split(whereSeparator: \.isWhitespace)
+            guard text.count == 1 else {
+                throw AgentError(.invalid, "standard input holds not one word, the enrolment token")
+            }
+            return String(text[0])
         }
     }
 }

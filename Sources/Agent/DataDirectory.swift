@@ -13,7 +13,7 @@ import Wire
 /// | `keyset`, `assignment` | the pinned statements, encoded |
 /// | `journal` | what was promised and started |
 /// | `outbox/` | results that the server has not committed |
-/// | `runs/` | private directories of running scripts |
+/// | `runs/` | private directories of running scripts, and who leads their processes |
 /// | `lock` | held by the running agent |
 package struct DataDirectory: Sendable {
     /// The absolute path.
@@ -44,10 +44,37 @@ package struct DataDirectory: Sendable {
         (try? listDirectory(outbox).count { $0.hasSuffix(".json") }) ?? 0
     }
 
-    /// Takes the directory for this process, so that two agents never share one journal.
+    /// Takes the directory for this process, so that two agents never share one journal; refuses one that is
+    /// not this user's alone.
     func takeLock() throws -> FileLock {
         try Directory.make(path, mode: 0o700)
+        try requireOwn()
         return try FileLock(lock)
+    }
+
+    /// Throws `notEnrolled` where no device lives.
+    func requireEnrolled() throws(AgentError) {
+        guard isEnrolled else {
+            throw AgentError(
+                .notEnrolled, "no device is enrolled in \(path); run cloudrmm-agent enroll first")
+        }
+    }
+
+    /// Refuses a directory in which another user could put an identity, a journal or a result.
+    private func requireOwn() throws(AgentError) {
+        guard let status = FileStatus(path), status.isDirectory else {
+            throw AgentError(.invalid, "the data directory \(path) is not there or no directory")
+        }
+        guard status.userID == effectiveUserID() else {
+            throw AgentError(
+                .invalid,
+                "the data directory \(path) belongs to user \(status.userID) and not to \(effectiveUserID())")
+        }
+        guard status.mode & 0o022 == 0 else {
+            throw AgentError(
+                .invalid,
+                "the data directory \(path) can be written by others (mode \(String(status.mode, radix: 8)))")
+        }
     }
 
     /// Writes everything that a device needs, the identity last.
@@ -76,10 +103,7 @@ package struct DataDirectory: Sendable {
 
     /// The device that lives here.
     package func load() throws -> Identity {
-        guard isEnrolled else {
-            throw AgentError(
-                .notEnrolled, "no device is enrolled in \(path); run cloudrmm-agent enroll first")
-        }
+        try requireEnrolled()
         do {
             func read(_ name: String) throws -> [UInt8] { try readFile(file(name), max: 1 << 20) }
             func text(_ name: String) throws -> String { String(decoding: try read(name), as: UTF8.self) }

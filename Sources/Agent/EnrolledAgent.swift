@@ -26,14 +26,15 @@ package final class EnrolledAgent: Sendable {
     private let logger: Logger
 
     /// Takes the directory's lock and reads its state; blocks. Throws if another agent runs there, nobody is
-    /// enrolled there, or the journal is damaged.
+    /// enrolled there, the directory is not this user's alone, or the journal is damaged.
     package init(
         directory: DataDirectory, backoff: Backoff = EnrolledAgent.backoff,
         now: @escaping @Sendable () -> Instant,
         startedDelay: Duration = .seconds(1), logger: Logger
     ) throws {
-        identity = try directory.load()
+        try directory.requireEnrolled()
         lock = try directory.takeLock()
+        identity = try directory.load()
         address = try ServiceAddress(identity.gatewayURL, scheme: "wss")
         self.backoff = backoff
         self.now = now

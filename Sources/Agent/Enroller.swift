@@ -32,17 +32,18 @@ package struct Enroller: Sendable {
         } catch {
             throw AgentError(.invalid, "this is not an enrolment token", cause: error)
         }
-        let hash: [UInt8]
+        let authority: Certificate
         do {
-            hash = try Certificate(pem: serverCA).publicKeyHash
+            authority = try Certificate(pem: serverCA)
         } catch {
             throw AgentError(.invalid, "the CA file holds no certificate", cause: error)
         }
-        guard hash == token.serverCAHash.bytes else {
+        guard authority.publicKeyHash == token.serverCAHash.bytes else {
             throw AgentError(.untrusted, "the CA file is not the CA that the token names")
         }
         self.text = text
-        self.serverCA = serverCA
+        // Whatever else the file holds, this certificate alone was judged.
+        self.serverCA = authority.pem
         deployment = statement.deployment
         organization = statement.organization
         expiresAt = statement.expiresAt

@@ -1,4 +1,6 @@
 import Domain
+import Glibc
+import Logging
 import Process
 import Wire
 
@@ -16,14 +18,25 @@ struct ExecutionResult: Sendable, Equatable {
 }
 
 /// Does what a verified job says, through `Process` alone.
+///
+/// All of a script that may block (its directory, its start, its outputs) happens on a thread of its own, and
+/// no longer than its time: a file server that is gone takes neither a thread of the pool nor a place of the
+/// lane for ever.
 struct Execution: Sendable {
     /// Programs are looked up nowhere else.
     static let searchPath = ["/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin"]
+    /// How long a clean-up is waited for; after that it goes on beside.
+    static let cleanUpLimit = Duration.seconds(10)
 
     let job: JobPayload
-    let run: RunID
-    /// The attempt's private directory; made before and removed after a script.
+    let key: AttemptKey
+    /// The attempt's private directory; made before and removed after a script. Beside it lies `RunLeader`.
     let directory: String
+    let logger: Logger
+    /// How long after all that `Process` bounds by itself the script's thread is given up.
+    var patience = Duration.seconds(30)
+    /// Where interpreters are looked for.
+    var interpreters: @Sendable (Interpreter) -> [String] = { Execution.places(of: $0) }
 
     /// Runs to the end; `attach` is given the way to kill a script, and says whether it is to be killed at
     /// once.
@@ -38,49 +51,76 @@ struct Execution: Sendable {
         case .script:
             // The verifier lets no job of this kind pass without one.
             guard let script = job.script else { return .failed("content") }
-            do throws(ProcessError) {
-                defer { removeDirectory() }
-                return try await perform(script, attach: attach)
-            } catch {
-                return .failed(reason(of: error))
-            }
+            let result = await perform(script, attach: attach)
+            await cleanUp(after: result)
+            return result
         }
     }
 
     private func perform(
         _ script: Script, attach: @Sendable (@escaping @Sendable () -> Void) -> Bool
-    ) async throws(ProcessError) -> ExecutionResult {
-        guard let interpreter = Self.path(of: script.interpreter) else {
-            return .failed("interpreterMissing")
+    ) async -> ExecutionResult {
+        do throws(ProcessError) {
+            let scriptRun = try ScriptRun(marker: key.description)
+            if attach({ scriptRun.cancel() }) { scriptRun.cancel() }
+            let bounded =
+                limits.timeoutSeconds + limits.killGraceSeconds + limits.drainSeconds
+                + limits.unkillableSeconds
+            let result = try await onOwnThread("crmm-run", within: .seconds(bounded) + patience) {
+                () throws(ProcessError) in
+                try run(script, scriptRun)
+            }
+            if let result { return result }
+            scriptRun.abandon()
+            return ExecutionResult(outcome: .unknown, reason: "hung")
+        } catch {
+            return .failed(reason(of: error))
         }
-        if let place = script.workingDirectory, !Directory.isDirectory(place) {
-            return .failed("workingDirectoryMissing")
+    }
+
+    /// Prepares and runs the script; blocks.
+    private func run(_ script: Script, _ scriptRun: ScriptRun) throws(ProcessError) -> ExecutionResult {
+        guard let interpreter = interpreters(script.interpreter).first(where: fileExists) else {
+            return .failed("interpreterMissing")
         }
         try Directory.make(directory, mode: 0o700)
         let file = "\(directory)/script"
-        try DurableFile.write(Array(script.body.utf8), to: file, mode: 0o600)
+        try makeFile(Array(script.body.utf8), at: file)
+        // Without the packages of the user's home, which others may have put there.
+        let flags = script.interpreter == .python3 ? ["-s"] : []
         let options = ChildOptions(
-            executable: interpreter, arguments: [file] + script.args, environment: environment(script),
-            workingDirectory: script.workingDirectory ?? directory, isolation: .session,
-            limits: ChildOptions.Limits(coreBytesMax: 0))
-        let scriptRun = try ScriptRun(marker: run.description)
-        if attach({ scriptRun.cancel() }) { scriptRun.cancel() }
-        let report = try await scriptRun.runToEnd(
-            options, stdin: Array((script.stdin ?? "").utf8),
-            limits: RunLimits(
-                timeoutSeconds: Double(job.timeoutSeconds), killGraceSeconds: Double(Limits.killGraceSeconds),
-                headBytes: Limits.outputHeadBytes, tailBytes: Limits.outputTailBytes))
+            executable: interpreter, arguments: flags + [file] + script.args,
+            environment: environment(script), workingDirectory: script.workingDirectory ?? directory,
+            isolation: .session, limits: ChildOptions.Limits(coreBytesMax: 0))
+        let report = try scriptRun.runOnThisThread(
+            options, stdin: Array((script.stdin ?? "").utf8), limits: limits,
+            onStart: { leader in
+                do throws(ProcessError) {
+                    try RunLeader(leader).write(beside: directory)
+                } catch {
+                    logger.warning("a run's leader cannot be noted", metadata: ["error": "\(error)"])
+                }
+            })
         return result(of: report)
     }
 
-    private func result(of report: RunReport) -> ExecutionResult {
+    private var limits: RunLimits {
+        RunLimits(
+            timeoutSeconds: Double(job.timeoutSeconds), killGraceSeconds: Double(Limits.killGraceSeconds),
+            headBytes: Limits.outputHeadBytes, tailBytes: Limits.outputTailBytes)
+    }
+
+    /// The result of what `Process` says of a script.
+    func result(of report: RunReport) -> ExecutionResult {
         var result = ExecutionResult(
             outcome: .failed, stdout: Self.excerpt(report.stdout), stderr: Self.excerpt(report.stderr))
         switch report.exit {
         case .exited(let code): result.exitCode = Int(code)
         case .signaled(let number): result.reason = "signal:\(number)"
         }
-        if report.timedOut {
+        if report.outlivedKill {
+            (result.outcome, result.reason) = (.unknown, "unkillable")
+        } else if report.timedOut {
             (result.outcome, result.reason) = (.timedOut, nil)
         } else if report.cancelled {
             (result.outcome, result.reason) = (.cancelled, nil)
@@ -103,23 +143,39 @@ struct Execution: Sendable {
     }
 
     private func reason(of error: ProcessError) -> String {
-        let reason = error.code == .spawn ? "spawnFailed: \(error.message)" : "agentFailed: \(error.message)"
+        let isMissing = error.errno == ENOENT || error.errno == ENOTDIR
+        if error.code == .workingDirectory && isMissing { return "workingDirectoryMissing" }
+        let isSpawn = error.code == .spawn || error.code == .workingDirectory
+        let reason = isSpawn ? "spawnFailed: \(error.message)" : "agentFailed: \(error.message)"
         return String(decoding: reason.utf8.prefix(200).filter { $0 < 0x80 && $0 != 0 }, as: UTF8.self)
     }
 
-    private func removeDirectory() {
-        // What a script made unremovable stays until the next start, which tries again.
-        try? Directory.removeTree(directory)
+    /// What cannot be removed stays until the next start, which tries again; the leader's note stays too
+    /// where something may live yet.
+    private func cleanUp(after result: ExecutionResult) async {
+        let keepsLeader = result.outcome == .unknown
+        do throws(ProcessError) {
+            let isDone: Void? = try await onOwnThread("crmm-clean", within: Self.cleanUpLimit) {
+                () throws(ProcessError) in
+                if !keepsLeader { try RunLeader.remove(beside: directory) }
+                try Directory.removeTree(directory)
+            }
+            if isDone == nil { logger.warning("a run's directory is still being removed", metadata: context) }
+        } catch {
+            logger.warning(
+                "a run's directory cannot be removed",
+                metadata: context.merging(["error": "\(error)"]) { $1 })
+        }
     }
 
-    private static func path(of interpreter: Interpreter) -> String? {
-        let names =
-            switch interpreter {
-            case .sh: ["/bin/sh", "/usr/bin/sh"]
-            case .bash: ["/bin/bash", "/usr/bin/bash", "/usr/local/bin/bash"]
-            case .python3: ["/usr/bin/python3", "/usr/local/bin/python3", "/bin/python3"]
-            }
-        return names.first(where: fileExists)
+    private var context: Logger.Metadata { ["job.id": "\(key.job)", "attempt": "\(key.attempt)"] }
+
+    private static func places(of interpreter: Interpreter) -> [String] {
+        switch interpreter {
+        case .sh: ["/bin/sh", "/usr/bin/sh"]
+        case .bash: ["/bin/bash", "/usr/bin/bash", "/usr/local/bin/bash"]
+        case .python3: ["/usr/bin/python3", "/usr/local/bin/python3", "/bin/python3"]
+        }
     }
 
     private static func excerpt(_ output: CapturedOutput) -> OutputExcerpt {

@@ -22,6 +22,12 @@ struct AttemptKey: Hashable, Sendable {
     let attempt: Int
 }
 
+extension AttemptKey: CustomStringConvertible {
+    /// Names what belongs to the attempt on this device: its directory, its result, the marker of its
+    /// processes.
+    var description: String { "\(job)-\(attempt)" }
+}
+
 /// How an attempt ended, as the journal keeps it: without outputs.
 struct AttemptEnd: Hashable, Sendable {
     var outcome: Outcome
@@ -46,6 +52,9 @@ enum JournalRecord: Sendable, Equatable {
     case refused(AttemptName, Refusal, expiresAt: Instant)
     /// A cancel came before its dispatch.
     case cancelled(AttemptName, expiresAt: Instant)
+    /// The forgotten attempts whose statements expired up to here are gone; such statements have no power any
+    /// more, whatever the clock says.
+    case pruned(through: Instant)
 }
 
 extension JournalRecord {
@@ -109,6 +118,9 @@ extension JournalRecord {
             writer.field("record", "cancelled")
             name.fields(to: &writer)
             writer.field("expiresAt", expiresAt)
+        case .pruned(let through):
+            writer.field("record", "pruned")
+            writer.field("through", through)
         }
     }
 
@@ -142,6 +154,7 @@ extension JournalRecord {
                 name, Refusal(code, try reader.field("message")), expiresAt: try reader.field("expiresAt"))
         case "cancelled":
             record = .cancelled(try AttemptName(from: &reader), expiresAt: try reader.field("expiresAt"))
+        case "pruned": record = .pruned(through: try reader.field("through"))
         default: return nil
         }
         try reader.finish()

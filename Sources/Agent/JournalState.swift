@@ -11,8 +11,10 @@ import Wire
 /// | ended | the result lies in the outbox | `forgotten`, when the server has committed it |
 /// | forgotten | how it ended is known, the outputs are not | the statement's expiry |
 ///
-/// A key leaves the table only at its statement's expiry, when the statement itself is refused: so nothing
-/// starts twice.
+/// A key leaves the table only at its statement's expiry, and leaves that expiry behind as the floor below
+/// which no statement has power: so nothing starts twice, also if the clock that said "expired" was wrong and
+/// is set back. The floor is an expiry and not that clock's own time, or one wrong second would refuse years
+/// of work.
 struct JournalState: Sendable, Equatable {
     /// Most refusals and tombstones that are remembered; the oldest go first.
     static let answersMax = 1_000
@@ -38,6 +40,11 @@ struct JournalState: Sendable, Equatable {
         }
     }
 
+    private struct RunUse: Sendable, Equatable {
+        let job: JobID
+        var attempts = 0
+    }
+
     struct Answer: Sendable, Equatable {
         let refusal: Refusal?
         let expiresAt: Instant
@@ -57,12 +64,19 @@ struct JournalState: Sendable, Equatable {
     private(set) var answers: [AttemptName: Answer] = [:]
     private var answerOrder: [AttemptName] = []
     private var keys: [AttemptName: AttemptKey] = [:]
+    /// The job of each known run, and how many of its attempts are known.
+    private var runs: [RunID: RunUse] = [:]
+    /// No statement that expires up to here may start anything: it may be one whose key is gone. Never falls.
+    private(set) var floor: Instant?
     /// Records ever written; never falls.
     private(set) var position = 0
     private var repeated = 0
 
     /// The key of an attempt that was accepted by this name.
     func key(of name: AttemptName) -> AttemptKey? { keys[name] }
+
+    /// The job that a known attempt of the run was accepted for.
+    func job(of run: RunID) -> JobID? { runs[run]?.job }
 
     /// Whether a later attempt of the job is known.
     func knowsAttempt(after key: AttemptKey) -> Bool { latest[key.job, default: 0] > key.attempt }
@@ -88,6 +102,10 @@ struct JournalState: Sendable, Equatable {
             order.append(key)
             held.append(key)
             latest[key.job] = max(latest[key.job, default: 0], key.attempt)
+            // Of a run under two jobs, which no agent accepts any more, the first counts.
+            var use = runs[name.run] ?? RunUse(job: key.job)
+            if use.job == key.job { use.attempts += 1 }
+            runs[name.run] = use
         case .started(let key, let at):
             guard case .accepted = entries[key]?.phase else {
                 throw AgentError(.damaged, "the journal starts an attempt that it did not accept")
@@ -110,6 +128,7 @@ struct JournalState: Sendable, Equatable {
             remember(name, Answer(refusal: refusal, expiresAt: expiresAt))
         case .cancelled(let name, let expiresAt):
             remember(name, Answer(refusal: nil, expiresAt: expiresAt))
+        case .pruned(let through): drop(through: through)
         }
     }
 
@@ -118,21 +137,40 @@ struct JournalState: Sendable, Equatable {
         if entries[key]?.phase == .accepted { remove([key]) }
     }
 
+    /// Until where forgotten attempts have become unnecessary, if any has.
+    func prunable(now: Instant) -> Instant? {
+        order.lazy.compactMap { key in
+            guard let entry = entries[key], case .forgotten = entry.phase else { return nil }
+            return entry.expiresAt
+        }.filter { $0 <= now }.max()
+    }
+
     /// Drops what its statement's expiry has made unnecessary: forgotten attempts and answers.
     mutating func prune(now: Instant) {
-        remove(
-            order.filter { key in
-                guard let entry = entries[key], case .forgotten = entry.phase else { return false }
-                return entry.expiresAt <= now
-            })
+        if let through = prunable(now: now) { drop(through: through) }
+        dropAnswers(now: now)
+    }
+
+    /// Drops answers whose time is over.
+    mutating func dropAnswers(now: Instant) {
         answers = answers.filter { $0.value.expiresAt > now }
         let answers = answers
         answerOrder.removeAll { answers[$0] == nil }
     }
 
+    private mutating func drop(through: Instant) {
+        floor = max(floor ?? through, through)
+        remove(
+            order.filter { key in
+                guard let entry = entries[key], case .forgotten = entry.phase else { return false }
+                return entry.expiresAt <= through
+            })
+    }
+
     /// The records from which a new file begins.
     func snapshot() -> [JournalRecord] {
         var records: [JournalRecord] = []
+        if let floor { records.append(.pruned(through: floor)) }
         for key in order {
             guard let entry = entries[key] else { continue }
             records.append(.accepted(key, entry.name, expiresAt: entry.expiresAt))
@@ -160,10 +198,19 @@ struct JournalState: Sendable, Equatable {
         if answerOrder.count > Self.answersMax { answers[answerOrder.removeFirst()] = nil }
     }
 
+    private mutating func leave(_ run: RunID, of job: JobID) {
+        guard var use = runs[run], use.job == job else { return }
+        use.attempts -= 1
+        runs[run] = use.attempts > 0 ? use : nil
+    }
+
     private mutating func remove(_ gone: [AttemptKey]) {
         guard !gone.isEmpty else { return }
         for key in gone {
-            if let entry = entries.removeValue(forKey: key) { keys[entry.name] = nil }
+            if let entry = entries.removeValue(forKey: key) {
+                keys[entry.name] = nil
+                leave(entry.name.run, of: key.job)
+            }
             if latest[key.job] == key.attempt { latest[key.job] = nil }
         }
         let entries = entries

@@ -1,50 +1,91 @@
 import Domain
 import Process
+import Synchronization
 import Wire
 
-/// Results on disk until the server has committed them: one file `<run>-<attempt>.json` an attempt, the frame
+/// Results on disk until the server has committed them: one file `<job>-<attempt>.json` an attempt, the frame
 /// itself.
 ///
 /// A file is durable before the journal says that the attempt ended, and is removed after the journal has
 /// forgotten it, so a crash leaves at most files that the journal does not name; `sweep` removes those. All
 /// calls block.
-struct Outbox: Sendable {
+///
+/// The newest results also stay in memory, since most are sent right after they were written.
+final class Outbox: Sendable {
     /// Results that may wait; beyond them no work is taken.
     static let resultsMax = 1_000
     /// Results that are sent and not acknowledged at a time.
     static let inFlightMax = 16
 
-    let directory: String
+    /// Bytes of outputs that stay in memory.
+    static let recentBytesMax = 2 << 20
 
-    func write(_ result: Finished) throws {
-        try DurableFile.write(AgentFrame.finished(result).encoded, to: path(result.name))
+    let directory: String
+    private let recent = Mutex<[(key: AttemptKey, result: Finished)]>([])
+
+    init(directory: String) { self.directory = directory }
+
+    func write(_ key: AttemptKey, _ result: Finished) throws {
+        try DurableFile.write(AgentFrame.finished(result).encoded, to: path(key))
+        recent.withLock { recent in
+            recent.append((key, result))
+            var bytes = recent.reduce(0) { $0 + $1.result.keptBytes }
+            while bytes > Self.recentBytesMax || recent.count > Self.inFlightMax {
+                bytes -= recent.removeFirst().result.keptBytes
+            }
+        }
+    }
+
+    /// A result that was written lately.
+    func inMemory(_ key: AttemptKey) -> Finished? {
+        recent.withLock { recent in recent.last { $0.key == key }?.result }
     }
 
     /// The result of an attempt that the journal says has ended; without its outputs if the file cannot be
     /// read.
-    func read(_ name: AttemptName, _ end: AttemptEnd) -> Finished {
+    func read(_ key: AttemptKey, _ name: AttemptName, _ end: AttemptEnd) -> Finished {
+        // The outcome stands in the journal, only the outputs are lost.
+        stored(key, name) ?? end.result(named: name, reason: "outputLost")
+    }
+
+    /// The result on the disk, if there is one that can be read and is this attempt's.
+    func stored(_ key: AttemptKey, _ name: AttemptName) -> Finished? {
         do {
-            let frame = try AgentFrame.decode(readFile(path(name), max: Limits.frameBytesMax))
+            let frame = try AgentFrame.decode(readFile(path(key), max: Limits.frameBytesMax))
             if case .finished(let result) = frame, result.name == name { return result }
         } catch {
-            // Told to the server below: the outcome stands in the journal, only the outputs are lost.
+            // There is none that could be told.
         }
-        return end.result(named: name, reason: "outputLost")
+        return nil
     }
 
-    func remove(_ name: AttemptName) throws { try removeFile(path(name)) }
+    func remove(_ key: AttemptKey) throws {
+        recent.withLock { recent in recent.removeAll { $0.key == key } }
+        try removeFile(path(key))
+    }
 
-    /// Removes the files of results that nobody waits for.
-    func sweep(keeping names: [AttemptName]) throws {
-        let kept = Set(names.map { Self.file($0) })
+    /// Removes the files of results that nobody waits for; returns a failure for each that stays.
+    func sweep(keeping keys: [AttemptKey]) throws -> [ProcessError] {
+        let kept = Set(keys.map { Self.file($0) })
+        var failures: [ProcessError] = []
         for file in try listDirectory(directory) where !kept.contains(file) {
-            try removeFile("\(directory)/\(file)")
+            do throws(ProcessError) { try removeFile("\(directory)/\(file)") } catch {
+                failures.append(error)
+            }
         }
+        return failures
     }
 
-    private func path(_ name: AttemptName) -> String { "\(directory)/\(Self.file(name))" }
+    private func path(_ key: AttemptKey) -> String { "\(directory)/\(Self.file(key))" }
 
-    private static func file(_ name: AttemptName) -> String { "\(name.run)-\(name.attempt).json" }
+    private static func file(_ key: AttemptKey) -> String { "\(key).json" }
+}
+
+extension Finished {
+    /// Bytes of its outputs.
+    fileprivate var keptBytes: Int {
+        [stdout, stderr].reduce(0) { $0 + $1.head.bytes.count + $1.tail.bytes.count }
+    }
 }
 
 extension AttemptEnd {

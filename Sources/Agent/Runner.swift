@@ -17,6 +17,9 @@ final class Runner: Sendable {
     /// Frames of a session that may wait to be judged; a gateway that sends more has lost its manners.
     static let inboxMax = 256
 
+    /// How long each step of the recovery may keep the agent from its work.
+    static let recoveryLimit = Duration.seconds(60)
+
     private struct Message: Sendable {
         let frame: GatewayFrame
         let connection: GatewayConnection
@@ -33,6 +36,7 @@ final class Runner: Sendable {
     private let machine: Mutex<RunnerMachine>
     /// The session whose welcome came last.
     private let session = Mutex<GatewayConnection?>(nil)
+    private let client = Mutex<(keySet: Int, context: TLSContext)?>(nil)
     private let messages: AsyncStream<Message>
     private let inbox: AsyncStream<Message>.Continuation
 
@@ -52,7 +56,9 @@ final class Runner: Sendable {
         let (journal, state) = try Journal.open(directory.journal, disk: disk, now: now())
         self.journal = journal
         outbox = Outbox(directory: directory.outbox)
-        try outbox.sweep(keeping: (state.ended + state.held).compactMap { state.entries[$0]?.name })
+        for failure in try outbox.sweep(keeping: state.ended + state.held) {
+            logger.error("a leftover cannot be removed", metadata: ["error": "\(failure)"])
+        }
         machine = Mutex(RunnerMachine(journal: state))
         (messages, inbox) = AsyncStream.makeStream(bufferingPolicy: .bufferingOldest(Self.inboxMax))
     }
@@ -72,12 +78,18 @@ final class Runner: Sendable {
             held: held, ended: ended)
     }
 
-    /// What the device shows a gateway, and whom it believes to be one.
+    /// What the device shows a gateway, and whom it believes to be one: the same for all sessions under a key
+    /// set, so that a session can be resumed.
     func clientContext(_ identity: Identity) throws -> TLSContext {
-        try TLSContext.client(
-            trustedCA: verifier.withLock { $0.keySet.payload.serverCA },
-            certificatePEM: identity.certificate.pem,
-            keyPEM: identity.key.pem, minimum: .v13, alpn: ["http/1.1"])
+        let keySet = verifier.withLock { $0.keySet.payload }
+        return try client.withLock { client in
+            if let client, client.keySet == keySet.version { return client.context }
+            let context = try TLSContext.client(
+                trustedCA: keySet.serverCA, certificatePEM: identity.certificate.pem,
+                keyPEM: identity.key.pem, minimum: .v13, alpn: ["http/1.1"])
+            client = (keySet.version, context)
+            return context
+        }
     }
 
     /// A frame of a session; false if too many wait.
@@ -101,33 +113,75 @@ final class Runner: Sendable {
 
     /// Settles what an earlier process left, then serves until `stop`.
     func run() async throws {
-        try await recover()
+        await recover()
         await withDiscardingTaskGroup { group in
             for await message in messages { await judge(message, &group) }
         }
     }
 
-    /// A start without an end: whatever is left of it is killed, and nobody can say how it ended.
-    private func recover() async throws {
+    /// A start without an end: whatever is left of it is killed. How it ended says the result, if that was
+    /// stored before the end could be written; else nobody can say.
+    private func recover() async {
         let left = machine.withLock { machine in
             machine.journal.held.compactMap { key in machine.journal.entries[key].map { (key, $0) } }
         }
+        await killLeft(of: left.map { $0.0.description })
         for (key, entry) in left {
-            let startedAt: Instant? = if case .started(let at) = entry.phase { at } else { nil }
             logger.warning("a run was interrupted by a restart", metadata: context(entry.name))
-            try await onOwnThread("crmm-recover") {
-                var tree = ProcessTree(marker: entry.name.run.description)
-                tree.kill()
-            }
-            await settle(
-                key,
-                Finished(
-                    name: entry.name, outcome: .unknown, reason: "agentRestarted", startedAt: startedAt,
-                    finishedAt: now()))
+            let result = await stored(key, entry)
+            await settle(key, result ?? unknown(entry))
         }
+        await removeLeftovers()
+    }
+
+    private func stored(_ key: AttemptKey, _ entry: JournalState.Entry) async -> Finished? {
+        do {
+            return try await disk.runIfActive { self.outbox.stored(key, entry.name) }
+        } catch {
+            logger.error("a result was not looked for", metadata: context(entry.name))
+            return nil
+        }
+    }
+
+    private func unknown(_ entry: JournalState.Entry) -> Finished {
+        let startedAt: Instant? = if case .started(let at) = entry.phase { at } else { nil }
+        return Finished(
+            name: entry.name, outcome: .unknown, reason: "agentRestarted", startedAt: startedAt,
+            finishedAt: now())
+    }
+
+    /// Kills what is left of runs: of those that the journal holds, and of those whose leader is still noted.
+    private func killLeft(of names: [String]) async {
         let runs = directory.runs
-        try await disk.runIfActive {
-            for name in try listDirectory(runs) { try Directory.removeTree("\(runs)/\(name)") }
+        do {
+            let isDone: Void? = try await onOwnThread("crmm-recover", within: Self.recoveryLimit) {
+                () throws(ProcessError) in
+                for name in Set(names).union(try RunLeader.noted(in: runs)) {
+                    let leader = RunLeader(beside: "\(runs)/\(name)")?.identity
+                    var tree = ProcessTree(left: leader, marker: name)
+                    tree.kill()
+                }
+            }
+            if isDone == nil { logger.error("interrupted runs are still being looked for") }
+        } catch {
+            logger.error("interrupted runs were not looked for", metadata: ["error": "\(error)"])
+        }
+    }
+
+    /// Private directories that an earlier process left. One that cannot be removed keeps nothing waiting.
+    private func removeLeftovers() async {
+        let runs = directory.runs
+        do {
+            let failures = try await onOwnThread("crmm-clean", within: Self.recoveryLimit) {
+                () throws(ProcessError) in
+                try Directory.removeContents(runs)
+            }
+            for failure in failures ?? [] {
+                logger.error("a leftover cannot be removed", metadata: ["error": "\(failure)"])
+            }
+            if failures == nil { logger.error("leftovers are still being removed") }
+        } catch {
+            logger.error("leftovers cannot be removed", metadata: ["error": "\(error)"])
         }
     }
 
@@ -176,9 +230,14 @@ final class Runner: Sendable {
             await follow(machine.withLock { $0.admit(key) })
         case .cancelled(let key, let record):
             guard await write([record]) else { return abandon(key, name) }
-            await settle(key, Finished(name: name, outcome: .cancelled, finishedAt: now()))
+            guard let finish = machine.withLock({ $0.finish(key) }) else { return }
+            await settle(
+                key, Finished(name: name, outcome: .cancelled, finishedAt: now()),
+                isWanted: finish.intent != .drop)
         case .resend(let key):
-            if let (name, end) = machine.withLock({ $0.result(key) }) { await sendResult(name, end) }
+            if let (key, name, end) = machine.withLock({ $0.result(key) }) {
+                await sendResult(key, name, end)
+            }
         }
     }
 
@@ -193,7 +252,7 @@ final class Runner: Sendable {
             )
         case .kill(let kill): kill()
         case .record(let record): _ = await write([record])
-        case .forget(let name, let record): await forget(name, record)
+        case .forget(let key): await forget(key)
         }
     }
 
@@ -208,7 +267,8 @@ final class Runner: Sendable {
             let result =
                 await write([record])
                 ? await execute(key, name, job, startedAt) : .failed("journalUnwritable")
-            let intent = machine.withLock { $0.intent(of: key) }
+            // Nobody else ends an attempt that runs.
+            let intent = machine.withLock { $0.finish(key) }?.intent
             let finished = Finished(
                 name: name, outcome: result.outcome, exitCode: result.exitCode,
                 reason: intent == .stop && result.outcome == .cancelled ? "agentStopped" : result.reason,
@@ -223,7 +283,7 @@ final class Runner: Sendable {
     ) async -> ExecutionResult {
         logger.info("run started", metadata: context(name, job.payload.job))
         let execution = Execution(
-            job: job.payload, run: name.run, directory: "\(directory.runs)/\(name.run)-\(name.attempt)")
+            job: job.payload, key: key, directory: "\(directory.runs)/\(key)", logger: logger)
         let result = await withTaskGroup(of: Void.self) { group in
             group.addTask { await self.sendStarted(name, startedAt) }
             defer { group.cancelAll() }
@@ -249,7 +309,7 @@ final class Runner: Sendable {
         let records = isWanted ? [ended] : [ended, .forgotten(key)]
         while true {
             do {
-                if isWanted { try await disk.runIfActive { try self.outbox.write(result) } }
+                if isWanted { try await disk.runIfActive { try self.outbox.write(key, result) } }
                 try await journal.append(records)
                 break
             } catch {
@@ -259,18 +319,21 @@ final class Runner: Sendable {
                 do { try await Task.sleep(for: .seconds(5)) } catch { return }
             }
         }
-        machine.withLock { $0.settled(key, records) }
+        await follow(machine.withLock { $0.settled(key, records) })
         await sendResults()
     }
 
     /// Sends results while the server may be sent more.
     private func sendResults() async {
-        while let (name, end) = machine.withLock({ $0.nextResult() }) { await sendResult(name, end) }
+        while let (key, name, end) = machine.withLock({ $0.nextResult() }) {
+            await sendResult(key, name, end)
+        }
     }
 
-    private func sendResult(_ name: AttemptName, _ end: AttemptEnd) async {
+    private func sendResult(_ key: AttemptKey, _ name: AttemptName, _ end: AttemptEnd) async {
+        if let result = outbox.inMemory(key) { return send(.finished(result)) }
         do {
-            let result = try await disk.runIfActive { self.outbox.read(name, end) }
+            let result = try await disk.runIfActive { self.outbox.read(key, name, end) }
             send(.finished(result))
         } catch {
             // The disk's thread is gone: the agent is at its end, and the result stays where it is.
@@ -278,13 +341,19 @@ final class Runner: Sendable {
         }
     }
 
-    private func forget(_ name: AttemptName, _ record: JournalRecord) async {
-        guard await write([record]) else { return }
+    private func prune() async {
+        if let record = machine.withLock({ $0.prune(now: now()) }) { _ = await write([record]) }
+    }
+
+    private func forget(_ key: AttemptKey) async {
+        if machine.withLock({ $0.isPruneDue }) { await prune() }
+        guard await write([.forgotten(key)]) else { return }
         do {
-            try await disk.runIfActive { try self.outbox.remove(name) }
+            try await disk.runIfActive { try self.outbox.remove(key) }
         } catch {
             logger.warning(
-                "a result cannot be removed", metadata: context(name).merging(["error": "\(error)"]) { $1 })
+                "a result cannot be removed",
+                metadata: ["job.id": "\(key.job)", "attempt": "\(key.attempt)", "error": "\(error)"])
         }
         await sendResults()
     }
@@ -294,8 +363,8 @@ final class Runner: Sendable {
     private func welcomed(_ welcome: Welcome, _ group: inout DiscardingTaskGroup) async {
         await adopt("key set", welcome.keySet) { try $0.adopt(keySet: $1, now: $2) }
         await adopt("assignment", welcome.assignment) { try $0.adopt(assignment: $1, now: $2) }
+        await prune()
         let steps = machine.withLock { machine in
-            machine.prune(now: now())
             machine.sessionChanged(isServing: true)
             return welcome.drop.map { machine.drop($0) }
                 + welcome.cancel.map { machine.cancel($0, now: now()) }

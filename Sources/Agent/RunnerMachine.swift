@@ -17,7 +17,8 @@ enum LaneName: Hashable, Sendable, CaseIterable {
 /// What the device does with each attempt, from its dispatch to the acknowledgement of its result. Pure.
 ///
 /// The journal's state says what was promised; beside it stand the attempts that live in this process. A live
-/// attempt is recording (its acceptance is on the way to the disk), waiting (in its lane's queue) or running;
+/// attempt is recording (its acceptance is on the way to the disk), waiting (in its lane's queue), running,
+/// or settling (its end is on the way to the disk; it comes here once and never leaves but as ended).
 /// `intent` is what somebody asked for meanwhile, and decides as soon as the stage allows it.
 struct RunnerMachine: Sendable {
     /// Places of each lane, and how many may wait for one.
@@ -25,6 +26,12 @@ struct RunnerMachine: Sendable {
     static let laneQueueMax = 64
     /// How long a refusal of something that has no valid expiry of its own is remembered.
     static let memorySeconds = Int64(Limits.expiresInSeconds.upperBound)
+
+    /// Refusals and cancels of unknown attempts that one session gets written: a gateway can send any number.
+    static let answersWrittenMax = 256
+
+    /// Acceptances between two looks for what has expired; a session may last for months.
+    static let pruneEvery = 1_024
 
     /// What somebody wants of a live attempt.
     enum Intent: Sendable, Equatable {
@@ -36,7 +43,12 @@ struct RunnerMachine: Sendable {
         case stop
     }
 
-    private enum Stage { case recording, waiting, running }
+    private enum Stage { case recording, waiting, running, settling }
+
+    /// What was asked of an attempt until its end began to be written.
+    struct Finish: Sendable, Equatable {
+        let intent: Intent?
+    }
 
     private struct Live {
         let job: VerifiedJob
@@ -53,7 +65,7 @@ struct RunnerMachine: Sendable {
         case refuse(JournalRecord, AgentFrame)
         /// Write the record, send `accepted`, then call `admit`.
         case accept(AttemptKey, JournalRecord)
-        /// Write the record, then settle as cancelled.
+        /// Write the record, then end it as cancelled.
         case cancelled(AttemptKey, JournalRecord)
         /// Send the result that lies in the outbox.
         case resend(AttemptKey)
@@ -63,13 +75,13 @@ struct RunnerMachine: Sendable {
     enum Step: Sendable {
         case nothing
         case start(AttemptKey)
-        /// It ends without a start: cancelled, or dropped with no result.
+        /// It ends without a start: cancelled, or dropped with no result. Returned once an attempt.
         case settle(AttemptKey, Intent)
         case kill(@Sendable () -> Void)
         /// Write the record.
         case record(JournalRecord)
-        /// Write the record, then remove the attempt's result.
-        case forget(AttemptName, JournalRecord)
+        /// Write that it is forgotten, then remove the attempt's result.
+        case forget(AttemptKey)
     }
 
     private(set) var journal: JournalState
@@ -77,6 +89,9 @@ struct RunnerMachine: Sendable {
     private var lanes: [LaneName: Lane<AttemptKey>] = [:]
     private var inFlight: Set<AttemptKey> = []
     private var isServing = false
+    private var acceptedSincePrune = 0
+    /// Refusals and cancels of unknown attempts written since the session began.
+    private var answersWritten = 0
     private(set) var isStopping = false
 
     init(journal: JournalState) {
@@ -110,16 +125,20 @@ struct RunnerMachine: Sendable {
             return refuse(name, refusal, until: now + .seconds(Self.memorySeconds))
         }
         let key = AttemptKey(job: job.payload.job, attempt: name.attempt)
-        if let refusal = refusal(of: key, job) { return refuse(name, refusal, until: job.expiresAt) }
+        if let refusal = refusal(of: key, name.run, job) {
+            return refuse(name, refusal, until: job.expiresAt)
+        }
         let isCancelled = journal.answers[name] != nil
         let record = note(.accepted(key, name, expiresAt: job.expiresAt))
         live[key] = Live(job: job)
+        acceptedSincePrune += 1
         return isCancelled ? .cancelled(key, record) : .accept(key, record)
     }
 
     /// The acceptance is durable: the attempt may take its place.
     mutating func admit(_ key: AttemptKey) -> Step {
         guard let attempt = live[key] else { return .nothing }
+        guard attempt.stage == .recording else { return .nothing }
         if let intent = attempt.intent { return end(key, intent) }
         switch lanes[LaneName(attempt.job.payload.kind)]?.admit(key) {
         case .start?:
@@ -146,7 +165,13 @@ struct RunnerMachine: Sendable {
         }
     }
 
-    private func refusal(of key: AttemptKey, _ job: VerifiedJob) -> Refusal? {
+    private func refusal(of key: AttemptKey, _ run: RunID, _ job: VerifiedJob) -> Refusal? {
+        if let floor = journal.floor, job.expiresAt <= floor {
+            return Refusal(.expired, "the job expired at \(job.expiresAt), before what is remembered here")
+        }
+        if let other = journal.job(of: run), other != key.job {
+            return Refusal(.replay, "this run came already, for another job")
+        }
         if journal.entries[key] != nil {
             return Refusal(
                 .replay, "attempt \(key.attempt) of this job came already, for another run or token")
@@ -183,7 +208,9 @@ struct RunnerMachine: Sendable {
     private mutating func refuse(_ name: AttemptName, _ refusal: Refusal, until expiresAt: Instant)
         -> DispatchStep
     {
-        .refuse(note(.refused(name, refusal, expiresAt: expiresAt)), rejected(name, refusal))
+        let record = note(.refused(name, refusal, expiresAt: expiresAt))
+        return mayWriteAnswer()
+            ? .refuse(record, rejected(name, refusal)) : .send(rejected(name, refusal))
     }
 
     private func rejected(_ name: AttemptName, _ refusal: Refusal) -> AgentFrame {
@@ -208,11 +235,21 @@ struct RunnerMachine: Sendable {
     /// What somebody asked of a live attempt.
     func intent(of key: AttemptKey) -> Intent? { live[key]?.intent }
 
+    /// The attempt's work is over and its end may be written; what was asked of it until now. `nil` if
+    /// somebody else writes its end already.
+    mutating func finish(_ key: AttemptKey) -> Finish? {
+        guard let attempt = live[key], attempt.stage != .settling else { return nil }
+        live[key]?.stage = .settling
+        live[key]?.kill = nil
+        return Finish(intent: attempt.intent)
+    }
+
     /// The end is durable, in the outbox and in the journal (or its result is not wanted: then also
-    /// forgotten).
-    mutating func settled(_ key: AttemptKey, _ records: [JournalRecord]) {
+    /// forgotten). What was asked for while it was written is done now.
+    @discardableResult
+    mutating func settled(_ key: AttemptKey, _ records: [JournalRecord]) -> Step {
         for record in records { _ = note(record) }
-        live[key] = nil
+        return live.removeValue(forKey: key)?.intent == .drop ? forget(key) : .nothing
     }
 
     /// The attempt has left its place; the one that takes it.
@@ -229,7 +266,15 @@ struct RunnerMachine: Sendable {
     mutating func cancel(_ name: AttemptName, now: Instant) -> Step {
         if let key = journal.key(of: name) { return ask(key, .cancel) }
         guard journal.answers[name] == nil, !isStopping else { return .nothing }
-        return .record(note(.cancelled(name, expiresAt: now + .seconds(Self.memorySeconds))))
+        let record = note(.cancelled(name, expiresAt: now + .seconds(Self.memorySeconds)))
+        return mayWriteAnswer() ? .record(record) : .nothing
+    }
+
+    /// Whether an answer is also written to the disk; beyond the bound it is remembered by this process
+    /// alone.
+    private mutating func mayWriteAnswer() -> Bool {
+        answersWritten += 1
+        return answersWritten <= Self.answersWrittenMax
     }
 
     /// The server has settled an attempt itself: neither work nor result is wanted.
@@ -243,11 +288,11 @@ struct RunnerMachine: Sendable {
     mutating func stop() -> [@Sendable () -> Void] {
         isStopping = true
         for (key, attempt) in live {
-            if attempt.stage == .running {
-                live[key]?.intent = attempt.intent ?? .stop
-            } else {
-                // Accepted and not started: the server sends it again after the next hello.
-                live[key] = nil
+            switch attempt.stage {
+            case .running: live[key]?.intent = attempt.intent ?? .stop
+            case .settling: break
+            // Accepted and not started: the server sends it again after the next hello.
+            case .recording, .waiting: live[key] = nil
             }
         }
         return live.values.compactMap(\.kill)
@@ -265,11 +310,17 @@ struct RunnerMachine: Sendable {
         case .running:
             live[key]?.intent = intent
             return attempt.kill.map { .kill($0) } ?? .nothing
+        case .settling:
+            // Its outcome stands; a drop still says that nobody waits for it.
+            if intent == .drop { live[key]?.intent = .drop }
+            return .nothing
         }
     }
 
-    private func end(_ key: AttemptKey, _ intent: Intent) -> Step {
-        intent == .stop ? .nothing : .settle(key, intent)
+    private mutating func end(_ key: AttemptKey, _ intent: Intent) -> Step {
+        if intent == .stop { return .nothing }
+        live[key]?.stage = .settling
+        return .settle(key, intent)
     }
 
     // MARK: - The session and the outbox
@@ -278,6 +329,7 @@ struct RunnerMachine: Sendable {
     mutating func sessionChanged(isServing: Bool) {
         self.isServing = isServing
         inFlight = []
+        answersWritten = 0
     }
 
     /// What a hello names: the oldest held attempts, and of the ended ones the oldest.
@@ -289,7 +341,7 @@ struct RunnerMachine: Sendable {
     }
 
     /// The next result to send, if there is one and the server may be sent more.
-    mutating func nextResult() -> (AttemptName, AttemptEnd)? {
+    mutating func nextResult() -> (AttemptKey, AttemptName, AttemptEnd)? {
         guard isServing, inFlight.count < Outbox.inFlightMax,
             let key = journal.ended.first(where: { !inFlight.contains($0) })
         else { return nil }
@@ -297,12 +349,12 @@ struct RunnerMachine: Sendable {
     }
 
     /// The result of an attempt that the server asks for again.
-    mutating func result(_ key: AttemptKey) -> (AttemptName, AttemptEnd)? {
+    mutating func result(_ key: AttemptKey) -> (AttemptKey, AttemptName, AttemptEnd)? {
         guard isServing, let entry = journal.entries[key], case .ended(let end) = entry.phase else {
             return nil
         }
         inFlight.insert(key)
-        return (entry.name, end)
+        return (key, entry.name, end)
     }
 
     /// The server has committed a result.
@@ -310,13 +362,21 @@ struct RunnerMachine: Sendable {
         journal.key(of: name).map { forget($0) } ?? .nothing
     }
 
-    /// Drops what has expired.
-    mutating func prune(now: Instant) { journal.prune(now: now) }
+    /// Whether so much was accepted since the last look that expired attempts should be dropped.
+    var isPruneDue: Bool { acceptedSincePrune >= Self.pruneEvery }
+
+    /// Drops what has expired; the record that says so, if anything that may not come back is gone.
+    mutating func prune(now: Instant) -> JournalRecord? {
+        acceptedSincePrune = 0
+        journal.dropAnswers(now: now)
+        return journal.prunable(now: now).map { note(.pruned(through: $0)) }
+    }
 
     private mutating func forget(_ key: AttemptKey) -> Step {
-        guard let entry = journal.entries[key], case .ended = entry.phase else { return .nothing }
+        guard case .ended = journal.entries[key]?.phase else { return .nothing }
         inFlight.remove(key)
-        return .forget(entry.name, note(.forgotten(key)))
+        _ = note(.forgotten(key))
+        return .forget(key)
     }
 
     private mutating func note(_ record: JournalRecord) -> JournalRecord {

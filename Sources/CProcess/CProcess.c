@@ -13,6 +13,7 @@
 #include <sys/random.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/un.h>
 #include <sys/wait.h>
@@ -20,6 +21,12 @@
 
 #ifndef CLOSE_RANGE_CLOEXEC
 #define CLOSE_RANGE_CLOEXEC (1U << 2)
+#endif
+#ifndef STATX_MNT_ID
+#define STATX_MNT_ID 0x1000U
+#endif
+#ifndef STATX_ATTR_MOUNT_ROOT
+#define STATX_ATTR_MOUNT_ROOT 0x2000
 #endif
 
 // ---- between fork and exec: async-signal-safe calls only ----
@@ -50,18 +57,25 @@ static int drop_privileges(const struct crmm_spawn *options) {
     return (int)syscall(SYS_setresuid, options->user, options->user, options->user);
 }
 
-static void close_others_on_exec(void) {
-    if (syscall(SYS_close_range, 3U, ~0U, CLOSE_RANGE_CLOEXEC) == 0) return;
+// All but the streams and the report, which becomes 3: a child that waits for a working directory that does
+// not answer holds neither locks nor pipes of the parent.
+static int close_others(int *report) {
+    if (*report != 3) {
+        if (dup3(*report, 3, O_CLOEXEC) < 0) return -1;
+        *report = 3;
+    }
+    if (syscall(SYS_close_range, 4U, ~0U, 0) == 0) return 0;
     struct rlimit limit;
     int end = getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur < 65536 ? (int)limit.rlim_cur : 65536;
-    for (int descriptor = 3; descriptor < end; descriptor++) fcntl(descriptor, F_SETFD, FD_CLOEXEC);
+    for (int descriptor = 4; descriptor < end; descriptor++) close(descriptor);
+    return 0;
 }
 
 // Returns the step that failed with errno set; does not return when exec succeeds.
-static int become(const struct crmm_spawn *options, pid_t parent) {
+static int become(const struct crmm_spawn *options, pid_t parent, int *report) {
     if (options->isolation == CRMM_PROCESS_GROUP && setpgid(0, 0) != 0) return CRMM_STEP_GROUP;
     if (options->isolation == CRMM_SESSION && setsid() < 0) return CRMM_STEP_GROUP;
-    if (set_streams(options->streams) != 0) return CRMM_STEP_STREAMS;
+    if (set_streams(options->streams) != 0 || close_others(report) != 0) return CRMM_STEP_STREAMS;
     if (limit(RLIMIT_NOFILE, options->open_files_max) != 0
         || limit(RLIMIT_FSIZE, options->file_bytes_max) != 0
         || limit(RLIMIT_CORE, options->core_bytes_max) != 0)
@@ -75,7 +89,6 @@ static int become(const struct crmm_spawn *options, pid_t parent) {
     }
     if (options->directory != NULL && chdir(options->directory) != 0) return CRMM_STEP_DIRECTORY;
 
-    close_others_on_exec();
     // Raw, because glibc hides its two own signals, which may be inherited as ignored; all zero is SIG_DFL.
     static const unsigned char defaults[64];
     for (int signal = 1; signal <= 64; signal++) syscall(SYS_rt_sigaction, signal, defaults, NULL, 8);
@@ -88,15 +101,14 @@ static int become(const struct crmm_spawn *options, pid_t parent) {
 
 // ---- the parent ----
 
-pid_t crmm_spawn(const struct crmm_spawn *options, int *step) {
-    *step = CRMM_STEP_FORK;
-    int report[2];
-    if (pipe2(report, O_CLOEXEC) != 0) return -errno;
-    int writer = fcntl(report[1], F_DUPFD_CLOEXEC, 3);
+pid_t crmm_spawn(const struct crmm_spawn *options, int *report) {
+    int ends[2];
+    if (pipe2(ends, O_CLOEXEC) != 0) return -errno;
+    int writer = fcntl(ends[1], F_DUPFD_CLOEXEC, 3);
     int failure = errno;
-    close(report[1]);
+    close(ends[1]);
     if (writer < 0) {
-        close(report[0]);
+        close(ends[0]);
         return -failure;
     }
 
@@ -108,7 +120,7 @@ pid_t crmm_spawn(const struct crmm_spawn *options, int *step) {
     pid_t child = fork();
     if (child == 0) {
         int message[2];
-        message[0] = become(options, parent);
+        message[0] = become(options, parent, &writer);
         message[1] = errno;
         ssize_t ignored = write(writer, message, sizeof message);
         (void)ignored;
@@ -118,17 +130,24 @@ pid_t crmm_spawn(const struct crmm_spawn *options, int *step) {
     pthread_sigmask(SIG_SETMASK, &before, NULL);
     close(writer);
     if (child < 0) {
-        close(report[0]);
+        close(ends[0]);
         return -failure;
     }
+    *report = ends[0];
+    return child;
+}
 
+int crmm_spawn_result(int report, int may_wait, int *step) {
+    struct pollfd wanted = {.fd = report, .events = POLLIN};
+    int ready;
+    do ready = poll(&wanted, 1, may_wait ? -1 : 0);
+    while (ready < 0 && errno == EINTR);
+    if (ready == 0) return 1;
     int message[2];
     ssize_t count;
-    do count = read(report[0], message, sizeof message);
+    do count = read(report, message, sizeof message);
     while (count < 0 && errno == EINTR);
-    close(report[0]);
-    if (count != (ssize_t)sizeof message) return child;
-    while (waitpid(child, NULL, 0) < 0 && errno == EINTR) {}
+    if (count != (ssize_t)sizeof message) return 0;
     *step = message[0];
     return -message[1];
 }
@@ -197,6 +216,25 @@ void crmm_block_sigpipe(void) {
 }
 
 void crmm_name_thread(const char *name) { pthread_setname_np(pthread_self(), name); }
+
+int crmm_look(int directory, const char *name, struct crmm_entry *entry) {
+    struct statx status;
+    int flags = AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT | AT_STATX_DONT_SYNC | AT_EMPTY_PATH;
+    unsigned mask = STATX_TYPE | STATX_MODE | STATX_MNT_ID;
+    if (statx(directory, name, flags, mask, &status) != 0) return -errno;
+    *entry = (struct crmm_entry){
+        .is_directory = S_ISDIR(status.stx_mode),
+        .is_mount_root = (status.stx_attributes & STATX_ATTR_MOUNT_ROOT) != 0,
+        .mode = status.stx_mode & 07777,
+        .mount = (status.stx_mask & STATX_MNT_ID) != 0 ? status.stx_mnt_id : 0,
+    };
+    return 0;
+}
+
+int crmm_open_place(int directory, const char *name) {
+    int descriptor = openat(directory, name, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    return descriptor < 0 ? -errno : descriptor;
+}
 
 int crmm_random(void *bytes, size_t count) {
     unsigned char *next = bytes;

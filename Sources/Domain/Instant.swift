@@ -10,9 +10,7 @@ package struct Instant: Hashable, Sendable, Comparable {
     package init(seconds: Int64) { self.microseconds = seconds * 1_000_000 }
 
     /// Whole seconds since 1970, rounded down.
-    package var seconds: Int64 {
-        microseconds >= 0 ? microseconds / 1_000_000 : (microseconds - 999_999) / 1_000_000
-    }
+    package var seconds: Int64 { microseconds.quotientAndRemainderFloored(by: 1_000_000).0 }
 
     /// The earlier of two instants is the smaller.
     package static func < (left: Instant, right: Instant) -> Bool { left.microseconds < right.microseconds }
@@ -40,9 +38,10 @@ extension Instant: CustomStringConvertible {
 
     /// Appends the text of RFC 3339 in ASCII.
     package func appendText(to bytes: inout [UInt8]) {
+        let (seconds, fraction) = microseconds.quotientAndRemainderFloored(by: 1_000_000)
         let (days, rest) = seconds.quotientAndRemainderFloored(by: 86_400)
         let date = CivilDate(daysSince1970: days)
-        let (second, milliseconds) = (Int(rest), Int((microseconds - seconds * 1_000_000) / 1_000))
+        let (second, milliseconds) = (Int(rest), Int(fraction / 1_000))
         // Years of other than four digits occur in no time that the product makes; they are only kept apart.
         let year = (0...9_999).contains(date.year) ? nil : padded(date.year, 4)
         bytes.append(addingCapacity: 24 + (year?.utf8.count ?? 0)) { output in

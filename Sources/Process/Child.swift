@@ -25,16 +25,22 @@ package final class Child: Sendable {
     package let stderrFD: Int32
 
     let process: ChildProcess
+    private let options: ChildOptions
     private let stdinIsOpen: Mutex<Bool>
+    /// Tells what became of the program; -1 once that is known.
+    private let report: Mutex<Int32>
 
-    init(process: ChildProcess, ends: [Int32]) {
+    init(options: ChildOptions, process: ChildProcess, ends: [Int32], report: Int32) {
+        self.options = options
         self.process = process
+        self.report = Mutex(report)
         (stdinFD, stdoutFD, stderrFD) = (ends[0], ends[1], ends[2])
         stdinIsOpen = Mutex(ends[0] >= 0)
     }
 
     deinit {
         closeStdin()
+        report.withLock { report in if report >= 0 { close(report) } }
         if stdoutFD >= 0 { close(stdoutFD) }
         if stderrFD >= 0 { close(stderrFD) }
     }
@@ -42,11 +48,36 @@ package final class Child: Sendable {
     /// Starts a child and returns once its program runs; blocks for the few milliseconds this takes.
     ///
     /// Throws `.invalid` for options that cannot be handed over and `.spawn` with the errno of the step that
-    /// failed, execve included.
+    /// failed, execve included; `.workingDirectory` if it cannot be entered. A working directory that does
+    /// not answer blocks the caller for as long.
     package static func spawn(_ options: ChildOptions) throws(ProcessError) -> Child {
-        try options.validate()
-        return try Reaper.shared.spawn(options)
+        let child = try launch(options)
+        try child.checkStart(mayWait: true)
+        return child
     }
+
+    /// Starts a child and returns at once; whether its program runs `checkStart` says.
+    static func launch(_ options: ChildOptions) throws(ProcessError) -> Child {
+        try options.validate()
+        return try Process.launch(options)
+    }
+
+    /// Throws what kept the program from running. Without waiting it throws nothing while that is not known.
+    func checkStart(mayWait: Bool) throws(ProcessError) {
+        let failure = report.withLock { report -> ProcessError? in
+            if report < 0 { return nil }
+            var step: Int32 = 0
+            let result = unsafe crmm_spawn_result(report, mayWait ? 1 : 0, &step)
+            if result > 0 { return nil }
+            close(report)
+            report = -1
+            return result < 0 ? spawnError(options, failedAt: step, errno: -result) : nil
+        }
+        if let failure { throw failure }
+    }
+
+    /// The child's identity, also after its end; nil where the kernel's table of processes cannot be read.
+    package var identity: ProcessIdentity? { process.identity }
 
     /// Closes the writing end of standard input, so that the child reads its end.
     package func closeStdin() {
@@ -81,12 +112,15 @@ final class ChildProcess: Sendable {
     }
 
     let pid: Int32
+    /// Read before it could be collected.
+    let identity: ProcessIdentity?
     /// Readable as soon as the process has ended.
     let descriptor: Int32
     private let state = Mutex(State())
 
-    init(pid: Int32, descriptor: Int32) {
+    init(pid: Int32, identity: ProcessIdentity?, descriptor: Int32) {
         self.pid = pid
+        self.identity = identity
         self.descriptor = descriptor
     }
 

@@ -11,11 +11,27 @@ package final class FileLock: Sendable {
     package let path: String
     private let descriptor: Mutex<Int32>
 
-    /// Takes the lock or throws `.locked` with a sentence that names the pid that holds it; never waits.
-    package init(_ path: String) throws(ProcessError) {
+    /// How often and how far apart a lock that is held is tried again.
+    private static let tries = 20
+    private static let pauseMicroseconds: UInt32 = 5_000
+
+    /// Takes the lock or throws `.locked` with a sentence that names the pid that holds it; after a tenth of
+    /// a second at most, since who only asks for the holder holds it for a moment too.
+    package convenience init(_ path: String) throws(ProcessError) {
+        try self.init(path, pause: { usleep(FileLock.pauseMicroseconds) })
+    }
+
+    init(_ path: String, pause: () -> Void) throws(ProcessError) {
         self.path = path
         let descriptor = try FileLock.open(path, O_RDWR | O_CREAT)
-        guard flock(descriptor, LOCK_EX | LOCK_NB) == 0 else {
+        var triesLeft = FileLock.tries
+        while flock(descriptor, LOCK_EX | LOCK_NB) != 0 {
+            if errno == EINTR { continue }
+            if errno == EWOULDBLOCK && triesLeft > 0 {
+                triesLeft -= 1
+                pause()
+                continue
+            }
             let failure = errno
             close(descriptor)
             if failure != EWOULDBLOCK { throw ProcessError(.file, errno: failure, "cannot lock \(path)") }

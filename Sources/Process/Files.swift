@@ -29,6 +29,17 @@ package func readSome(_ descriptor: Int32, max: Int) throws(ProcessError) -> [UI
     }
 }
 
+/// Makes a file with these bytes and this mode where there is none; it need not survive a loss of power.
+package func makeFile(_ bytes: [UInt8], at path: String, mode: UInt32 = 0o600) throws(ProcessError) {
+    let descriptor = unsafe open(path, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, mode)
+    if descriptor < 0 { throw ProcessError(.file, errno: errno, "cannot make \(path)") }
+    defer { close(descriptor) }
+    if fchmod(descriptor, mode) != 0 {
+        throw ProcessError(.file, errno: errno, "cannot set the mode of \(path)")
+    }
+    try writeAll(bytes, to: descriptor, path: path)
+}
+
 /// Removes a file; one that is not there is fine.
 package func removeFile(_ path: String) throws(ProcessError) {
     if unsafe unlink(path) != 0 && errno != ENOENT {
@@ -115,15 +126,28 @@ package enum Directory {
     /// Whether this path is a directory, following symbolic links.
     package static func isDirectory(_ path: String) -> Bool { FileStatus(path)?.isDirectory ?? false }
 
-    /// Removes a directory with all it holds; symbolic links are removed and not followed. One that is not
-    /// there is fine.
+    /// Removes a directory, or what else is there, with all it holds; one that is not there is fine.
+    ///
+    /// Symbolic links are removed and not followed, and what is mounted below is left as it is: then, and
+    /// where something cannot be removed, the rest is removed all the same and the first failure is thrown.
     package static func removeTree(_ path: String) throws(ProcessError) {
-        guard let status = FileStatus(path, followsLinks: false) else { return }
-        if status.isDirectory {
-            for name in try listDirectory(path) { try removeTree("\(path)/\(name)") }
-            if unsafe rmdir(path) != 0 { throw ProcessError(.file, errno: errno, "cannot remove \(path)") }
-        } else {
-            try removeFile(path)
+        var path = path
+        while path.count > 1, path.hasSuffix("/") { path.removeLast() }
+        let name = path.split(separator: "/").last.map(String.init) ?? path
+        guard name != "..", name != ".", name != "/" else {
+            throw ProcessError(.invalid, "\(path) is not a name that could be removed")
+        }
+        let failures = try TreeRemoval.inDirectory(parent(of: path)) { removal, directory in
+            removal.remove(FileName(name), in: directory, path: path)
+        }
+        if let failure = failures.first { throw failure }
+    }
+
+    /// Removes all that a directory holds, each entry as `removeTree` does; returns one failure for each
+    /// entry that could not be removed.
+    package static func removeContents(_ path: String) throws(ProcessError) -> [ProcessError] {
+        try TreeRemoval.inDirectory(path) { removal, directory in
+            removal.removeContents(of: directory, path: path)
         }
     }
 

@@ -1,13 +1,14 @@
 import CProcess
 import Glibc
 
-/// Forks and execs with the options; only the reaper's thread calls this.
-func fork(_ options: ChildOptions) throws(ProcessError) -> Child {
+/// Starts a child: its streams are opened by the calling thread, the fork itself is the reaper's.
+func launch(_ options: ChildOptions) throws(ProcessError) -> Child {
     var streams = StreamEnds()
     defer { for descriptor in streams.owned { close(descriptor) } }
     do throws(ProcessError) {
         try streams.open(options)
-        return Child(process: try start(options, streams: streams.child), ends: streams.parent)
+        let (process, report) = try Reaper.shared.fork(options, streams: streams.child)
+        return Child(options: options, process: process, ends: streams.parent, report: report)
     } catch {
         for descriptor in streams.parent where descriptor >= 0 { close(descriptor) }
         throw error
@@ -59,11 +60,15 @@ private struct StreamEnds {
     }
 }
 
-private func start(_ options: ChildOptions, streams: [Int32]) throws(ProcessError) -> ChildProcess {
+/// Forks; only the reaper's thread calls this. Returns the process and the descriptor that tells what became
+/// of its program.
+func fork(
+    _ options: ChildOptions, streams: [Int32]
+) throws(ProcessError) -> (ChildProcess, report: Int32) {
     let arguments = [options.executable] + options.arguments
     let environment = options.environment.map { "\($0.0)=\($0.1)" }
     let groups = options.supplementaryGroups
-    var step: Int32 = 0
+    var report: Int32 = -1
     let pid = unsafe withCStrings(arguments) { argv in
         unsafe withCStrings(environment) { envp in
             unsafe withOptionalCString(options.workingDirectory) { directory in
@@ -85,20 +90,32 @@ private func start(_ options: ChildOptions, streams: [Int32]) throws(ProcessErro
                         unsafe spawn.open_files_max = Int64(options.limits.openFilesMax ?? -1)
                         unsafe spawn.file_bytes_max = Int64(options.limits.fileBytesMax ?? -1)
                         unsafe spawn.core_bytes_max = Int64(options.limits.coreBytesMax ?? -1)
-                        return unsafe crmm_spawn(&spawn, &step)
+                        return unsafe crmm_spawn(&spawn, &report)
                     }
                 }
             }
         }
     }
-    guard pid > 0 else { throw ProcessError(.spawn, errno: -pid, sentence(options, failedAt: step)) }
+    guard pid > 0 else {
+        throw ProcessError(.spawn, errno: -pid, "cannot fork for \(options.executable)")
+    }
+    // Before anybody can collect it, since afterwards the number may be another process's.
+    let identity = ProcessIdentity(pid: pid)
     let descriptor = crmm_pidfd_open(pid)
     guard descriptor >= 0 else {
         kill(pid, SIGKILL)
         waitpid(pid, nil, 0)
+        close(report)
         throw ProcessError(.resource, errno: -descriptor, "cannot open a descriptor of process \(pid)")
     }
-    return ChildProcess(pid: pid, descriptor: descriptor)
+    return (ChildProcess(pid: pid, identity: identity, descriptor: descriptor), report)
+}
+
+/// What the child says of a step that failed before its program ran.
+func spawnError(_ options: ChildOptions, failedAt step: Int32, errno: Int32) -> ProcessError {
+    let code: ProcessError.Code =
+        crmm_step(UInt32(step)) == CRMM_STEP_DIRECTORY ? .workingDirectory : .spawn
+    return ProcessError(code, errno: errno, sentence(options, failedAt: step))
 }
 
 private func sentence(_ options: ChildOptions, failedAt step: Int32) -> String {

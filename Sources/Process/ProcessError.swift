@@ -4,13 +4,15 @@ import Glibc
 package struct ProcessError: Error, Sendable, CustomStringConvertible {
     /// The kind of a failure.
     package struct Code: Sendable, Hashable {
-        private enum Kind: Hashable { case invalid, spawn, signal, file, locked, resource }
+        private enum Kind: Hashable { case invalid, spawn, workingDirectory, signal, file, locked, resource }
         private let kind: Kind
 
         /// An argument that cannot be handed to the operating system, such as a string with a NUL byte.
         package static let invalid = Code(kind: .invalid)
         /// The child could not be started; the message names the step.
         package static let spawn = Code(kind: .spawn)
+        /// The child could not enter its working directory.
+        package static let workingDirectory = Code(kind: .workingDirectory)
         /// A signal could not be sent.
         package static let signal = Code(kind: .signal)
         /// A file or directory could not be read, written, made or removed.

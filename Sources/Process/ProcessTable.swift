@@ -14,7 +14,8 @@ package struct ProcessIdentity: Sendable, Hashable {
         self = entry.identity
     }
 
-    init(pid: Int32, startTicks: UInt64) {
+    /// An identity that was written down.
+    package init(pid: Int32, startTicks: UInt64) {
         self.pid = pid
         self.startTicks = startTicks
     }

@@ -15,18 +15,28 @@ package struct ProcessTree: Sendable {
     package var claimsStrays = false
 
     private let root: ProcessIdentity?
+    /// Whether the root is this process's child, and its number so not another's until it is collected.
+    private let isOwn: Bool
     private let marker: [UInt8]?
     private var known: Set<ProcessIdentity> = []
 
     /// The tree of this running child, which was started with the marker, if any.
     package init(root pid: Int32, marker: String?) {
-        root = ProcessIdentity(pid: pid)
+        self.init(root: ProcessIdentity(pid: pid), marker: marker)
+    }
+
+    /// The tree of this child, which may have ended, started with the marker, if any.
+    package init(root: ProcessIdentity?, marker: String?) {
+        self.root = root
+        isOwn = true
         self.marker = marker.map { Array("\(ProcessTree.markerName)=\($0)".utf8) }
     }
 
-    /// The tree of a run whose child is not ours (any more): found by the marker alone.
-    package init(marker: String) {
-        root = nil
+    /// The tree of a run that an earlier process started: found by the marker, and by the leader, if that was
+    /// written down: what is in its group or session, as long as nobody else has the leader's number.
+    package init(left leader: ProcessIdentity? = nil, marker: String) {
+        root = leader
+        isOwn = false
         self.marker = Array("\(ProcessTree.markerName)=\(marker)".utf8)
     }
 
@@ -39,7 +49,7 @@ package struct ProcessTree: Sendable {
 
     /// The running processes that carry the marker or descend from one that does.
     package static func members(marker: String) -> [ProcessIdentity] {
-        var tree = ProcessTree(marker: marker)
+        var tree = ProcessTree(left: nil, marker: marker)
         return tree.members()
     }
 
@@ -50,15 +60,16 @@ package struct ProcessTree: Sendable {
         // After the look at the table, see `Reaper.children`.
         let spawned = claimsStrays ? Reaper.shared.spawnedAmongAdopted : nil
         let rootIsThere = table.contains { $0.identity == root }
+        let numberIsFree = !isOwn && !table.contains { $0.pid == root?.pid }
         let candidates = table.filter { $0.pid != own && $0.identity.startTicks >= root?.startTicks ?? 0 }
         var found: Set<ProcessIdentity> = []
         for entry in candidates {
             let isKnown = entry.identity == root || known.contains(entry.identity)
             // Once the root is collected its number is only proof in a process that is our own child or
-            // orphan.
+            // orphan; of a root that was another's child, while the kernel keeps the number for its session.
             let sharesGroup =
                 (entry.group == root?.pid || entry.session == root?.pid)
-                && (rootIsThere || entry.parent == own)
+                && (rootIsThere || (isOwn ? entry.parent == own : numberIsFree))
             let isMember =
                 isKnown || sharesGroup || marker.map { entry.environmentHas(prefix: $0 + [0]) } ?? false
             if isMember || isStray(entry, spawned: spawned) { found.insert(entry.identity) }
@@ -77,7 +88,10 @@ package struct ProcessTree: Sendable {
     }
 
     private func isStray(_ entry: ProcessEntry, spawned: Set<Int32>?) -> Bool {
-        guard let spawned, entry.parent == getpid(), !spawned.contains(entry.pid) else { return false }
+        // Without knowing when the root started nobody could say what came after it.
+        guard root != nil, let spawned, entry.parent == getpid(), !spawned.contains(entry.pid) else {
+            return false
+        }
         return !entry.environmentHas(prefix: Array("\(ProcessTree.markerName)=".utf8))
     }
 

@@ -13,7 +13,7 @@ final class Reaper: Sendable {
     private struct State {
         var isStarted = false
         var adoptsOrphans = false
-        var requests: [SpawnRequest] = []
+        var requests: [ForkRequest] = []
     }
 
     private let state = Mutex(State())
@@ -22,9 +22,12 @@ final class Reaper: Sendable {
     private let children = Mutex<[Int32: ChildProcess]>([:])
     private let wake = Result<Wake, ProcessError> { () throws(ProcessError) in try Wake() }
 
-    /// Forks on the reaper's thread while the calling thread waits for the outcome.
-    func spawn(_ options: ChildOptions) throws(ProcessError) -> Child {
-        let request = SpawnRequest(options: options, done: try Wake())
+    /// Forks on the reaper's thread while the calling thread waits for that. What the child does until its
+    /// program runs nobody waits for here: a working directory that does not answer holds up no other child.
+    func fork(
+        _ options: ChildOptions, streams: [Int32]
+    ) throws(ProcessError) -> (ChildProcess, report: Int32) {
+        let request = ForkRequest(options: options, streams: streams, done: try Wake())
         try post { $0.requests.append(request) }
         request.done.wait()
         return try request.outcome()
@@ -107,23 +110,27 @@ final class Reaper: Sendable {
     }
 }
 
-/// One call of `Reaper.spawn`, on its way to the reaper's thread and back.
-private final class SpawnRequest: Sendable {
+/// One call of `Reaper.fork`, on its way to the reaper's thread and back.
+private final class ForkRequest: Sendable {
+    typealias Outcome = Result<(ChildProcess, report: Int32), ProcessError>
+
     let done: Wake
     private let options: ChildOptions
-    private let result = Mutex<Result<Child, ProcessError>?>(nil)
+    private let streams: [Int32]
+    private let result = Mutex<Outcome?>(nil)
 
-    init(options: ChildOptions, done: Wake) {
+    init(options: ChildOptions, streams: [Int32], done: Wake) {
         self.options = options
+        self.streams = streams
         self.done = done
     }
 
     /// Forks; returns the process to look after.
     func fulfil() -> ChildProcess? {
         do throws(ProcessError) {
-            let child = try fork(options)
-            result.withLock { $0 = .success(child) }
-            return child.process
+            let (process, report) = try fork(options, streams: streams)
+            result.withLock { $0 = .success((process, report)) }
+            return process
         } catch {
             result.withLock { $0 = .failure(error) }
             return nil
@@ -131,7 +138,7 @@ private final class SpawnRequest: Sendable {
     }
 
     /// The outcome, once `done` was notified.
-    func outcome() throws(ProcessError) -> Child {
+    func outcome() throws(ProcessError) -> (ChildProcess, report: Int32) {
         let taken = result.withLock { result in
             defer { result = nil }
             return result

@@ -5,13 +5,15 @@
 /// | running | the leader runs within its time | it ends; time is up or cancelled (TERM to the tree) |
 /// | terminating | the tree was sent TERM | tree and streams have ended; the grace is over (KILL) |
 /// | draining | the leader ended, a survivor holds a stream | the streams end; time is over (KILL) |
-/// | killed | the tree was killed | the leader and the streams ended; a last drain time is over |
+/// | killed | the tree was killed | leader and streams ended; a last drain time is over; nothing helps |
+///
+/// A leader that survives its KILL (uninterruptible sleep) is given up after `unkillableSeconds`.
 struct RunLifecycle {
     enum Phase: Equatable {
         case running
         case terminating(killAt: UInt64)
         case draining(until: UInt64)
-        case killed(giveUpAt: UInt64)
+        case killed(giveUpAt: UInt64, abandonAt: UInt64)
     }
 
     enum Cause { case timeout, cancel }
@@ -38,6 +40,7 @@ struct RunLifecycle {
     private let deadline: UInt64
     private let grace: UInt64
     private let drain: UInt64
+    private let unkillable: UInt64
 
     /// How often a tree without its leader is looked for while it may still end by itself.
     static let lookNanoseconds: UInt64 = 50_000_000
@@ -46,6 +49,7 @@ struct RunLifecycle {
         deadline = startedAt.addingWithoutOverflow(limits.timeoutSeconds)
         grace = UInt64(0).addingWithoutOverflow(limits.killGraceSeconds)
         drain = UInt64(0).addingWithoutOverflow(limits.drainSeconds)
+        unkillable = UInt64(0).addingWithoutOverflow(limits.unkillableSeconds)
     }
 
     /// The next thing to do; `treeIsGone` is asked only where it matters, because looking is dear.
@@ -69,14 +73,17 @@ struct RunLifecycle {
             if seen.streamsEnded { return .finish }
             if seen.now >= until || seen.cancelRequested { return kill(seen) }
             return .wait(until: until)
-        case .killed(let giveUpAt):
+        case .killed(let giveUpAt, let abandonAt):
             if seen.leaderEnded && (seen.streamsEnded || seen.now >= giveUpAt) { return .finish }
-            return .wait(until: seen.leaderEnded ? giveUpAt : .max)
+            if seen.now >= abandonAt { return .finish }
+            return .wait(until: seen.leaderEnded ? giveUpAt : abandonAt)
         }
     }
 
     private mutating func kill(_ seen: Observation) -> Action {
-        phase = .killed(giveUpAt: seen.now &+ drain)
+        phase = .killed(
+            giveUpAt: seen.now.addingWithoutOverflow(drain),
+            abandonAt: seen.now.addingWithoutOverflow(Swift.max(drain, unkillable)))
         return .killTree
     }
 }

@@ -10,6 +10,8 @@ package struct RunLimits: Sendable {
     package var killGraceSeconds: Double
     /// How long processes that outlive the leader may hold its output open before they are killed.
     package var drainSeconds: Double
+    /// How long after its KILL a leader that does not end is waited for.
+    package var unkillableSeconds: Double
     /// How many bytes of each stream's beginning are kept.
     package var headBytes: Int
     /// How many bytes of each stream's end are kept.
@@ -17,12 +19,13 @@ package struct RunLimits: Sendable {
 
     /// Limits of one run.
     package init(
-        timeoutSeconds: Double, killGraceSeconds: Double = 3, drainSeconds: Double = 1, headBytes: Int,
-        tailBytes: Int
+        timeoutSeconds: Double, killGraceSeconds: Double = 3, drainSeconds: Double = 1,
+        unkillableSeconds: Double = 10, headBytes: Int, tailBytes: Int
     ) {
         self.timeoutSeconds = timeoutSeconds
         self.killGraceSeconds = killGraceSeconds
         self.drainSeconds = drainSeconds
+        self.unkillableSeconds = unkillableSeconds
         self.headBytes = headBytes
         self.tailBytes = tailBytes
     }
@@ -40,6 +43,9 @@ package enum OutputStream: Sendable, Hashable, CaseIterable {
 package struct RunReport: Sendable {
     /// How the leader, the process that was started, ended.
     package let exit: ChildExit
+    /// The leader survived its KILL for so long that nobody waits any more (uninterruptible sleep); `exit` is
+    /// what it will end by.
+    package let outlivedKill: Bool
     /// The time was up before the leader ended.
     package let timedOut: Bool
     /// `cancel` came before the leader ended.
@@ -48,6 +54,19 @@ package struct RunReport: Sendable {
     package let stdout: CapturedOutput
     /// Standard error.
     package let stderr: CapturedOutput
+
+    /// A report.
+    package init(
+        exit: ChildExit, outlivedKill: Bool, timedOut: Bool, cancelled: Bool, stdout: CapturedOutput,
+        stderr: CapturedOutput
+    ) {
+        self.exit = exit
+        self.outlivedKill = outlivedKill
+        self.timedOut = timedOut
+        self.cancelled = cancelled
+        self.stdout = stdout
+        self.stderr = stderr
+    }
 }
 
 /// One run of a program from start to end, with its whole process tree.
@@ -60,6 +79,7 @@ package struct RunReport: Sendable {
 package final class ScriptRun: Sendable {
     private let marker: String
     private let cancelRequested = Mutex(false)
+    private let isAbandoned = Mutex(false)
     private let wake: Wake
 
     /// A run that is not started yet.
@@ -75,6 +95,12 @@ package final class ScriptRun: Sendable {
         wake.notify()
     }
 
+    /// Asks the run to end, and to start nothing if it has not started: nobody waits for it any more.
+    package func abandon() {
+        isAbandoned.withLock { $0 = true }
+        cancel()
+    }
+
     /// Starts the program and returns when all is over; once only. Throws only if it could not be started.
     ///
     /// `onOutput` is called on the run's thread with each piece and its offset in its stream, in order; while
@@ -84,22 +110,13 @@ package final class ScriptRun: Sendable {
         _ options: ChildOptions, stdin: [UInt8] = [], limits: RunLimits,
         onOutput: @escaping @Sendable (OutputStream, Int, ArraySlice<UInt8>) -> Void = { _, _, _ in }
     ) async throws(ProcessError) -> RunReport {
-        var options = options
-        options.environment.removeAll { $0.0 == ProcessTree.markerName }
-        options.environment.append((ProcessTree.markerName, marker))
-        options.stdin = stdin.isEmpty ? .null : .pipe
-        options.stdout = .pipe
-        options.stderr = .pipe
-        if case .shared = options.isolation { options.isolation = .processGroup }
-        let complete = options
-
         // A task-cancellation handler cannot throw a type, so the outcome passes through it as a value.
         let result: Result<RunReport, ProcessError> = await withTaskCancellationHandler {
             do throws(ProcessError) {
                 return .success(
                     try await onOwnThread("crmm-run") { () throws(ProcessError) in
-                        crmm_block_sigpipe()
-                        return try self.run(complete, stdin: stdin, limits: limits, onOutput: onOutput)
+                        try self.runOnThisThread(
+                            options, stdin: stdin, limits: limits, onOutput: onOutput)
                     })
             } catch {
                 return .failure(error)
@@ -110,14 +127,22 @@ package final class ScriptRun: Sendable {
         return try result.get()
     }
 
-    /// Blocks the run's thread until the end.
-    private func run(
-        _ options: ChildOptions, stdin: [UInt8], limits: RunLimits,
-        onOutput: (OutputStream, Int, ArraySlice<UInt8>) -> Void
+    /// The same on the calling thread, which must be one of its own: it is blocked until the end, and never
+    /// gets SIGPIPE again.
+    ///
+    /// `onStart` is told who leads the tree as soon as it exists. The time counts from there, so that it also
+    /// holds for a working directory that does not answer.
+    package func runOnThisThread(
+        _ options: ChildOptions, stdin: [UInt8] = [], limits: RunLimits,
+        onStart: (ProcessIdentity) -> Void = { _ in },
+        onOutput: (OutputStream, Int, ArraySlice<UInt8>) -> Void = { _, _, _ in }
     ) throws(ProcessError) -> RunReport {
+        crmm_block_sigpipe()
         let census = RunCensus()
-        let child = try Child.spawn(options)
-        var tree = ProcessTree(root: child.pid, marker: marker)
+        if isAbandoned.withLock({ $0 }) { throw ProcessError(.spawn, "the run was given up before") }
+        let child = try Child.launch(complete(options, hasInput: !stdin.isEmpty))
+        if let leader = child.identity { onStart(leader) }
+        var tree = ProcessTree(root: child.identity, marker: marker)
         var lifecycle = RunLifecycle(startedAt: monotonicNanoseconds(), limits: limits)
         var streams = RunStreams(child: child, stdin: stdin, limits: limits)
         while true {
@@ -136,12 +161,24 @@ package final class ScriptRun: Sendable {
             case .killTree:
                 tree.kill()
             case .finish:
-                guard let exit = child.exit else { continue }
+                try child.checkStart(mayWait: false)
                 return RunReport(
-                    exit: exit, timedOut: lifecycle.cause == .timeout, cancelled: lifecycle.cause == .cancel,
+                    exit: child.exit ?? .signaled(SIGKILL), outlivedKill: child.exit == nil,
+                    timedOut: lifecycle.cause == .timeout, cancelled: lifecycle.cause == .cancel,
                     stdout: streams.stdout, stderr: streams.stderr)
             }
         }
+    }
+
+    private func complete(_ options: ChildOptions, hasInput: Bool) -> ChildOptions {
+        var options = options
+        options.environment.removeAll { $0.0 == ProcessTree.markerName }
+        options.environment.append((ProcessTree.markerName, marker))
+        options.stdin = hasInput ? .pipe : .null
+        options.stdout = .pipe
+        options.stderr = .pipe
+        if case .shared = options.isolation { options.isolation = .processGroup }
+        return options
     }
 }
 

@@ -1,5 +1,6 @@
 import CProcess
 import Glibc
+import Synchronization
 
 /// Runs the body on a new thread of its own, so that it may block without holding up the cooperative pool.
 func startThread(_ name: String, _ body: @escaping @Sendable () -> Void) throws(ProcessError) {
@@ -36,6 +37,54 @@ package func onOwnThread<R: Sendable>(
         }
     }
     return try result.get()
+}
+
+/// As above, but waits no longer than so long (while the machine is awake): then nil, and the thread goes on
+/// alone.
+package func onOwnThread<R: Sendable>(
+    _ name: String, within limit: Duration, _ body: @escaping @Sendable () throws(ProcessError) -> R
+) async throws(ProcessError) -> R? {
+    let first = FirstAnswer<Result<R, ProcessError>>()
+    try startThread(name) { first.give(Result { () throws(ProcessError) in try body() }) }
+    let answer = await withTaskGroup(of: Void.self) { group in
+        group.addTask {
+            do { try await Task.sleep(for: limit, clock: SuspendingClock()) } catch { return }
+            first.give(nil)
+        }
+        defer { group.cancelAll() }
+        return await first.wait()
+    }
+    return try answer?.get()
+}
+
+/// The first of several answers; later ones are lost.
+private final class FirstAnswer<Answer: Sendable>: Sendable {
+    private enum State {
+        case open(CheckedContinuation<Answer?, Never>?)
+        case given(Answer?)
+    }
+
+    private let state = Mutex(State.open(nil))
+
+    func give(_ answer: Answer?) {
+        let waiting = state.withLock { state -> CheckedContinuation<Answer?, Never>? in
+            guard case .open(let waiting) = state else { return nil }
+            state = .given(answer)
+            return waiting
+        }
+        waiting?.resume(returning: answer)
+    }
+
+    func wait() async -> Answer? {
+        await withCheckedContinuation { waiting in
+            let given = state.withLock { state -> Answer?? in
+                if case .given(let answer) = state { return .some(answer) }
+                state = .open(waiting)
+                return nil
+            }
+            if let given { waiting.resume(returning: given) }
+        }
+    }
 }
 
 private final class ThreadWork: Sendable {

@@ -60,13 +60,30 @@ package enum Limits {
     package static let requestBytesMax = 16_384
 }
 
-/// Names of environment variables that a job must not set: they change what a script's interpreter runs.
+/// Names of environment variables that a job must not set: they change what a script's interpreter, or a
+/// program that it calls, runs or loads; or they are the agent's own to say.
 package enum RefusedEnvironment {
     private static let names: Set<String> = [
-        "BASH_ENV", "ENV", "IFS", "PATH", "NODE_OPTIONS", "SHELLOPTS", "BASHOPTS", "PS4", "PROMPT_COMMAND",
-        "CDPATH", "GLOBIGNORE",
+        // Said by the agent.
+        "HOME", "USER", "LOGNAME", "TMPDIR", "PATH",
+        // Shells.
+        "ENV", "IFS", "SHELLOPTS", "BASHOPTS", "PS4", "PROMPT_COMMAND", "CDPATH", "GLOBIGNORE", "ZDOTDIR",
+        "FPATH",
+        // The C library and what it loads.
+        "GCONV_PATH", "GETCONF_DIR", "GLIBC_TUNABLES", "HOSTALIASES", "LOCPATH", "MALLOC_TRACE", "NLSPATH",
+        "RESOLV_HOST_CONF", "RES_OPTIONS", "TERMINFO", "TERMINFO_DIRS",
+        // Other languages.
+        "NODE_OPTIONS", "NODE_PATH", "NODE_REPL_EXTERNAL_MODULE", "CLASSPATH", "JAVA_TOOL_OPTIONS",
+        "JDK_JAVA_OPTIONS", "_JAVA_OPTIONS", "PHPRC", "PHP_INI_SCAN_DIR", "AWKPATH", "AWKLIBPATH",
+        "TCLLIBPATH", "DOTNET_STARTUP_HOOKS",
+        // Programs that call what they are told to.
+        "EDITOR", "VISUAL", "PAGER", "MANPAGER", "LESSOPEN", "LESSCLOSE", "SSH_ASKPASS", "SUDO_ASKPASS",
+        "CURL_HOME", "WGETRC", "XDG_CONFIG_HOME", "XDG_CONFIG_DIRS", "XDG_DATA_HOME", "XDG_DATA_DIRS",
     ]
-    private static let prefixes = ["LD_", "PYTHON", "PERL5", "GIT_", "BASH_FUNC_", "CLOUDRMM_"]
+    private static let prefixes = [
+        "LD_", "PYTHON", "PERL", "RUBY", "GEM_", "BUNDLE_", "LUA_", "CORECLR_", "OPENSSL_", "GIT_", "BASH_",
+        "CLOUDRMM_",
+    ]
 
     /// Why a name is refused; `nil` if it may be set.
     package static func refusal(of name: String) -> String? {
@@ -77,7 +94,7 @@ package enum RefusedEnvironment {
             return "must be letters, digits and underscores, 1 to 128 of them, and not begin with a digit"
         }
         if names.contains(name) || prefixes.contains(where: { name.hasPrefix($0) }) {
-            return "must not be set, since it changes what an interpreter runs"
+            return "must not be set, since it changes what an interpreter runs or is the agent's to say"
         }
         return nil
     }

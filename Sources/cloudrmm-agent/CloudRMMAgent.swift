@@ -21,11 +21,13 @@ enum CloudRMMAgent {
     @concurrent
     private static func perform(_ arguments: [String]) async -> Int32 {
         do {
-            switch try AgentCommand(arguments) {
+            switch try AgentCommand(
+                arguments, token: environmentVariable(AgentCommand.tokenVariable))
+            {
             case .help: print(AgentCommand.usage, terminator: "")
             case .version: print("cloudrmm-agent \(EnrolledAgent.version)")
             case .enroll(let apiURL, let caPath, let token, let path):
-                try enroll(apiURL: apiURL, caPath: caPath, token: token, into: DataDirectory(path))
+                try enroll(apiURL: apiURL, caPath: caPath, token: token.read(), into: DataDirectory(path))
             case .run(let path): try await run(DataDirectory(path))
             case .status(let path, let asJSON): try status(DataDirectory(path), asJSON: asJSON)
             }

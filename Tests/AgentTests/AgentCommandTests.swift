@@ -1,3 +1,4 @@
+import Process
 import Testing
 
 @testable import Agent
@@ -9,7 +10,7 @@ import Testing
             try AgentCommand([
                 "enroll", "--api-url", "https://h", "--ca=f", "--token", "t", "--data-dir", "/d",
             ])
-                == .enroll(apiURL: "https://h", caPath: "f", token: "t", dataDirectory: "/d"))
+                == .enroll(apiURL: "https://h", caPath: "f", token: .text("t"), dataDirectory: "/d"))
         #expect(try AgentCommand(["run", "--data-dir=/d"]) == .run(dataDirectory: "/d"))
         #expect(
             try AgentCommand(["status", "--output", "json", "--data-dir", "/d"])
@@ -29,6 +30,39 @@ import Testing
         ] as [([String], String)])
     func refusals(_ arguments: [String], _ message: String) {
         #expect(throws: AgentError(.invalid, message)) { try AgentCommand(arguments) }
+    }
+
+    @Test("a token comes from the option, from standard input, or from the environment, in this order")
+    func tokens() throws {
+        func source(_ option: String?, _ variable: String?) throws -> TokenSource? {
+            let arguments = ["enroll", "--api-url=u", "--ca=f", "--data-dir=/d"]
+            let command = try AgentCommand(
+                arguments + (option.map { ["--token", $0] } ?? []), token: variable)
+            if case .enroll(_, _, let token, _) = command { return token }
+            return nil
+        }
+        #expect(try source("t", "v") == .text("t"))
+        #expect(try source("-", "v") == .standardInput)
+        #expect(try source(nil, "v") == .text("v"))
+        for variable in [nil, ""] {
+            #expect(throws: AgentError(.invalid, "enroll needs --token or CLOUDRMM_TOKEN")) {
+                try source(nil, variable)
+            }
+        }
+        #expect(AgentCommand.usage.contains("CLOUDRMM_TOKEN"))
+    }
+
+    @Test("standard input holds one token and little else")
+    func standardInput() async throws {
+        func read(_ text: String) async throws -> String {
+            let child = try Child.spawn(ChildOptions(executable: "/usr/bin/printf", arguments: ["%s", text]))
+            defer { withExtendedLifetime(child) {} }
+            return try TokenSource.standardInput.read(child.stdoutFD)
+        }
+        #expect(try await read(" abc\n") == "abc")
+        for text in ["", "\n", "a b", String(repeating: "a", count: 9_000)] {
+            await #expect(throws: AgentError.self) { try await read(text) }
+        }
     }
 
     @Test("a relative data directory is refused")

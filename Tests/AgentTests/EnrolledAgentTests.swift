@@ -64,15 +64,15 @@ import Wire
                     hello.keySetVersion == 1 && hello.assignmentVersion == 1 && hello.journalPosition == 0)
                 #expect(hello.held.isEmpty && hello.ended.isEmpty)
                 session.send(.welcome(Welcome(session: 1, pingSeconds: 3_600)))
-                let dispatch = fixture.dispatch(
-                    fixture.job(.script, Script(.sh, "echo héllo; echo no >&2; exit 3")))
+                let job = fixture.job(.script, Script(.sh, "echo héllo; echo no >&2; exit 3"))
+                let dispatch = fixture.dispatch(job)
                 session.send(.dispatch(dispatch))
                 #expect(try await session.next() == .accepted(dispatch.name))
                 let result = try await finished(session)
                 #expect(result.name == dispatch.name && result.outcome == .failed && result.exitCode == 3)
                 #expect(result.stdout == OutputExcerpt(head: Array("héllo\n".utf8), tail: [], bytes: 7))
                 #expect(result.stderr.head.bytes == Array("no\n".utf8))
-                #expect(directory.waitingResults() == 1)
+                #expect(try listDirectory(directory.outbox) == ["\(job.job)-1.json"])
 
                 session.send(.dispatch(dispatch))
                 #expect(
@@ -97,7 +97,8 @@ import Wire
         try await withGateway { gateway, directory in
             try await withAgent(directory, startedDelay: .zero) {
                 let session = try await gateway.welcomedSession()
-                let dispatch = fixture.dispatch(fixture.job(.script, Script(.sh, "sleep 1000 & sleep 1000")))
+                let job = fixture.job(.script, Script(.sh, "sleep 1000 & sleep 1000"))
+                let dispatch = fixture.dispatch(job)
                 session.send(.dispatch(dispatch))
                 #expect(try await session.next() == .accepted(dispatch.name))
                 guard case .started(let started) = try await session.next() else {
@@ -108,7 +109,7 @@ import Wire
                 session.send(.cancel(dispatch.name))
                 let result = try await finished(session)
                 #expect(result.outcome == .cancelled && result.reason == nil)
-                #expect(ProcessTree.members(marker: dispatch.name.run.description).isEmpty)
+                #expect(ProcessTree.members(marker: "\(job.job)-1").isEmpty)
 
                 let late = fixture.dispatch(fixture.job())
                 session.send(.cancel(late.name))
@@ -191,7 +192,7 @@ import Wire
             let left = try Child.spawn(
                 ChildOptions(
                     executable: "/bin/sleep", arguments: ["1000"],
-                    environment: [(ProcessTree.markerName, name.run.description)], stdout: .null,
+                    environment: [(ProcessTree.markerName, key.description)], stdout: .null,
                     stderr: .null))
             try await withAgent(directory) {
                 let session = try await gateway.welcomedSession()
@@ -204,6 +205,85 @@ import Wire
                 #expect(try await finished(session).outcome == .unknown, "it never runs again")
             }
         }
+    }
+
+    @Test("a result that was stored before its end was written is the result after a restart")
+    func storedResult() async throws {
+        try await withGateway { gateway, directory in
+            let stored = Finished(
+                name: fixture.name(), outcome: .failed, exitCode: 3, finishedAt: fixture.now,
+                stdout: OutputExcerpt(head: Array("said".utf8), tail: [], bytes: 4))
+            let names = [stored.name, fixture.name(), fixture.name()]
+            let keys = names.map { _ in AttemptKey(job: .new(at: fixture.now), attempt: 1) }
+            let journal = try AppendFile(directory.journal)
+            for (key, name) in zip(keys, names) {
+                let expiry = fixture.now + .seconds(60)
+                try journal.append(JournalRecord.accepted(key, name, expiresAt: expiry).line)
+                try journal.append(JournalRecord.started(key, at: fixture.now).line)
+            }
+            // One that is another attempt's, and one that is none.
+            let outbox = Outbox(directory: directory.outbox)
+            for key in keys.prefix(2) { try outbox.write(key, stored) }
+            try DurableFile.write([1], to: "\(directory.outbox)/\(keys[2]).json")
+            try await withAgent(directory) {
+                let session = try await gateway.welcomedSession()
+                var results: [AttemptName: Finished] = [:]
+                while results.count < 3 {
+                    let result = try await finished(session)
+                    results[result.name] = result
+                }
+                #expect(results[names[0]]?.outcome == .failed && results[names[0]]?.exitCode == 3)
+                #expect(results[names[0]]?.stdout.head.bytes == Array("said".utf8))
+                #expect(results[names[1]]?.reason == "agentRestarted")
+                #expect(results[names[2]]?.reason == "agentRestarted")
+            }
+        }
+    }
+
+    @Test("after a kill of the agent what a script left is found by its leader, without any marker")
+    func leaderLeft() async throws {
+        try await withGateway { gateway, directory in
+            let (job, name) = (fixture.job(), fixture.name())
+            let key = AttemptKey(job: job.job, attempt: 1)
+            let journal = try AppendFile(directory.journal)
+            try journal.append(JournalRecord.accepted(key, name, expiresAt: fixture.now + .seconds(60)).line)
+            try journal.append(JournalRecord.started(key, at: fixture.now).line)
+            let left = try Child.spawn(
+                ChildOptions(
+                    executable: "/bin/sleep", arguments: ["1000"], stdout: .null, stderr: .null,
+                    isolation: .session))
+            try RunLeader(#require(left.identity)).write(beside: "\(directory.runs)/\(key)")
+            try await withAgent(directory) {
+                let session = try await gateway.welcomedSession()
+                #expect(try await finished(session).reason == "agentRestarted")
+                #expect(await left.wait() == .signaled(9))
+            }
+            #expect(try listDirectory(directory.runs).isEmpty)
+        }
+    }
+
+    @Test("leftovers that cannot be removed keep no agent from its work")
+    func leftovers() async throws {
+        try await withGateway { gateway, directory in
+            try Directory.make("\(directory.outbox)/no-file")
+            let place = "\(directory.runs)/left/mounted"
+            try Directory.make(place)
+            // Only root can mount, and so leave a directory that cannot be removed.
+            let isRoot = effectiveUserID() == 0
+            if isRoot { try await call("/bin/mount", "-t", "tmpfs", "none", place) }
+            try await withAgent(directory) {
+                let session = try await gateway.welcomedSession()
+                session.send(.dispatch(fixture.dispatch(fixture.job())))
+                #expect(try await finished(session).outcome == .succeeded)
+            }
+            #expect(fileExists(place) == isRoot)
+            if isRoot { try await call("/bin/umount", place) }
+        }
+    }
+
+    private func call(_ program: String, _ arguments: String...) async throws {
+        let child = try Child.spawn(ChildOptions(executable: program, arguments: arguments))
+        #expect(await child.wait() == .exited(0))
     }
 
     @Test("a damaged journal starts no work and says so")
@@ -251,6 +331,25 @@ import Wire
             try await withAgent(directory) {
                 let (_, hello) = try await gateway.session()
                 #expect(hello.keySetVersion == 2 && hello.assignmentVersion == 2)
+            }
+        }
+    }
+
+    @Test("a session resumes the one before it, but not across a new key set")
+    func resumption() async throws {
+        try await withGateway { gateway, directory in
+            try await withAgent(directory) {
+                let first = try await gateway.welcomedSession()
+                first.send(.dispatch(fixture.dispatch(fixture.job(.ping))))
+                _ = try await finished(first)
+                first.close(code: 1001)
+                let second = try await gateway.welcomedSession(
+                    Welcome(session: 2, keySet: fixture.keySet(version: 2), pingSeconds: 3_600))
+                second.send(.dispatch(fixture.dispatch(fixture.job(.ping))))
+                _ = try await finished(second)
+                second.close(code: 1001)
+                _ = try await gateway.session()
+                #expect(gateway.resumptions == [false, true, false])
             }
         }
     }

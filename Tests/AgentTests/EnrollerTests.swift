@@ -144,6 +144,19 @@ import Wire
         }
     }
 
+    @Test("of a CA file with several certificates only the one that the token names is believed")
+    func severalAuthorities() async throws {
+        let stranger = try CertificateAuthority.make(commonName: "stranger", validitySeconds: 60)
+        let api = try await CannedAPI.start(fixture, by: stranger) { _ in (409, Array("{}".utf8), false) }
+        let enroller = try Enroller(
+            apiURL: "https://localhost:\(api.port)", token: fixture.token(),
+            serverCA: fixture.serverCA.certificate.pem + stranger.certificate.pem)
+        let now = fixture.now
+        let message = await onThread { try enroller.enroll(hostname: "h", machineID: nil, now: now) }
+        #expect(message != "the server refused the enrolment with status 409", "the stranger was believed")
+        try await api.stop()
+    }
+
     private func onThread(_ body: @escaping @Sendable () throws -> Identity) async -> String {
         do {
             return try await onOwnThread("enroll") { () throws(ProcessError) in
@@ -230,9 +243,11 @@ private struct CannedAPI {
     let channel: any Channel
     var port: Int { channel.localAddress?.port ?? 0 }
 
-    static func start(_ fixture: Fixture, answer: @escaping Answer) async throws -> CannedAPI {
+    static func start(
+        _ fixture: Fixture, by authority: CertificateAuthority? = nil, answer: @escaping Answer
+    ) async throws -> CannedAPI {
         let key = P256Key()
-        let certificate = try fixture.serverCA.issueServer(
+        let certificate = try (authority ?? fixture.serverCA).issueServer(
             for: key, dnsNames: ["localhost"], ipAddresses: [], validitySeconds: 3_600)
         let tls = try TLSContext.server(
             certificatePEM: certificate.pem, keyPEM: key.pem, clientCA: nil, minimum: .v12)

@@ -1,4 +1,5 @@
 import Domain
+import Logging
 import Process
 import Synchronization
 import Testing
@@ -15,10 +16,16 @@ import Wire
         _ script: Script, timeoutSeconds: Int = 30, in directory: String,
         attach: @Sendable (@escaping @Sendable () -> Void) -> Bool = { _ in false }
     ) async -> ExecutionResult {
-        let execution = Execution(
-            job: fixture.job(.script, script, timeoutSeconds: timeoutSeconds), run: .new(at: fixture.now),
-            directory: "\(directory)/run")
-        return await execution.perform(attach: attach)
+        await execution(script, timeoutSeconds: timeoutSeconds, in: directory).perform(attach: attach)
+    }
+
+    private var silent: Logger { Logger(label: "test", factory: { _ in SwiftLogNoOpLogHandler() }) }
+
+    private func execution(_ script: Script, timeoutSeconds: Int = 30, in directory: String) -> Execution {
+        let job = fixture.job(.script, script, timeoutSeconds: timeoutSeconds)
+        return Execution(
+            job: job, key: AttemptKey(job: job.job, attempt: 1), directory: "\(directory)/run",
+            logger: silent)
     }
 
     private func text(_ excerpt: OutputExcerpt) -> String {
@@ -36,7 +43,7 @@ import Wire
                 : "printf '%s|' \"$@\"; cat; echo; env | cut -d= -f1 | sort"
             var script = Script(interpreter, body)
             script.args = ["a b", "ü"]
-            script.env = ["EXTRA": "1", "HOME": "/nowhere"]
+            script.env = ["EXTRA": "1", "LANG": "C"]
             script.stdin = "in\n"
             let result = await perform(script, in: directory)
             #expect(result.outcome == .succeeded && result.exitCode == 0)
@@ -96,6 +103,117 @@ import Wire
             #expect(result.stdout.tail.bytes.count == Limits.outputTailBytes)
             #expect(text(result.stdout).hasPrefix("0123456\n0123456\n"))
             #expect(result.stderr == OutputExcerpt(head: Array("END".utf8), tail: [], bytes: 3))
+        }
+    }
+
+    @Test("an interpreter that is not there is named, and nothing is left")
+    func interpreterMissing() async throws {
+        try await withDirectory { directory in
+            var execution = execution(Script(.python3, "print(1)"), in: directory)
+            execution.interpreters = { _ in ["\(directory)/python3"] }
+            let result = await execution.perform { _ in false }
+            #expect(result == .failed("interpreterMissing"))
+            #expect(result.outcome == .failed && result.exitCode == nil)
+            let left = try listDirectory(directory)
+            #expect(left.isEmpty)
+        }
+    }
+
+    @Test("python takes no packages from a home")
+    func noUserSite() async throws {
+        try await withDirectory { directory in
+            let result = await perform(
+                Script(.python3, "import sys; print(sys.flags.no_user_site)"), in: directory)
+            #expect(text(result.stdout) == "1\n")
+        }
+    }
+
+    @Test("a leader that survives its kill makes the outcome unknown, whatever asked for it")
+    func unkillable() async throws {
+        let execution = execution(Script(.sh, "true"), in: "/nowhere")
+        let output = CapturedOutput(headBytesMax: 0, tailBytesMax: 0)
+        for (timedOut, cancelled) in [(true, false), (false, true)] {
+            let report = RunReport(
+                exit: .signaled(9), outlivedKill: true, timedOut: timedOut, cancelled: cancelled,
+                stdout: output, stderr: output)
+            let result = execution.result(of: report)
+            #expect(result.outcome == .unknown && result.reason == "unkillable")
+        }
+    }
+
+    @Test(
+        "a working directory that does not answer is given up when the time is over",
+        .enabled(if: HungDirectory.isPossible))
+    func hungWorkingDirectory() async throws {
+        try await withDirectory { directory in
+            let hung = try await HungDirectory("\(directory)/hung")
+            var script = Script(.sh, "true")
+            script.workingDirectory = hung.path
+            #expect(await perform(script, timeoutSeconds: 1, in: directory).outcome == .timedOut)
+            try await hung.release()
+        }
+    }
+
+    @Test(
+        "a preparation that hangs makes the outcome unknown and starts nothing later",
+        .enabled(if: HungDirectory.isPossible))
+    func hungPreparation() async throws {
+        try await withDirectory { directory in
+            let hung = try await HungDirectory("\(directory)/hung")
+            var execution = execution(Script(.sh, "true"), timeoutSeconds: 1, in: hung.path)
+            // All but a little of what is waited for is bounded by itself.
+            execution.patience = .seconds(-14.9)
+            let result = await execution.perform { _ in false }
+            #expect(result.outcome == .unknown && result.reason == "hung")
+            try await hung.release()
+        }
+    }
+
+    @Test(
+        "a file system that a script mounted and left does not go with its directory",
+        .enabled(if: effectiveUserID() == 0))
+    func mountLeft() async throws {
+        try await withDirectory { directory in
+            let script = Script(
+                .sh, "mkdir ../kept place; touch ../kept/file; mount --bind ../kept place; exit 3")
+            #expect(await perform(script, in: directory).exitCode == 3)
+            #expect(fileExists("\(directory)/kept/file"))
+            #expect(fileExists("\(directory)/run/place/file"))
+            let unmount = try Child.spawn(
+                ChildOptions(executable: "/bin/umount", arguments: ["\(directory)/run/place"]))
+            #expect(await unmount.wait() == .exited(0))
+        }
+    }
+
+    @Test("the leader is noted while a script runs, out of its way, and not longer")
+    func leader() async throws {
+        try await withDirectory { directory in
+            let script = Script(
+                .sh, "until [ -s ../run.leader ]; do :; done; cat ../run.leader; echo $$; rm -rf ./*")
+            let result = await perform(script, in: directory)
+            let words = text(result.stdout).split { $0 == " " || $0 == "\n" }
+            #expect(words.count == 4 && words[1] == words[3], "\(words)")
+            let left = try listDirectory(directory)
+            #expect(left.isEmpty)
+        }
+    }
+
+    @Test("a note of another boot, or one that is none, names nobody")
+    func notes() async throws {
+        try await withDirectory { directory in
+            let run = "\(directory)/run"
+            let own = try #require(ProcessIdentity(pid: 1))
+            let noted = RunLeader(ProcessIdentity(pid: 77, startTicks: own.startTicks))
+            try noted.write(beside: run)
+            #expect(RunLeader(beside: run) == noted)
+            #expect(try RunLeader.noted(in: directory) == ["run"])
+            let note = String(decoding: try readFile("\(run).leader", max: 256), as: UTF8.self)
+            let boot = note.prefix { $0 != " " }
+            for other in ["x 77 5\n", "\(boot) 77\n", "\(boot) 1 5\n", "\(boot) -1 5\n", "\(boot) a b\n", ""]
+            {
+                try DurableFile.write(Array(other.utf8), to: "\(run).leader")
+                #expect(RunLeader(beside: run) == nil, "\(other)")
+            }
         }
     }
 

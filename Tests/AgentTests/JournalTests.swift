@@ -30,7 +30,7 @@ import Wire
             .started(key, at: Instant(seconds: 5)),
             .ended(key, end), .forgotten(key),
             .refused(fixture.name(), Refusal(.target, "n\no"), expiresAt: later),
-            .cancelled(fixture.name(), expiresAt: later),
+            .cancelled(fixture.name(), expiresAt: later), .pruned(through: Instant(seconds: 9)),
         ]
     }
 
@@ -62,9 +62,9 @@ import Wire
         let records = records
         let bytes = records.flatMap(\.line)
         let whole = try Journal.read(bytes, path: "j")
-        #expect(whole.position == 13)
+        #expect(whole.position == 14)
         let withoutLast = try Journal.read(records.dropLast().flatMap(\.line), path: "j")
-        for count in (bytes.count - records[6].line.count)..<bytes.count {
+        for count in (bytes.count - records[7].line.count)..<bytes.count {
             #expect(try Journal.read(Array(bytes.prefix(count)), path: "j") == withoutLast)
         }
         var flipped = bytes
@@ -127,7 +127,9 @@ import Wire
 
                 let (last, expired) = try Journal.open(path, disk: disk, now: later)
                 #expect(last.position == 11)
-                #expect(expired.entries[keys[1]] == nil)
+                #expect(expired.entries[keys[1]] == nil && expired.floor == later)
+                let (_, afterwards) = try Journal.open(path, disk: disk, now: fixture.now)
+                #expect(afterwards.floor == later, "no clock lowers it")
                 #expect(
                     expired.ended == [keys[2], keys[3]],
                     "what the server has not committed outlives its statement")
@@ -166,6 +168,80 @@ import Wire
                 }
                 #expect(journal.syncs == 1)
                 #expect(try Journal.read(readFile(path, max: 1 << 20), path: path).answers.count == 50)
+            }
+        }
+    }
+
+    @Test("records that would contradict the file are refused, and those beside them are written")
+    func contradiction() async throws {
+        try await withDirectory { directory in
+            try await withDisk { disk in
+                let path = "\(directory)/journal"
+                try Journal.create(path)
+                let (journal, _) = try Journal.open(path, disk: disk, now: fixture.now)
+                try await journal.append([.accepted(key, name, expiresAt: later)])
+                let busy = Gate()
+                disk.submit { _ in busy.waitUntilOpen() }
+                let appends = [
+                    [JournalRecord.started(key, at: later)], [.ended(key, end)],
+                    [.ended(key, end), .forgotten(key)], [.forgotten(key), .forgotten(key)],
+                    [.forgotten(key)],
+                ]
+                let tasks = appends.indices.map { index in
+                    Task {
+                        while journal.waiting < index { await Task.yield() }
+                        try await journal.append(appends[index])
+                    }
+                }
+                while journal.waiting < appends.count { await Task.yield() }
+                busy.open()
+                for (index, task) in tasks.enumerated() {
+                    let result = await task.result
+                    guard [2, 3].contains(index) else {
+                        try result.get()
+                        continue
+                    }
+                    #expect(throws: AgentError.self) { try result.get() }
+                }
+                #expect(journal.position == 4)
+                let (_, state) = try Journal.open(path, disk: disk, now: fixture.now)
+                #expect(state.entries[key]?.phase == .forgotten(end) && state.position == 4)
+            }
+        }
+    }
+
+    @Test("a file that has grown to four times what it amounts to begins anew, and nothing is lost")
+    func runningCompaction() async throws {
+        try await withDirectory { directory in
+            try await withDisk { disk in
+                let path = "\(directory)/journal"
+                try Journal.create(path)
+                let (journal, _) = try Journal.open(path, disk: disk, now: fixture.now)
+                let open = AttemptKey(job: .new(at: fixture.now), attempt: 1)
+                try await journal.append([.accepted(open, fixture.name(), expiresAt: later)])
+                try await journal.append([.accepted(key, name, expiresAt: later), .started(key, at: later)])
+                var written = journal.length
+                var records = 3
+                let refusal = Refusal(.signature, String(repeating: "x", count: 400))
+                // An append returns before the file begins anew.
+                while journal.length == written, written < 2 * Journal.compactBytesMin {
+                    let batch = (0..<100).map { _ in
+                        JournalRecord.refused(fixture.name(), refusal, expiresAt: later)
+                    }
+                    try await journal.append(batch)
+                    written += batch.reduce(0) { $0 + $1.line.count }
+                    records += batch.count
+                }
+                #expect(journal.length < Journal.compactBytesMin)
+                #expect(try readFile(path, max: 1 << 30).count == journal.length)
+                #expect(try listDirectory(directory) == ["journal"])
+                try await journal.append([.ended(key, end)])
+                #expect(journal.position == records + 1)
+
+                let state = try Journal.read(readFile(path, max: 1 << 30), path: path)
+                #expect(state.position == records + 1)
+                #expect(state.held == [open] && state.ended == [key])
+                #expect(state.answers.count == JournalState.answersMax)
             }
         }
     }

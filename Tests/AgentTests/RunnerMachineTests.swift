@@ -64,9 +64,9 @@ import Wire
         machine.settled(key(job), [.ended(key(job), end)])
         #expect(again() == .resend(key(job)))
         machine.sessionChanged(isServing: true)
-        #expect(machine.nextResult()?.0 == name)
+        #expect(machine.nextResult()?.1 == name)
         #expect(machine.nextResult() == nil, "in flight already")
-        guard case .forget(name, .forgotten(key(job))) = machine.acknowledged(name) else {
+        guard case .forget(key(job)) = machine.acknowledged(name) else {
             Issue.record("kept"); return
         }
         guard case .nothing = machine.acknowledged(name) else { Issue.record("forgotten twice"); return }
@@ -86,6 +86,22 @@ import Wire
         #expect(refusal(step) == .replay)
         guard case .refuse(_, let answer) = step else { return }
         #expect(machine.known(other) == .send(answer), "the same attempt gets the same answer")
+    }
+
+    @Test("a run belongs to one job: another job's attempt under it is refused, also after the first ended")
+    func otherJob() throws {
+        var machine = try machine()
+        let (job, other, name) = (fixture.job(attempts: 3), fixture.job(), fixture.name())
+        func dispatch(_ job: JobPayload, _ attempt: Int) -> Refusal.Code? {
+            let name = AttemptName(run: name.run, attempt: attempt, token: .new(at: now))
+            return refusal(machine.dispatch(name, .success(fixture.verified(job)), now: now))
+        }
+        #expect(admit(&machine, job, name))
+        #expect(dispatch(other, 1) == .replay)
+        _ = machine.start(key(job), now: now)
+        machine.settled(key(job), [.ended(key(job), Outcome.failed.end(at: now))])
+        #expect(dispatch(other, 1) == .replay)
+        #expect(dispatch(job, 2) == nil, "the run's own next attempt")
     }
 
     @Test("the next attempt needs an end of the previous that the signed policy lets follow")
@@ -156,15 +172,15 @@ import Wire
         #expect(machine.nextResult() == nil, "there is no session")
         machine.sessionChanged(isServing: true)
         var sent: [AttemptName] = []
-        while let (name, _) = machine.nextResult() { sent.append(name) }
+        while let (_, name, _) = machine.nextResult() { sent.append(name) }
         #expect(sent == Array(names.prefix(Outbox.inFlightMax)))
         _ = machine.acknowledged(names[3])
-        #expect(machine.nextResult()?.0 == names[Outbox.inFlightMax])
+        #expect(machine.nextResult()?.1 == names[Outbox.inFlightMax])
         #expect(
             refusal(machine.dispatch(fixture.name(), .success(fixture.verified(fixture.job())), now: now))
                 == nil)
         machine.sessionChanged(isServing: true)
-        #expect(machine.nextResult()?.0 == names[0], "after a reconnect everything is sent again")
+        #expect(machine.nextResult()?.1 == names[0], "after a reconnect everything is sent again")
         #expect(machine.held().ended.count == Limits.helloAttemptsMax)
     }
 
@@ -208,12 +224,59 @@ import Wire
         guard case .settle(_, .cancel) = machine.admit(key(job)) else { Issue.record("started"); return }
     }
 
+    @Test("however often it is asked to end, the end of an attempt is written once")
+    func settlesOnce() throws {
+        for (first, second) in [(true, true), (true, false), (false, true), (false, false)] {
+            var machine = try machine()
+            func ask(_ isCancel: Bool, _ name: AttemptName) -> RunnerMachine.Step {
+                isCancel ? machine.cancel(name, now: now) : machine.drop(name)
+            }
+            for _ in 0..<RunnerMachine.laneConcurrencyMax {
+                #expect(admit(&machine, fixture.job(), fixture.name()))
+            }
+            let (job, name) = (fixture.job(), fixture.name())
+            #expect(!admit(&machine, job, name))
+            guard case .settle = ask(first, name) else { Issue.record("not settled"); return }
+            guard case .nothing = ask(second, name) else { Issue.record("settled twice"); return }
+            #expect(machine.finish(key(job)) == nil)
+            guard case .nothing = machine.admit(key(job)) else { Issue.record("started"); return }
+            let end = JournalRecord.ended(key(job), Outcome.cancelled.end(at: now))
+            if first {
+                let after = machine.settled(key(job), [end])
+                if case .forget(key(job)) = after { #expect(!second) } else { #expect(second) }
+            } else {
+                machine.settled(key(job), [end, .forgotten(key(job))])
+            }
+            #expect(machine.release(.script) == nil, "it does not wait for a place any more")
+        }
+    }
+
+    @Test("a running attempt is asked to end until its end is written, and dropped even then")
+    func asksWhileSettling() throws {
+        var machine = try machine()
+        let (job, name) = (fixture.job(), fixture.name())
+        #expect(admit(&machine, job, name))
+        _ = machine.start(key(job), now: now)
+        _ = machine.attach(key(job)) {}
+        guard case .kill = machine.cancel(name, now: now) else { Issue.record("not killed"); return }
+        let finish = machine.finish(key(job))
+        #expect(finish?.intent == .cancel)
+        let again = machine.finish(key(job))
+        #expect(again == nil)
+        guard case .nothing = machine.drop(name) else { Issue.record("killed again"); return }
+        #expect(machine.stop().isEmpty)
+        let end = JournalRecord.ended(key(job), Outcome.cancelled.end(at: now))
+        guard case .forget(key(job)) = machine.settled(key(job), [end]) else {
+            Issue.record("kept"); return
+        }
+    }
+
     @Test("what the server has settled is dropped: results are forgotten, scripts killed")
     func drop() throws {
         var machine = try machine()
         let (ended, endedJob) = (fixture.name(), fixture.job())
         run(&machine, endedJob, ended, .failed)
-        guard case .forget(ended, .forgotten(key(endedJob))) = machine.drop(ended) else {
+        guard case .forget(key(endedJob)) = machine.drop(ended) else {
             Issue.record("kept"); return
         }
         let (running, job) = (fixture.name(), fixture.job())
@@ -240,6 +303,61 @@ import Wire
             machine.dispatch(fixture.name(), .success(fixture.verified(fixture.job())), now: now) == .ignore)
         machine.settled(key(job), [.ended(key(job), Outcome.cancelled.end(at: now))])
         #expect(machine.journal.held == [key(other)])
+    }
+
+    @Test("a clock that jumps ahead and back lets nothing start a second time, and keeps out nothing else")
+    func clockJumps() throws {
+        var machine = try machine()
+        let (job, name) = (fixture.job(), fixture.name())
+        run(&machine, job, name, .succeeded)
+        _ = machine.acknowledged(name)
+        let expiry = fixture.verified(job).expiresAt
+        let early = machine.prune(now: now)
+        #expect(early == nil)
+        let record = machine.prune(now: now + .seconds(400 * 86_400))
+        #expect(record == .pruned(through: expiry))
+        #expect(machine.known(name) == nil, "its key is gone")
+        for name in [name, fixture.name()] {
+            #expect(refusal(machine.dispatch(name, .success(fixture.verified(job)), now: now)) == .expired)
+        }
+        let later = VerifiedJob(payload: fixture.job(), expiresAt: expiry + .seconds(1))
+        #expect(refusal(machine.dispatch(fixture.name(), .success(later), now: now)) == nil)
+    }
+
+    @Test("in a session without end what has expired is looked for now and then")
+    func pruneIsDue() throws {
+        var machine = try machine()
+        for _ in 0..<RunnerMachine.pruneEvery {
+            #expect(!machine.isPruneDue)
+            let name = fixture.name()
+            run(&machine, fixture.job(.ping), name, .succeeded)
+            _ = machine.acknowledged(name)
+        }
+        #expect(machine.isPruneDue)
+        let record = machine.prune(now: now + .seconds(86_400))
+        #expect(record != nil && !machine.isPruneDue && machine.journal.entries.isEmpty)
+    }
+
+    @Test("of what a gateway can make up one session gets a bounded number written, and all answered")
+    func madeUp() throws {
+        var machine = try machine()
+        machine.sessionChanged(isServing: true)
+        let stranger = Result<VerifiedJob, Refusal>.failure(Refusal(.signature, "no"))
+        for _ in 0..<RunnerMachine.answersWrittenMax / 2 {
+            #expect(refusal(machine.dispatch(fixture.name(), stranger, now: now)) == .signature)
+            guard case .record = machine.cancel(fixture.name(), now: now) else {
+                Issue.record("not written"); return
+            }
+        }
+        let (refused, cancelled) = (fixture.name(), fixture.name())
+        let answer = AgentFrame.rejected(Rejected(name: refused, code: "signature", message: "no"))
+        #expect(machine.dispatch(refused, stranger, now: now) == .send(answer))
+        #expect(machine.known(refused) == .send(answer))
+        guard case .nothing = machine.cancel(cancelled, now: now) else { Issue.record("written"); return }
+        let step = machine.dispatch(cancelled, .success(fixture.verified(fixture.job())), now: now)
+        guard case .cancelled = step else { Issue.record("not remembered"); return }
+        machine.sessionChanged(isServing: true)
+        #expect(refusal(machine.dispatch(fixture.name(), stranger, now: now)) == .signature)
     }
 
     @Test("a refusal is remembered by its name, whatever comes under it later")

@@ -35,8 +35,10 @@ final class TestGateway: Sendable {
     let port: Int
     private let channel: any Channel
     private let sessions: Mailbox<TestSession>
+    private let handshakes: Handshakes
 
-    private init(channel: any Channel, sessions: Mailbox<TestSession>) {
+    private init(channel: any Channel, sessions: Mailbox<TestSession>, handshakes: Handshakes) {
+        self.handshakes = handshakes
         self.channel = channel
         self.sessions = sessions
         port = channel.localAddress?.port ?? 0
@@ -56,6 +58,7 @@ final class TestGateway: Sendable {
             clientCA: fixture.deviceCA.certificate.pem,
             minimum: .v13, alpn: ["http/1.1"])
         let sessions = Mailbox<TestSession>()
+        let handshakes = Handshakes()
         let upgrader = NIOWebSocketServerUpgrader(
             maxFrameSize: Limits.frameBytesMax,
             shouldUpgrade: { channel, head in
@@ -80,14 +83,18 @@ final class TestGateway: Sendable {
             .serverChannelOption(.socketOption(.so_reuseaddr), value: 1)
             .childChannelInitializer { channel in
                 channel.eventLoop.makeCompletedFuture {
-                    try channel.pipeline.syncOperations.addHandler(TLSHandler(context: tls))
+                    try channel.pipeline.syncOperations.addHandlers(
+                        TLSHandler(context: tls), HandshakeWatch(handshakes))
                     try channel.pipeline.syncOperations.configureHTTPServerPipeline(
                         withServerUpgrade: (upgraders: [upgrader], completionHandler: { _ in }))
                 }
             }
             .bind(host: "127.0.0.1", port: 0).get()
-        return TestGateway(channel: channel, sessions: sessions)
+        return TestGateway(channel: channel, sessions: sessions, handshakes: handshakes)
     }
+
+    /// Which handshakes so far resumed an earlier session.
+    var resumptions: [Bool] { handshakes.resumed.withLock { $0 } }
 
     /// Waits for the next session and its hello.
     func session() async throws -> (TestSession, Hello) {
@@ -138,6 +145,25 @@ final class TestSession: Sendable {
     func left() async throws -> WebSocketErrorCode? {
         do { while true { _ = try await frames.next() } } catch is MailboxClosed {}
         return closeCode.withLock { $0 }
+    }
+}
+
+private final class Handshakes: Sendable {
+    let resumed = Mutex<[Bool]>([])
+}
+
+private final class HandshakeWatch: ChannelInboundHandler {
+    typealias InboundIn = ByteBuffer
+
+    private let handshakes: Handshakes
+
+    init(_ handshakes: Handshakes) { self.handshakes = handshakes }
+
+    func userInboundEventTriggered(context: ChannelHandlerContext, event: Any) {
+        if let done = event as? TLSHandshakeCompleted {
+            handshakes.resumed.withLock { $0.append(done.resumed) }
+        }
+        context.fireUserInboundEventTriggered(event)
     }
 }
 

@@ -2,6 +2,20 @@ import Domain
 import Testing
 
 @Suite struct InstantTests {
+    @Test("seconds are rounded down over the whole range, and every instant has a text")
+    func floors() {
+        for (microseconds, seconds) in [
+            (-1, -1), (0, 0), (999_999, 0), (1_000_000, 1), (-1_000_000, -1), (-1_000_001, -2),
+            (Int64.min, -9_223_372_036_855), (Int64.min + 999_998, -9_223_372_036_854),
+            (Int64.max, 9_223_372_036_854),
+        ] as [(Int64, Int64)] {
+            let instant = Instant(microseconds: microseconds)
+            #expect(instant.seconds == seconds, "\(microseconds)")
+            #expect(instant.description.hasSuffix("Z"))
+        }
+        #expect(Instant(microseconds: -1).description == "1969-12-31T23:59:59.999Z")
+    }
+
     @Test("RFC 3339 text and back, across leap days and before 1970")
     func textRoundTrip() throws {
         for text in [

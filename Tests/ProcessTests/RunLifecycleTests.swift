@@ -43,7 +43,7 @@ import Testing
         #expect(run.next(seen(10)) == .terminateTree)
         #expect(run.next(seen(12.999)) == .wait(until: 13 * second))
         #expect(run.next(seen(13)) == .killTree)
-        #expect(run.next(seen(13)) == .wait(until: .max))
+        #expect(run.next(seen(13)) == .wait(until: 23 * second))
         #expect(run.next(seen(13.1, leaderEnded: true, streamsEnded: true), treeIsGone: true) == .finish)
         #expect(run.lifecycle.cause == .timeout)
     }
@@ -67,6 +67,16 @@ import Testing
         #expect(run.next(seen(3, leaderEnded: true)) == .killTree)
         #expect(run.next(seen(3, leaderEnded: true)) == .wait(until: 4 * second))
         #expect(run.next(seen(4, leaderEnded: true)) == .finish)
+    }
+
+    @Test("a leader that survives its KILL is given up after ten seconds")
+    func unkillable() {
+        let run = Stepper()
+        #expect(run.next(seen(10)) == .terminateTree)
+        #expect(run.next(seen(13)) == .killTree)
+        #expect(run.next(seen(22.999)) == .wait(until: 23 * second))
+        #expect(run.next(seen(23)) == .finish)
+        #expect(run.lifecycle.cause == .timeout)
     }
 
     @Test("an endless time limit does not overflow")

@@ -144,6 +144,52 @@ import Testing
         for survivor in survivors { survivor.signal(SIGKILL) }
     }
 
+    @Test(
+        "a working directory that does not answer holds up no other run, and the time-out applies",
+        .enabled(if: HungDirectory.isPossible))
+    func hungDirectory() async throws {
+        let scratch = try ScratchDirectory()
+        let hung = try HungDirectory("\(scratch.path)/hung")
+        let (run, _) = try makeRun()
+        var options = shell("echo never")
+        options.workingDirectory = hung.path
+        let stuck = options
+        let limits = limits
+        let task = Task { try await run.runToEnd(stuck, limits: limits) }
+        let (other, _) = try makeRun()
+        #expect(try await other.runToEnd(shell("echo on"), limits: limits).exit == .exited(0))
+        run.cancel()
+        let report = try await task.value
+        #expect(report.cancelled && report.exit == .signaled(SIGKILL) && report.stdout.totalBytes == 0)
+        var short = limits
+        short.timeoutSeconds = 0.1
+        let (late, _) = try makeRun()
+        #expect(try await late.runToEnd(stuck, limits: short).timedOut)
+        try await hung.release()
+    }
+
+    @Test("a run that was given up before its start starts nothing")
+    func abandoned() async throws {
+        let (run, _) = try makeRun()
+        run.abandon()
+        await #expect(throws: ProcessError.self) {
+            try await run.runToEnd(shell("exit 0"), limits: limits)
+        }
+    }
+
+    @Test("a thread that hangs is waited for no longer than was said")
+    func hungThread() async throws {
+        let gate = Mutex(false)
+        let answer = try await onOwnThread("test", within: .milliseconds(1)) { () throws(ProcessError) in
+            while !gate.withLock({ $0 }) { sched_yield() }
+            return 1
+        }
+        #expect(answer == nil)
+        gate.withLock { $0 = true }
+        let fast = try await onOwnThread("test", within: .seconds(60)) { () throws(ProcessError) in 2 }
+        #expect(fast == 2)
+    }
+
     @Test("many runs at once each get their own output")
     func parallel() async throws {
         let outputs = try await withThrowingTaskGroup(of: (Int, String).self) { group in

@@ -36,8 +36,12 @@ struct crmm_spawn {
     int64_t core_bytes_max;     // -1: the parent's
 };
 
-// Forks and execs; returns the pid once exec has succeeded. On failure `step` tells where.
-pid_t crmm_spawn(const struct crmm_spawn *options, int *step);
+// Forks; the child goes on to exec by itself, which may take as long as its working directory takes.
+// `report` is a descriptor (close-on-exec) that tells what became of it.
+pid_t crmm_spawn(const struct crmm_spawn *options, int *report);
+// What became of exec: 0 it succeeded or the child was killed before; 1 not known yet, unless the call may
+// wait; a negative errno it failed at `step`.
+int crmm_spawn_result(int report, int may_wait, int *step);
 
 // A descriptor (close-on-exec) that becomes readable when the process has ended.
 int crmm_pidfd_open(pid_t pid);
@@ -62,6 +66,18 @@ void crmm_event_notify(int descriptor);
 // Keeps SIGPIPE from the calling thread: writes to a closed pipe give EPIPE alone.
 void crmm_block_sigpipe(void);
 void crmm_name_thread(const char *name);
+
+// What stands at a name in an open directory, looked at without following a link and without asking a
+// server; an empty name is the descriptor itself.
+struct crmm_entry {
+    int is_directory;
+    int is_mount_root;          // 0 also where the kernel does not say
+    uint32_t mode;
+    uint64_t mount;             // 0: the kernel does not say
+};
+int crmm_look(int directory, const char *name, struct crmm_entry *entry);
+// A descriptor (O_PATH, close-on-exec) of a directory below a directory; a link is refused.
+int crmm_open_place(int directory, const char *name);
 
 int crmm_random(void *bytes, size_t count);
 // A connected unix stream socket (close-on-exec) whose operations give EAGAIN after this time.
