@@ -271,13 +271,18 @@ import Wire
             // Only root can mount, and so leave a directory that cannot be removed.
             let isRoot = effectiveUserID() == 0
             if isRoot { try await call("/bin/mount", "-t", "tmpfs", "none", place) }
-            try await withAgent(directory) {
-                let session = try await gateway.welcomedSession()
-                session.send(.dispatch(fixture.dispatch(fixture.job())))
-                #expect(try await finished(session).outcome == .succeeded)
-            }
+            let result: Result<Void, any Error>
+            do {
+                try await withAgent(directory) {
+                    let session = try await gateway.welcomedSession()
+                    session.send(.dispatch(fixture.dispatch(fixture.job())))
+                    #expect(try await finished(session).outcome == .succeeded)
+                }
+                result = .success(())
+            } catch { result = .failure(error) }
             #expect(fileExists(place) == isRoot)
             if isRoot { try await call("/bin/umount", place) }
+            try result.get()
         }
     }
 
