@@ -27,11 +27,11 @@ struct DemoAgent {
         try Directory.make(state, mode: 0o700)
         if let user { try FileStatus.setOwner(state, userID: user.id, groupID: user.group) }
         let enrol = try Child.spawn(
-            options([
-                "enroll", "--api-url", ready.apiURL, "--ca", try publicCopy(of: ready.caCertificate),
-                "--token", token.token,
-                "--data-dir", state,
-            ]))
+            options(
+                [
+                    "enroll", "--api-url", ready.apiURL, "--ca", try publicCopy(of: ready.caCertificate),
+                    "--data-dir", state,
+                ], environment: [("CLOUDRMM_TOKEN", token.token)]))
         let exit = await enrol.wait()
         guard exit == .exited(0) else { throw CommandError("the demo's agent could not enrol (\(exit))") }
     }
@@ -70,10 +70,13 @@ struct DemoAgent {
         _ = agent.signal(15)
     }
 
-    private func options(_ arguments: [String]) throws -> ChildOptions {
+    private func options(
+        _ arguments: [String], environment: [(String, String)] = []
+    ) throws -> ChildOptions {
         ChildOptions(
             executable: try siblingExecutable("cloudrmm-agent"), arguments: arguments,
-            environment: [("PATH", "/usr/local/bin:/usr/bin:/bin"), ("HOME", state), ("LANG", "C.UTF-8")],
+            environment: [("PATH", "/usr/local/bin:/usr/bin:/bin"), ("HOME", state), ("LANG", "C.UTF-8")]
+                + environment,
             stdin: .null, stdout: .null, stderr: .file("\(directory)/demo-agent.log"), isolation: .session,
             userID: user?.id, groupID: user?.group)
     }
