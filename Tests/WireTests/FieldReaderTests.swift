@@ -111,7 +111,8 @@ import Wire
             ),
             (
                 job(site, ",\"script\":{\"interpreter\":\"sh\",\"body\":\"x\",\"env\":{\"PATH\":\"\"}}"),
-                "script.env.PATH: must not be set, since it changes what an interpreter runs"
+                "script.env.PATH: must not be set, since it changes what an interpreter runs "
+                    + "or is the agent's to say"
             ),
             (job(site, ",\"timeoutSeconds\":0"), "timeoutSeconds: is 0; allowed are 1 to 86400"),
             (job(site, ",\"timeoutSeconds\":1.5"), "timeoutSeconds: must be an integer, not a number"),

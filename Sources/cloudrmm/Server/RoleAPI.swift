@@ -18,7 +18,7 @@ struct BuiltAPI: Sendable {
     let authenticator: Authenticator
     let ledger: Ledger
     /// Which of the engines below answer.
-    let readiness: @Sendable () async -> [String: Bool]
+    let readiness: Readiness
     let counters: EventCounters
 
     /// A key of the whole platform for the person who started this; the one before it is revoked.
@@ -66,12 +66,7 @@ extension Roles {
         let enroller = Enroller(ledger: ledger, signer: apiKeys.signer) {
             agentGatewayURL ?? "wss://localhost:\(ports["gateway"] ?? gatewayPort)"
         }
-        let readiness: @Sendable () async -> [String: Bool] = {
-            // Here counts only that an engine does not answer; why is in the log of whoever needs it.
-            let database: Void? = try? await ledger.ping()
-            let redis = try? await connection.send(RedisCommand("PING"))  // as above
-            return ["database": database != nil, "redis": redis != nil]
-        }
+        let readiness = Self.readiness(ledger, connection)
         let server = APIServer(
             configuration: APIConfiguration(
                 host: settings.host, port: settings.apiPort, tls: { tls.context },
@@ -92,7 +87,7 @@ extension Roles {
 
     /// Health and metrics.
     func makeOperations(
-        ports: BoundPorts, readiness: @escaping @Sendable () async -> [String: Bool],
+        ports: BoundPorts, readiness: @escaping Readiness,
         metrics: @escaping @Sendable () async -> String
     ) -> Part {
         let (settings, logger) = (settings, logger)

@@ -30,6 +30,9 @@ struct RoleSettings: Sendable {
     var agentGatewayURL: String?
 }
 
+/// Which of the engines below a role answer.
+typealias Readiness = @Sendable () async -> [String: Bool]
+
 /// The parts that processes are composed of.
 enum Role: String, CaseIterable, Sendable {
     case api
@@ -83,7 +86,7 @@ struct Roles {
     }
 
     /// The worker: rebuilds, refills, dispatches, reconciles.
-    func makeWorker() async throws -> Part {
+    func makeWorker() async throws -> (part: Part, readiness: Readiness) {
         let pool = try await makeCheckedPool(settings.workerDatabaseURL, connections: 4)
         let connection = try makeConnection()
         let front = try await makeFront(connection)
@@ -98,7 +101,7 @@ struct Roles {
             Dispatcher(
                 ledger: ledger, front: front, bell: bell, owner: "\(process).\(index)", logger: logger)
         }
-        return Part("worker") {
+        let part = Part("worker") {
             // Usually there is a data set to be built at the start; if this fails, the rebuilder tries again.
             _ = try? await rebuilder.checkOnce()
             await withTaskGroup(of: Void.self) { group in
@@ -111,10 +114,22 @@ struct Roles {
             await connection.close()
             await pool.close()
         }
+        return (part, Self.readiness(ledger, connection))
+    }
+
+    /// Asks a role's engines; why one does not answer is in the log of whoever needs it.
+    static func readiness(_ ledger: Ledger, _ connection: RedisConnection) -> Readiness {
+        {
+            let database: Void? = try? await ledger.ping()  // here counts only that it does not answer
+            let redis = try? await connection.send(RedisCommand("PING"))  // as above
+            return ["database": database != nil, "redis": redis != nil]
+        }
     }
 
     /// The gateway: agents' sessions.
-    func makeGateway(ports: BoundPorts) async throws -> (part: Part, gateway: Gateway) {
+    func makeGateway(
+        ports: BoundPorts
+    ) async throws -> (part: Part, gateway: Gateway, readiness: Readiness) {
         let pool = try await makeCheckedPool(settings.gatewayDatabaseURL, connections: 4)
         let connection = try makeConnection()
         let front = try await makeFront(connection)
@@ -136,7 +151,7 @@ struct Roles {
             await connection.close()
             await pool.close()
         }
-        return (part, gateway)
+        return (part, gateway, Self.readiness(ledger, connection))
     }
 }
 

@@ -34,8 +34,8 @@ struct Serve: AsyncParsableCommand {
     @Option(help: "Port of the agents' gateway (0: any free one).")
     var gatewayPort = 3002
 
-    @Option(help: "Port of health and metrics, on this machine only (0: any free one).")
-    var operationsPort = 3003
+    @Option(help: "Port of health and metrics, on this machine only (0: any free one); none without it.")
+    var operationsPort: Int?
 
     @Option(help: "Log level: trace, debug, info, notice, warning, error.")
     var logLevel = "notice"
@@ -62,7 +62,7 @@ struct Serve: AsyncParsableCommand {
         settings.host = host
         settings.apiPort = apiPort
         settings.gatewayPort = gatewayPort
-        settings.operationsPort = operationsPort
+        settings.operationsPort = operationsPort ?? 0
         settings.agentGatewayURL = environmentVariable("AGENT_GATEWAY_URL")
         for name in ["API_URL", "AGENT_GATEWAY_URL"] {
             if let url = environmentVariable(name), !url.isEmpty {
@@ -72,9 +72,13 @@ struct Serve: AsyncParsableCommand {
         let ports = BoundPorts()
         let builder = Roles(settings: settings, logger: logger)
         var parts: [Part] = []
-        if chosen.contains(.worker) { parts.append(try await builder.makeWorker()) }
-        var readiness: @Sendable () async -> [String: Bool] = { [:] }
+        var readiness: Readiness = { [:] }
         var (api, gateway): (EventCounters?, Gateway?)
+        if chosen.contains(.worker) {
+            let (part, check) = try await builder.makeWorker()
+            parts.append(part)
+            readiness = check
+        }
         if chosen.contains(.api) {
             let built = try await builder.makeAPI(
                 keys: KeyFiles(directory: settings.keysDirectory), ports: ports)
@@ -82,14 +86,17 @@ struct Serve: AsyncParsableCommand {
             parts.append(built.part)
         }
         if chosen.contains(.gateway) {
-            let (part, built) = try await builder.makeGateway(ports: ports)
-            gateway = built
+            let (part, built, check) = try await builder.makeGateway(ports: ports)
+            (readiness, gateway) = (check, built)
             parts.append(part)
         }
-        parts.append(
-            builder.makeOperations(ports: ports, readiness: readiness) { [gateway, api] in
-                metricsText(gateway: gateway, api: api)
-            })
+        let hasOperations = operationsPort != nil
+        if hasOperations {
+            parts.append(
+                builder.makeOperations(ports: ports, readiness: readiness) { [gateway, api] in
+                    metricsText(gateway: gateway, api: api)
+                })
+        }
         let names = chosen.map(\.rawValue).sorted()
         parts.append(
             Part("announcer") {
@@ -98,7 +105,9 @@ struct Serve: AsyncParsableCommand {
                 if names.contains("gateway") {
                     line += " gateway=wss://localhost:\(try await ports.port("gateway"))"
                 }
-                line += " operations=http://127.0.0.1:\(try await ports.port("operations"))"
+                if hasOperations {
+                    line += " operations=http://127.0.0.1:\(try await ports.port("operations"))"
+                }
                 printLine(line)
                 try await untilCancelled()
             })

@@ -96,8 +96,8 @@ struct Up: AsyncParsableCommand {
         let keys = try KeyFiles(directory: settings.keysDirectory)
         let api = try await roles.makeAPI(keys: keys, ports: ports)
         let administrator = try await api.makeAdministratorKey(rememberedIn: "\(directory)/administrator")
-        let worker = try await roles.makeWorker()
-        let (gatewayPart, gateway) = try await roles.makeGateway(ports: ports)
+        let worker = try await roles.makeWorker().part
+        let (gatewayPart, gateway, _) = try await roles.makeGateway(ports: ports)
         let operations = roles.makeOperations(ports: ports, readiness: api.readiness) {
             metricsText(gateway: gateway, api: api.counters)
         }
