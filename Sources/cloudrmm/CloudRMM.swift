@@ -15,4 +15,20 @@ struct CloudRMM: AsyncParsableCommand {
             Partners.self,
             Organizations.self, Sites.self,
         ])
+
+    /// Parses, runs, and ends with the documented codes: the parser's own code for bad usage is another.
+    static func main() async {
+        do {
+            var command = try parseAsRoot()
+            if var command = command as? any AsyncParsableCommand {
+                try await command.run()
+            } else {
+                try command.run()
+            }
+        } catch {
+            guard exitCode(for: error) == .validationFailure else { exit(withError: error) }
+            Terminal.complain(fullMessage(for: error), prefix: "")
+            exit(withError: ExitCode(Failure.Code.usage.rawValue))
+        }
+    }
 }

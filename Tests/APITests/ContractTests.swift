@@ -9,6 +9,8 @@ import Ledger
 import Logging
 import Outbound
 import Postgres
+import Redis
+import Streams
 import Testing
 import Trust
 import Wire
@@ -265,6 +267,31 @@ struct ContractTests {
             #expect(
                 problem.status == 503 && problem.code == "unavailable" && !problem.detail.contains("SELECT"))
             #expect(problem.reply(requestID: "r").headers[.retryAfter] == "1")
+        }
+    }
+
+    @Test("a queue that is away, or is being rebuilt, is a 503 with Retry-After and without details")
+    func queueGone() throws {
+        let errors: [any Error] = [
+            RedisError(.connection, "no secret address"), RedisError(.timeout, "no secret address"),
+            QueueError.staleEpoch(current: nil), QueueError.full,
+        ]
+        for error in errors {
+            let problem = try #require(Problem.of(error))
+            #expect(problem.status == 503 && problem.code == "unavailable", "\(error)")
+            #expect(!problem.detail.contains("secret"))
+            #expect(problem.reply(requestID: "r").headers[.retryAfter] == "1")
+        }
+    }
+
+    @Test("an idempotency key is refused where it would be ignored")
+    func idempotencyElsewhere() async throws {
+        try await TestAPI.with { api in
+            let answer = try await api.call(
+                "POST", "/v1/partners", body: #"{"name":"twice"}"#, headers: [("Idempotency-Key", "k")])
+            let problem = try api.problem(answer)
+            #expect(problem.status == 422 && problem.code == "notSupported")
+            #expect(problem.field == "Idempotency-Key")
         }
     }
 

@@ -41,6 +41,57 @@ extension EndToEndTests {
             }
         }
 
+        @Test(
+            "an API is reached and trusted by the name that API_URL gives it, and tells its engines' health")
+        func named() async throws {
+            let (api, port, operations) = try await installation.startAPI(knownAs: "rmm.example")
+            func status(_ name: String) async throws -> String {
+                try await tool(
+                    "/usr/bin/curl",
+                    [
+                        "--silent", "--max-time", "10", "--cacert", installation.certificateAuthority,
+                        "--resolve", "\(name):\(port):127.0.0.1", "--output", "/dev/null", "--write-out",
+                        "%{http_code}", "https://\(name):\(port)/healthz",
+                    ]
+                ).output
+            }
+            #expect(try await status("rmm.example") == "200")
+            #expect(try await status("localhost") == "200")
+            #expect(try await status("other.example") == "000", "no certificate is for it")
+            let ready = try await tool(
+                "/usr/bin/curl", ["--silent", "http://127.0.0.1:\(operations)/readyz"]
+            ).required()
+            #expect(ready == "database ok\nredis ok\n")
+            #expect(try await api.stop() == .exited(0))
+            // Whoever starts next makes the usual certificate again.
+            try await installation.crash(.api)
+            try await installation.start(.api)
+        }
+
+        @Test("a role on a login that sees every tenant does not start")
+        func superuser() async throws {
+            let result = try await installation.serve(.worker, onLogin: "owner")
+            #expect(result.exit == .exited(1) && result.errors.contains("BYPASSRLS"), "\(result)")
+        }
+
+        @Test("a job whose statement was changed in the database starts nothing on a real device")
+        func changedStatement() async throws {
+            let fleet = try await installation.fleet("changed")
+            let agent = try await fleet.agent("changed")
+            let witness = try Witness(fleet.scratch)
+            let job = try await fleet.submit(witness.script("never"), on: [agent.device])
+            try await installation.postgres.execute(
+                """
+                UPDATE jobs SET statement = set_byte(statement, octet_length(statement) / 2,
+                    get_byte(statement, octet_length(statement) / 2) # 1) WHERE id = '\(job)'
+                """)
+            try await agent.start()
+            let run = try await fleet.outcome(job)
+            #expect(run.state == .failed && run.reason == "rejected:signature", "\(run)")
+            #expect(witness.lines.isEmpty)
+            _ = try await agent.stop()
+        }
+
         private func underway(_ name: String) async throws -> Underway {
             let fleet = try await installation.fleet(name)
             let agents = [

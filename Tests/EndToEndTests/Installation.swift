@@ -69,6 +69,30 @@ actor Installation {
         return process
     }
 
+    /// Starts an API that is known by another name, with health and metrics of its own; returns it and its
+    /// ports.
+    func startAPI(knownAs name: String) async throws -> (process: Running, api: Int, operations: Int) {
+        let (port, operations) = (try freePort(), try freePort())
+        let process = try Running(
+            try Binaries.path("cloudrmm"),
+            [
+                "serve", "--roles", "api", "--keys-dir", keys, "--api-port", "\(port)", "--operations-port",
+                "\(operations)",
+            ], environment: environment + [("API_URL", "https://\(name):\(port)")],
+            log: "\(scratch.path)/named-api")
+        _ = try await process.line("ready")
+        return (process, port, operations)
+    }
+
+    /// Runs a role on another login than its own, to its end.
+    func serve(_ role: RoleName, onLogin login: String) async throws -> ToolResult {
+        try await tool(
+            try Binaries.path("cloudrmm"), ["serve", "--roles", role.rawValue, "--keys-dir", keys],
+            environment: environment.map { name, value in
+                (name, name.hasSuffix("DATABASE_URL") ? postgres.url(login) : value)
+            })
+    }
+
     /// Whether a role has ended by itself.
     func hasEnded(_ role: RoleName) -> Bool { running[role]?.child.exit != nil }
 

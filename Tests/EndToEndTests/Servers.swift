@@ -25,6 +25,13 @@ actor PrivatePostgres {
 
     nonisolated func url(_ login: String) -> String { "postgresql://\(login)@/cloudrmm?host=\(directory)" }
 
+    /// Runs a statement as the owner.
+    func execute(_ statement: String) async throws {
+        _ = try await tool(
+            "\(programs)/psql", ["-q", "-h", directory, "-U", "owner", "-c", statement, "cloudrmm"]
+        ).required()
+    }
+
     /// Stops it in its fast way, which breaks all connections, and starts it again.
     func restart() async throws {
         _ = try await server?.stop(SIGINT)

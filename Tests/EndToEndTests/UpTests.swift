@@ -124,6 +124,61 @@ extension EndToEndTests {
             try await stop(second)
         }
 
+        @Test("a port that somebody else has ends it with a sentence that names it, and nothing is left")
+        func portsTaken() async throws {
+            let up = try await UpInstance(Scratch())
+            for name in ["web", "api", "gateway", "operations"] {
+                let url = try #require(up.readiness["\(name)URL"])
+                let port = try #require(url.split(separator: ":").last.map(String.init))
+                let scratch = try Scratch()
+                let other = try await tool(
+                    try Binaries.path("cloudrmm"),
+                    ["up", "--data-dir", "\(scratch.path)/data", "--\(name)-port", port]
+                        + ["web", "api", "gateway", "operations"].filter { $0 != name }
+                        .flatMap { ["--\($0)-port", "0"] })
+                #expect(other.exit == .exited(1), "\(name): \(other)")
+                #expect(other.errors.contains("cannot listen on 127.0.0.1 port \(port)"), "\(other.errors)")
+                for server in ["postgres", "redis"] {
+                    let lock = "\(scratch.path)/data/\(server).server.lock"
+                    #expect(try FileLock.holder(of: lock) == nil, "\(server) is left")
+                }
+            }
+            try await stop(up)
+        }
+
+        @Test(
+            "the file that says where everything is belongs to its owner alone, and the ready line has no secret"
+        )
+        func bootstrap() async throws {
+            let up = try await UpInstance(Scratch())
+            #expect((FileStatus("\(up.data)/ready.json")?.mode ?? 0) & 0o777 == 0o600)
+            let line = try await up.process.line("ready")
+            let key = try #require(up.readiness["apiKey"])
+            #expect(!text(of: up.process.outputPath).contains(key))
+            #expect(!line.contains(key) && line.contains("api="))
+            let operations = try #require(up.readiness["operationsURL"])
+            let curl = ["--silent", "--max-time", "10", "--write-out", " %{http_code}"]
+            let metrics = try await tool("/usr/bin/curl", curl + ["\(operations)/metrics"]).required()
+            #expect(metrics.contains("cloudrmm_gateway_sessions 0") && metrics.hasSuffix(" 200"))
+            let ready = try await tool("/usr/bin/curl", curl + ["\(operations)/readyz"]).required()
+            #expect(ready == "database ok\nredis ok\n 200")
+            let strange = try await tool(
+                "/usr/bin/curl", curl + ["--header", "Host: evil.example", "\(operations)/metrics"])
+            #expect(strange.output.hasSuffix(" 421"))
+            let web = try #require(up.readiness["webURL"])
+            let led = try await tool(
+                "/usr/bin/curl", ["--silent", "--output", "/dev/null", "--write-out", "%{redirect_url}", web])
+            #expect(led.output == "\(try #require(up.readiness["apiURL"]))/docs")
+            // A refusal is counted by its code.
+            _ = try await tool(
+                "/usr/bin/curl",
+                curl + ["--cacert", try #require(up.readiness["caCertificate"])]
+                    + ["\(try #require(up.readiness["apiURL"]))/v1/jobs"])
+            let after = try await tool("/usr/bin/curl", curl + ["\(operations)/metrics"]).required()
+            #expect(after.contains(#"cloudrmm_api_events_total{event="refused.unauthorized"} 1"#), "\(after)")
+            try await stop(up)
+        }
+
         @Test(
             "a port that is none and a directory that is none end it with a sentence, and nothing runs"
         )

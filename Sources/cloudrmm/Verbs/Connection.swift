@@ -11,10 +11,10 @@ struct ConnectionOptions: ParsableArguments {
         case table, json
     }
 
-    @Option(help: "URL of the API; else $API_URL, else ready.json of the data directory.")
+    @Option(help: "URL of the API; else $API_URL, else both it and the key from ready.json.")
     var apiURL: String?
 
-    @Option(help: "API key; better $CLOUDRMM_API_KEY, since arguments are seen by others; else ready.json.")
+    @Option(help: "API key; better $CLOUDRMM_API_KEY, since arguments are seen by others.")
     var apiKey: String?
 
     @Option(
@@ -35,18 +35,27 @@ struct ConnectionOptions: ParsableArguments {
         func given(_ option: String?, _ variable: String) -> String? {
             (option ?? environment[variable]).flatMap { $0.isEmpty ? nil : $0 }
         }
-        let ready = try ReadyFile.find(in: dataDir)
-        guard let url = given(apiURL, "API_URL") ?? ready?.apiURL else {
-            throw Failure(
-                .usage,
-                "no API is known: start `cloudrmm up` here, name its --data-dir, or set API_URL"
-            )
+        // Address and key come from one place: a ready.json that happens to lie here must not get a key that
+        // was meant for another API, nor give its own away to one.
+        let (url, key) = (given(apiURL, "API_URL"), given(apiKey, "CLOUDRMM_API_KEY"))
+        switch (url, key) {
+        case (let url?, let key?):
+            return APIClient(url: url, key: key, certificateAuthority: given(ca, "CLOUDRMM_CA"))
+        case (nil, nil):
+            guard let ready = try ReadyFile.find(in: dataDir), let url = ready.apiURL, let key = ready.apiKey
+            else {
+                throw Failure(
+                    .usage,
+                    "no API is known: start `cloudrmm up` here, name its --data-dir, or set API_URL and "
+                        + "CLOUDRMM_API_KEY")
+            }
+            return APIClient(
+                url: url, key: key, certificateAuthority: given(ca, "CLOUDRMM_CA") ?? ready.caCertificate)
+        case (_?, nil):
+            throw Failure(.usage, "API_URL is given without a key for it: set CLOUDRMM_API_KEY")
+        case (nil, _?):
+            throw Failure(.usage, "CLOUDRMM_API_KEY is given without the API that it is for: set API_URL")
         }
-        guard let key = given(apiKey, "CLOUDRMM_API_KEY") ?? ready?.apiKey else {
-            throw Failure(.usage, "no API key is known: set CLOUDRMM_API_KEY")
-        }
-        return APIClient(
-            url: url, key: key, certificateAuthority: given(ca, "CLOUDRMM_CA") ?? ready?.caCertificate)
     }
 }
 
@@ -62,6 +71,14 @@ private struct ReadyFile: Decodable {
         for place in places {
             let file = URL(filePath: place).appending(path: "ready.json")
             guard FileManager.default.fileExists(atPath: file.path) else { continue }
+            let attributes = try FileManager.default.attributesOfItem(atPath: file.path)
+            let owner = (attributes[.ownerAccountID] as? NSNumber)?.uint32Value
+            let mode = (attributes[.posixPermissions] as? NSNumber)?.uint16Value ?? 0o777
+            guard owner == getuid() || owner == 0, mode & 0o077 == 0 else {
+                throw Failure(
+                    .usage,
+                    "\(file.path) is not yours alone (owner \(owner ?? 0), mode \(String(mode, radix: 8)))")
+            }
             do {
                 return try JSONDecoder().decode(ReadyFile.self, from: Data(contentsOf: file))
             } catch {

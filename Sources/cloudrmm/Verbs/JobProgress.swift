@@ -85,8 +85,8 @@ struct JobProgress {
             Terminal.print(String(decoding: writer.bytes, as: UTF8.self))
         case .table:
             if let only {
-                Terminal.print(only.stdout, terminator: "")
-                FileHandle.standardError.write(Data(only.stderr.utf8))
+                Terminal.print(stdout: only.stdout)
+                Terminal.print(stderr: only.stderr)
                 if let reason = runs[0].reason, runs[0].state != .succeeded {
                     Terminal.complain(Terminal.harmless(reason))
                 }

@@ -142,11 +142,11 @@ struct Runs: AsyncParsableCommand {
             try await operate(connection) { api in
                 let output = try await api.output(of: id)
                 if connection.output == .json { return Terminal.print(json: output) }
-                if stream != .stderr { Terminal.print(output.stdout, terminator: "") }
+                if stream != .stderr { Terminal.print(stdout: output.stdout) }
                 switch stream {
                 case .stdout: break
-                case .stderr: Terminal.print(output.stderr, terminator: "")
-                case nil: FileHandle.standardError.write(Data(output.stderr.utf8))
+                case .stderr: Terminal.print(stdout: output.stderr)
+                case nil: Terminal.print(stderr: output.stderr)
                 }
             }
         }

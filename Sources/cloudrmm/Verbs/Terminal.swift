@@ -40,7 +40,21 @@ enum Terminal {
     }
 
     /// Prints a message for people on stderr.
-    static func complain(_ text: String) { FileHandle.standardError.write(Data("cloudrmm: \(text)\n".utf8)) }
+    static func complain(_ text: String, prefix: String = "cloudrmm: ") {
+        FileHandle.standardError.write(Data("\(prefix)\(text)\n".utf8))
+    }
+
+    /// Prints what a device printed: as it is into a file or a pipe, without what could steer a terminal to
+    /// one.
+    static func print(stdout text: String) {
+        print(isInteractive ? harmless(text, keepingLines: true) : text, terminator: "")
+    }
+
+    /// The same for its other output.
+    static func print(stderr text: String) {
+        let shown = showsProgress ? harmless(text, keepingLines: true) : text
+        FileHandle.standardError.write(Data(shown.utf8))
+    }
 
     /// Prints progress on stderr: on a terminal it replaces the line before, otherwise it is a line of its
     /// own.
