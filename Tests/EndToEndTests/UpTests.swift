@@ -147,7 +147,7 @@ extension EndToEndTests {
         }
 
         @Test(
-            "the file that says where everything is belongs to its owner alone, and the ready line has no secret"
+            "the file that says where everything is is its owner's alone; the ready line has no secret"
         )
         func bootstrap() async throws {
             let up = try await UpInstance(Scratch())
