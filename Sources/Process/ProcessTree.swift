@@ -95,6 +95,8 @@ package struct ProcessTree: Sendable {
         return !entry.environmentHas(prefix: Array("\(ProcessTree.markerName)=".utf8))
     }
 
+    private static let emptyLooksNeeded = 3
+
     /// Sends a signal to every member once.
     package mutating func signal(_ number: Int32) {
         for member in members() { member.signal(number) }
@@ -103,11 +105,13 @@ package struct ProcessTree: Sendable {
     /// Kills every member; true when none is left.
     ///
     /// Members are stopped first, until a look finds no new one, so that none can fork away between look and
-    /// kill. Bounded: gives up on processes that survive (uninterruptible sleep, another user's) after some
-    /// rounds.
+    /// kill. A look takes time, in which a process may fork and end, so that neither it nor its child is seen:
+    /// only several looks in a row that find nothing count. Bounded: gives up on processes that survive
+    /// (uninterruptible sleep, another user's) after some rounds.
     @discardableResult
     package mutating func kill() -> Bool {
-        for round in 0..<10 {
+        var emptyLooks = 0
+        for round in 0..<12 {
             var stopped: Set<ProcessIdentity> = []
             for _ in 0..<20 {
                 let fresh = members().filter { !stopped.contains($0) }
@@ -115,7 +119,12 @@ package struct ProcessTree: Sendable {
                 for member in fresh { member.signal(SIGSTOP) }
                 stopped.formUnion(fresh)
             }
-            if stopped.isEmpty { return true }
+            guard !stopped.isEmpty else {
+                emptyLooks += 1
+                if emptyLooks == Self.emptyLooksNeeded { return true }
+                continue
+            }
+            emptyLooks = 0
             for member in stopped { member.signal(SIGKILL) }
             // The kernel needs a moment to end them.
             for _ in 0..<20 where stopped.contains(where: \.isRunning) {
