@@ -311,6 +311,25 @@ import Trust
         }
     }
 
+    @Test("A waiting run whose device came in while its dispatcher died is woken, and only that one")
+    func wakes() async throws {
+        try await Bench.run { bench in
+            let tenant = try await bench.world.tenant(devices: 2)
+            let (_, runs) = try await bench.world.submit(tenant, tenant.all)
+            let post = try await Post.open(bench)
+            await bench.front.offer(runs)
+            try await bench.dispatchAll()
+            for run in runs { #expect(try await bench.world.state(run.run) == .waiting) }
+            // Its gateway looked for waiting runs before this one was parked.
+            try await post.present([tenant.all[0]])
+            #expect(try await bench.reconciler.wakePresent(after: (ID(.zero), ID(.zero))) == nil)
+            #expect(try await bench.world.state(runs[0].run) == .queued)
+            #expect(try await bench.world.state(runs[1].run) == .waiting)
+            try await bench.dispatchAll()
+            #expect(try await post.attempts().map(\.run) == [runs[0].run])
+        }
+    }
+
     @Test("A cancel whose letter was lost is told again, until the device has answered")
     func lostCancel() async throws {
         try await Bench.run { bench in

@@ -24,6 +24,7 @@ struct Bench: Sendable {
     let front: QueueFront
     let gateway: Gateway
     let port: Int
+    let rebuilder: Rebuilder
     private let redis: RedisConnection
 
     static let logger = Logger(label: "gateway") { _ in SwiftLogNoOpLogHandler() }
@@ -58,8 +59,8 @@ struct Bench: Sendable {
             break
         }
         let bench = Bench(
-            world: world, queue: queue, front: front, gateway: gateway, port: try #require(port), redis: redis
-        )
+            world: world, queue: queue, front: front, gateway: gateway, port: try #require(port),
+            rebuilder: rebuilder, redis: redis)
         let outcome: (any Error)?
         do {
             try await body(bench)
@@ -75,7 +76,8 @@ struct Bench: Sendable {
         if let outcome { throw outcome }
     }
 
-    private func wipe() async throws {
+    /// Loses everything that Redis holds for this bench.
+    func wipe() async throws {
         var cursor = "0"
         repeat {
             let scan = RedisCommand(
@@ -148,8 +150,8 @@ struct Bench: Sendable {
     }
 
     /// Asks until a condition holds.
-    func until(_ condition: () async throws -> Bool) async throws {
-        for _ in 0..<5_000 where try await condition() { return }
+    func until(looks: Int = 5_000, _ condition: () async throws -> Bool) async throws {
+        for _ in 0..<looks where try await condition() { return }
         throw NeverCame()
     }
 

@@ -268,6 +268,41 @@ import Wire
         }
     }
 
+    @Test("On a new data set a gateway takes a new incarnation, says again whom it holds, and wakes their runs")
+    func reincarnates() async throws {
+        try await Bench.run { bench in
+            let tenant = try await bench.world.tenant()
+            let context = try #require(try await bench.enroll(tenant)[tenant.all[0]])
+            let agent = try await TestAgent.connect(bench, context)
+            let welcome = try await agent.welcome()
+            let old = bench.gateway.id
+            // Its heartbeat has seen the data set that is lost now.
+            try await bench.until(looks: 100_000) {
+                try await bench.queue.alive([old]).contains(old)
+            }
+            let (_, runs) = try await bench.world.submit(tenant, tenant.all)
+            #expect(try await bench.world.worker.wait(runs).count == 1)
+            try await bench.wipe()
+            #expect(try await bench.rebuilder.checkOnce())
+            try await bench.until(looks: 100_000) {
+                let presence = try await bench.queue.presence(of: tenant.all)[0]
+                return presence?.gateway == bench.gateway.id && presence?.session == welcome.session
+            }
+            #expect(bench.gateway.id != old)
+            try await bench.until(looks: 100_000) { try await bench.world.state(runs[0].run) == .queued }
+            // The session itself goes on, and gets its dispatches from the new inbox.
+            let marked = try await bench.mark(runs.map { $0.inGeneration(2) })
+            let letter = InboxLetter.dispatch(
+                marked.map {
+                    InboxLetter.Item(
+                        organization: $0.organization, job: $0.job, run: $0.run, device: $0.device,
+                        attempt: $0.attempt, token: $0.token)
+                })
+            _ = try await bench.queue.deliver([Letter(gateway: bench.gateway.id, payload: letter.encoded)])
+            #expect(try await agent.dispatches(1).map(\.run) == runs.map(\.run))
+        }
+    }
+
     @Test("A dispatch for a session that has a successor elsewhere goes back instead of into the void")
     func halfOpen() async throws {
         try await Bench.run { bench in
@@ -317,5 +352,12 @@ import Wire
         }
         let last = await kept?.next()
         #expect(last == .closed(1001))
+    }
+}
+
+extension QueuedRun {
+    /// The same run after it has been queued again.
+    fileprivate func inGeneration(_ generation: Int) -> QueuedRun {
+        QueuedRun(organization: organization, run: run, device: device, generation: generation, lane: lane)
     }
 }
