@@ -105,8 +105,8 @@ package struct ProcessTree: Sendable {
     /// Kills every member; true when none is left.
     ///
     /// Members are stopped first, until a look finds no new one, so that none can fork away between look and
-    /// kill. A look takes time, in which a process may fork and end, so that neither it nor its child is seen:
-    /// only several looks in a row that find nothing count. Bounded: gives up on processes that survive
+    /// kill. A look takes time, in which a process may fork and end, so that neither it nor its child is
+    /// seen: only several looks in a row that find nothing count. Bounded: gives up on processes that survive
     /// (uninterruptible sleep, another user's) after some rounds.
     @discardableResult
     package mutating func kill() -> Bool {

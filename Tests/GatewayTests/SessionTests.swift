@@ -268,7 +268,7 @@ import Wire
         }
     }
 
-    @Test("On a new data set a gateway takes a new incarnation, says again whom it holds, and wakes their runs")
+    @Test("On a new data set a gateway takes a new incarnation, says whom it holds, and wakes their runs")
     func reincarnates() async throws {
         try await Bench.run { bench in
             let tenant = try await bench.world.tenant()
