@@ -7,8 +7,8 @@ import Synchronization
 
 /// Notices a lost data set in Redis and builds a new one from PostgreSQL.
 ///
-/// The epoch names the data set and the server process that holds it: another server run id means that up to
-/// a second of writes may be missing, so it counts as lost. One worker wins the change of epoch in
+/// The epoch names the data set, the server process that holds it and its role: another run id or role means
+/// that up to a second of writes may be missing, so it counts as lost. One worker wins the change of epoch in
 /// PostgreSQL, under the lock that every mark holds shared; the others see the new one. Cost: organizations
 /// and running runs, not backlog.
 package final class Rebuilder: Sendable {
@@ -82,11 +82,14 @@ package final class Rebuilder: Sendable {
     }
 
     private func serverRunID() async throws -> String {
-        let info = try await connection.send(RedisCommand("INFO", "server")).text ?? ""
-        for line in info.split(whereSeparator: \.isNewline) where line.hasPrefix("run_id:") {
-            return String(line.dropFirst("run_id:".count))
+        let info = try await connection.send(RedisCommand("INFO", "server", "replication")).text ?? ""
+        func field(_ name: String) throws -> String {
+            for line in info.split(whereSeparator: \.isNewline) where line.hasPrefix("\(name):") {
+                return String(line.dropFirst(name.count + 1))
+            }
+            throw EngineError(.overloaded, "Redis does not say its \(name)")
         }
-        throw EngineError(.overloaded, "Redis does not say which process it is")
+        return try "\(field("run_id"))/\(field("role"))"
     }
 }
 
