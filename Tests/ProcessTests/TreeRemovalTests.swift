@@ -144,9 +144,10 @@ import Testing
         #expect(!fileExists(tree))
     }
 
-    @Test("each entry that cannot be removed is named, and the others go")
+    @Test(
+        "each entry that cannot be removed is named, and the others go",
+        .enabled(if: getuid() == 0, "only root can mount what has to stay"))
     func contents() async throws {
-        try #require(getuid() == 0)
         let scratch = try ScratchDirectory()
         for name in ["one", "two", "three"] { try Directory.make("\(scratch.path)/all/\(name)/deep") }
         try await withMount(["-t", "tmpfs", "none"], at: "\(scratch.path)/all/two/deep/mounted") {
