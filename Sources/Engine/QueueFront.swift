@@ -122,15 +122,15 @@ package final class QueueFront: Sendable {
     /// Tells gateways to stop runs that their agents may hold. An agent that is not reached hears it at its
     /// next hello.
     package func tellCancelled(_ runs: [CancelledRun]) async {
-        var letters: [Letter] = []
+        guard !runs.isEmpty else { return }
         do {
             let presences = try await queue.presence(of: runs.map(\.device))
+            var items: [GatewayID: [InboxLetter.Item]] = [:]
             for (run, presence) in zip(runs, presences) {
-                guard let presence else { continue }
-                letters.append(
-                    Letter(gateway: presence.gateway, payload: InboxLetter.cancel([run.letterItem]).encoded))
+                if let presence { items[presence.gateway, default: []].append(run.letterItem) }
             }
-            _ = try await queue.deliver(letters)
+            _ = try await queue.deliver(
+                items.map { Letter(gateway: $0.key, payload: InboxLetter.cancel($0.value).encoded) })
         } catch {
             logger.debug("cancels left to the next hello", metadata: ["error": "\(error)"])
         }

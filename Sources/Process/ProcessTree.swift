@@ -97,6 +97,12 @@ package struct ProcessTree: Sendable {
 
     private static let emptyLooksNeeded = 3
 
+    /// Whether no member is left: several looks in a row find none, see ``kill()``.
+    mutating func isGone() -> Bool {
+        for _ in 0..<Self.emptyLooksNeeded where !members().isEmpty { return false }
+        return true
+    }
+
     /// Sends a signal to every member once.
     package mutating func signal(_ number: Int32) {
         for member in members() { member.signal(number) }

@@ -151,7 +151,7 @@ package final class ScriptRun: Sendable {
                 streamsEnded: streams.haveEnded,
                 cancelRequested: cancelRequested.withLock { $0 })
             tree.claimsStrays = census.wasAlone
-            switch lifecycle.next(seen, treeIsGone: { tree.members().isEmpty }) {
+            switch lifecycle.next(seen, treeIsGone: { tree.isGone() }) {
             case .wait(let until):
                 streams.pump(
                     wake: wake, leader: seen.leaderEnded ? nil : child.process,

@@ -29,8 +29,8 @@ struct TLSChildChannel: ServerChildChannel {
     func handle(value: Value, logger: Logger) async { await http.handle(value: value, logger: logger) }
 }
 
-/// Closes a connection whose peer reads nothing for a while although there is something to read: it would
-/// hold its place, and a stop, for ever.
+/// Closes a connection whose peer does not catch up for a while with what there is to read: it would hold
+/// its place, and a stop, for ever.
 final class WriteStallHandler: ChannelInboundHandler {
     typealias InboundIn = ByteBuffer
 

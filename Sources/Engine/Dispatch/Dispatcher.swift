@@ -32,18 +32,17 @@ package final class Dispatcher: Sendable {
     /// Dispatches until the task is cancelled, then hands back what it holds.
     package func run() async {
         await repeating(every: .zero, idle: .zero, logger, "dispatch") {
-            // In a task of its own: a batch that was begun is taken to its end, or its runs would have to
-            // wait for their deadlines.
-            let more = try await Task { try await self.dispatchOnce() }.value
+            // A batch that was begun is taken to its end, or its runs would have to wait for their deadlines.
+            let more = try await withGrace(.seconds(3)) { try await self.dispatchOnce() }
             if !more { _ = try await self.front.queue.waitForBell(on: self.bell) }
             return true
         }
-        await Task {
-            // Best effort: what stays leased returns when the lease ends.
-            _ = try? await self.front.call { epoch in
+        // Best effort: what stays leased returns when the lease ends.
+        _ = try? await withGrace(.seconds(2)) {
+            try await self.front.call { epoch in
                 try await self.front.queue.reclaim(owner: self.owner, epoch: epoch)
             }
-        }.value
+        }
     }
 
     /// Claims one batch and takes it as far as it goes.

@@ -64,7 +64,8 @@ package struct Submitter: Sendable {
                 // twice.
                 guard hasCommitted else { throw error }
                 logger.warning("a part of a submission failed", metadata: ["error": "\(error)"])
-                for (index, _) in part { outcomes[index] = .failure(Self.notTaken(error)) }
+                let mayBeThere = (error as? PostgresError)?.mayHaveCommitted ?? false
+                for (index, _) in part { outcomes[index] = .failure(Self.notTaken(mayBeThere: mayBeThere)) }
                 continue
             }
             hasCommitted = true
@@ -78,6 +79,7 @@ package struct Submitter: Sendable {
                             EngineError(
                                 .idempotencyConflict, field: "Idempotency-Key",
                                 "this key was used before with another body"))
+                    case .failed(let mayBeThere): .failure(Self.notTaken(mayBeThere: mayBeThere))
                     case .missingDevice:
                         .failure(
                             EngineError(
@@ -90,9 +92,8 @@ package struct Submitter: Sendable {
         return outcomes.map { $0 ?? .failure(EngineError(.invalid, "the job was not judged")) }
     }
 
-    private static func notTaken(_ error: any Error) -> EngineError {
-        let mayBeThere = (error as? PostgresError)?.mayHaveCommitted ?? false
-        return EngineError(
+    private static func notTaken(mayBeThere: Bool) -> EngineError {
+        EngineError(
             .overloaded,
             mayBeThere
                 ? "the database did not say whether it took this; look before you submit it again"

@@ -145,7 +145,7 @@ package final class Reconciler: Sendable {
         return !organizations.isEmpty
     }
 
-    /// Marks every organization whose oldest queued run is a straggler, so that what the fast path lost is
+    /// Marks every organization that has a straggler among its first runs, so that what the fast path lost is
     /// brought by refill. As many probes of an index as there are organizations with a backlog, whatever that
     /// is.
     package func markStragglers() async throws -> Bool {

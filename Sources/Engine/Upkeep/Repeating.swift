@@ -22,6 +22,23 @@ func repeating(
     }
 }
 
+/// Does work that a cancellation breaks off only after a grace: what was begun is to be taken to its end, but
+/// a server that hangs must not hold up a stop.
+func withGrace<Value: Sendable>(
+    _ grace: Duration, _ work: @escaping @Sendable () async throws -> Value
+) async throws -> Value {
+    let task = Task { try await work() }
+    return try await withTaskCancellationHandler {
+        try await task.value
+    } onCancel: {
+        Task {
+            // Nobody cancels this task.
+            try? await Task.sleep(for: grace)
+            task.cancel()
+        }
+    }
+}
+
 /// A run of failures of one step.
 struct Trouble {
     let name: String

@@ -72,6 +72,8 @@ package enum Submission: Sendable, Equatable {
     case idempotencyConflict
     /// A device of its list is not, or not any more, one of its organization: nothing of it is committed.
     case missingDevice
+    /// The database failed over it after others of the batch were committed; whether it may be there.
+    case failed(mayBeThere: Bool)
 }
 
 /// A run that was queued by a commit and may go to the queue directly.
@@ -198,8 +200,14 @@ extension Ledger {
             guard jobs.count > 1 else { return ([.missingDevice], []) }
             let (first, second) = (jobs.prefix(jobs.count / 2), jobs.dropFirst(jobs.count / 2))
             let (outcomes, runs) = try await submit(Array(first), scope: scope)
-            let (others, more) = try await submit(Array(second), scope: scope)
-            return (outcomes + others, runs + more)
+            do {
+                let (others, more) = try await submit(Array(second), scope: scope)
+                return (outcomes + others, runs + more)
+            } catch let error as PostgresError {
+                // What the first half committed keeps its outcome.
+                let failed = Submission.failed(mayBeThere: error.mayHaveCommitted)
+                return (outcomes + second.map { _ in failed }, runs)
+            }
         }
         let inserted = Set(try results[0].rows.map { try $0.decode(JobID.self) })
         var runs: [QueuedRun] = []
@@ -217,7 +225,12 @@ extension Ledger {
             if inserted.contains(job.id) {
                 outcomes.append(.accepted(job.devices == nil ? .accepted : .active))
             } else {
-                outcomes.append(try await earlier(job, scope: scope))
+                do {
+                    outcomes.append(try await earlier(job, scope: scope))
+                } catch is PostgresError {
+                    // Its key was there before; what stands there is for another time.
+                    outcomes.append(.failed(mayBeThere: true))
+                }
             }
         }
         return (outcomes, runs)
@@ -241,8 +254,8 @@ extension Ledger {
         return hash.bytes == job.requestHash ? .repeated(id, state) : .idempotencyConflict
     }
 
-    /// Expands up to so many accepted jobs, the oldest of each organization first, into runs; a worker
-    /// repeats it until nothing is left.
+    /// Expands up to so many accepted jobs, the oldest first, into runs; a worker repeats it until nothing
+    /// is left.
     ///
     /// On a connection of its own: a job over many devices takes seconds, and nothing is to wait behind it.
     /// - Returns: the organizations that have new work, one entry a job.
@@ -259,7 +272,7 @@ extension Ledger {
                     -- One worker a job; the others go on with the next.
                     SELECT organization_id, id FROM jobs
                     WHERE total IS NULL
-                    ORDER BY organization_id, id LIMIT \(limit)
+                    ORDER BY id LIMIT \(limit)
                     FOR UPDATE SKIP LOCKED
                 ), made AS (
                     INSERT INTO runs (organization_id, id, job_id, device_id, site_id, state, priority, lane,

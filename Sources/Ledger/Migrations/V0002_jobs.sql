@@ -76,7 +76,7 @@ CREATE UNIQUE INDEX jobs_by_idempotency_key ON jobs (organization_id, created_by
 CREATE INDEX jobs_by_organization ON jobs (organization_id, id);
 -- Jobs that a worker still has to expand or to cancel. No index names a column that settlement writes, so
 -- that its update stays on the row's page.
-CREATE INDEX jobs_accepted ON jobs (organization_id, id) WHERE total IS NULL;
+CREATE INDEX jobs_accepted ON jobs (id) WHERE total IS NULL;
 CREATE INDEX jobs_cancelling ON jobs (organization_id, id) WHERE cancel_pending;
 
 CREATE TABLE runs (

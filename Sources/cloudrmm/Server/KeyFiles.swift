@@ -13,7 +13,7 @@ import Trust
 /// | `mac.key` | the key of MACs over rows that grant power | API |
 /// | `server-ca.pem`, `server-ca.key` | the authority of gateways and API | API; the certificate is public |
 /// | `device-ca.pem`, `device-ca.key` | the authority of devices | API; gateways read the certificate |
-/// | `server.pem` | certificate and key of the listeners, made anew at each start of the API | API, gateway |
+/// | `server.pem` | certificate and key of the listeners, made anew at each start and in time | both |
 /// | `tickets.key` | seals TLS tickets, shared by gateways | gateway |
 struct KeyFiles {
     let directory: String
