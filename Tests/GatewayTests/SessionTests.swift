@@ -291,14 +291,7 @@ import Wire
             #expect(bench.gateway.id != old)
             try await bench.until(looks: 100_000) { try await bench.world.state(runs[0].run) == .queued }
             // The session itself goes on, and gets its dispatches from the new inbox.
-            let marked = try await bench.mark(runs.map { $0.inGeneration(2) })
-            let letter = InboxLetter.dispatch(
-                marked.map {
-                    InboxLetter.Item(
-                        organization: $0.organization, job: $0.job, run: $0.run, device: $0.device,
-                        attempt: $0.attempt, token: $0.token)
-                })
-            _ = try await bench.queue.deliver([Letter(gateway: bench.gateway.id, payload: letter.encoded)])
+            _ = try await bench.dispatch(runs.map { $0.inGeneration(2) })
             #expect(try await agent.dispatches(1).map(\.run) == runs.map(\.run))
         }
     }
