@@ -30,11 +30,25 @@ import Testing
         _ count: Int, _ pool: PostgresPool, _ body: @escaping @Sendable () async throws -> T
     ) async throws -> T {
         let (held, report) = AsyncStream.makeStream(of: Void.self)
+        let (waiting, reportWaiting) = AsyncStream.makeStream(of: Void.self)
         let (gate, open) = AsyncStream.makeStream(of: Void.self)
         let holder = Task {
+            defer { reportWaiting.finish() }
             try await pool.transaction(scope: .none) { transaction in
                 try await transaction.execute("SELECT pg_advisory_xact_lock(1)")
                 report.yield()
+                var isWaiting = false
+                while !isWaiting {
+                    isWaiting = try await transaction.query(
+                        """
+                        SELECT EXISTS (
+                            SELECT FROM pg_locks JOIN pg_stat_activity a USING (pid)
+                            WHERE locktype = 'advisory' AND NOT granted
+                                AND application_name = current_setting('application_name'))
+                        """
+                    ) { try $0.decode(Bool.self) }[0]
+                }
+                reportWaiting.yield()
                 for await _ in gate { break }
             }
         }
@@ -42,7 +56,7 @@ import Testing
         let first = Task {
             try await pool.grouped("SELECT pg_advisory_xact_lock_shared(1)", scope: .none) { _ in }
         }
-        while pool.pending < 1 { await Task.yield() }
+        for await _ in waiting { break }
         let members = Task { try await body() }
         while pool.pending < 1 + count { await Task.yield() }
         open.yield()

@@ -78,20 +78,29 @@ import Testing
                 scope: .none,
                 [
                     "CREATE TABLE t (n int8)",
+                    "CREATE TABLE limits (at text, milliseconds int8)",
                     """
-                    CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS
-                    'BEGIN PERFORM pg_sleep(2.2); RETURN NULL; END'
+                    CREATE FUNCTION note() RETURNS trigger LANGUAGE plpgsql AS
+                    'BEGIN
+                        INSERT INTO limits SELECT TG_NAME, setting::int8 FROM pg_settings
+                        WHERE name = ''statement_timeout'';
+                        RETURN NULL;
+                    END'
                     """,
+                    "CREATE TRIGGER step AFTER INSERT ON t FOR EACH ROW EXECUTE FUNCTION note()",
                     """
-                    CREATE CONSTRAINT TRIGGER late AFTER INSERT ON t DEFERRABLE INITIALLY DEFERRED
-                    FOR EACH ROW EXECUTE FUNCTION slow()
+                    CREATE CONSTRAINT TRIGGER commit AFTER INSERT ON t DEFERRABLE INITIALLY DEFERRED
+                    FOR EACH ROW EXECUTE FUNCTION note()
                     """,
                 ])
             try await pool.transaction(scope: .none) { transaction in
                 _ = try await transaction.execute("INSERT INTO t VALUES (1)", timeout: .seconds(2))
             }
-            let kept = try await count(pool)
-            #expect(kept == 1)
+            let limits = try await pool.query("SELECT at, milliseconds FROM limits", scope: .none) {
+                try $0.decode((String, Int).self)
+            }
+            #expect(limits.map(\.0) == ["step", "commit"])
+            #expect(limits[0].1 <= 2_000 && limits[1].1 > 10_000)
         }
     }
 
