@@ -28,7 +28,7 @@ package final class GatewayConnection: Sendable {
     private let channel: any Channel
     private let end: EventLoopFuture<End>
 
-    fileprivate init(channel: any Channel, end: EventLoopFuture<End>) {
+    private init(channel: any Channel, end: EventLoopFuture<End>) {
         self.channel = channel
         self.end = end
     }
@@ -57,8 +57,10 @@ package final class GatewayConnection: Sendable {
                         maxFrameSize: Limits.frameBytesMax, automaticErrorHandling: false
                     ) { channel, head in
                         channel.eventLoop.makeCompletedFuture {
+                            let connection = GatewayConnection(channel: channel, end: end.futureResult)
                             try bound.value.upgraded(
-                                head, channel, SessionHandler(hello: hello, receive: receive, end: end))
+                                head, connection,
+                                SessionHandler(connection, hello: hello, receive: receive, end: end))
                         }
                     }
                     let pipeline = channel.pipeline.syncOperations
@@ -166,7 +168,9 @@ private final class UpgradeRequest: ChannelInboundHandler, RemovableChannelHandl
     }
 
     /// The gateway has agreed: the session takes over, unless it agreed to something else.
-    func upgraded(_ head: HTTPResponseHead, _ channel: any Channel, _ session: SessionHandler) throws {
+    func upgraded(
+        _ head: HTTPResponseHead, _ connection: GatewayConnection, _ session: SessionHandler
+    ) throws {
         guard let context, !isOver else { throw ChannelError.ioOnClosedChannel }
         guard head.headers["sec-websocket-protocol"] == [GatewayConnection.subprotocol] else {
             let message = "\(address.authority) does not speak \(GatewayConnection.subprotocol)"
@@ -175,13 +179,14 @@ private final class UpgradeRequest: ChannelInboundHandler, RemovableChannelHandl
         }
         isOver = true
         timer?.cancel()
-        try channel.pipeline.syncOperations.addHandlers(
+        let pipeline = context.pipeline.syncOperations
+        try pipeline.addHandlers(
             NIOWebSocketFrameAggregator(
                 minNonFinalFragmentSize: 0, maxAccumulatedFrameCount: 1_024,
                 maxAccumulatedFrameSize: Limits.frameBytesMax),
             session)
-        channel.pipeline.syncOperations.removeHandler(self, promise: nil)
-        opened.succeed(GatewayConnection(channel: channel, end: end.futureResult))
+        pipeline.removeHandler(self, promise: nil)
+        opened.succeed(connection)
     }
 
     private func fail(_ context: ChannelHandlerContext, _ message: String, _ cause: (any Error)? = nil) {
@@ -207,10 +212,12 @@ private final class SessionHandler: ChannelDuplexHandler {
         case leave
     }
 
+    /// Until the handler is removed.
+    private var connection: GatewayConnection?
     private let hello: @Sendable () -> Hello
     private let receive: @Sendable (GatewayConnection, GatewayFrame) -> Void
     private let end: EventLoopPromise<GatewayConnection.End>
-    private var machine = SessionMachine(now: 0)
+    private var machine = SessionMachine(now: 0, spread: .random(in: 0..<1))
     private var start = NIODeadline.now()
     private var timer: Scheduled<Void>?
     private var isOver = false
@@ -218,10 +225,11 @@ private final class SessionHandler: ChannelDuplexHandler {
     private var wantsFlush = false
 
     init(
-        hello: @escaping @Sendable () -> Hello,
+        _ connection: GatewayConnection, hello: @escaping @Sendable () -> Hello,
         receive: @escaping @Sendable (GatewayConnection, GatewayFrame) -> Void,
         end: EventLoopPromise<GatewayConnection.End>
     ) {
+        self.connection = connection
         self.hello = hello
         self.receive = receive
         self.end = end
@@ -233,7 +241,10 @@ private final class SessionHandler: ChannelDuplexHandler {
         schedule(context)
     }
 
-    func handlerRemoved(context: ChannelHandlerContext) { finish("the connection was closed") }
+    func handlerRemoved(context: ChannelHandlerContext) {
+        finish("the connection was closed")
+        connection = nil
+    }
 
     func channelInactive(context: ChannelHandlerContext) {
         finish("the connection was closed")
@@ -306,8 +317,9 @@ private final class SessionHandler: ChannelDuplexHandler {
         case .none: break
         case .deliver(let frame):
             if case .welcome = frame { schedule(context) }
-            receive(GatewayConnection(channel: context.channel, end: end.futureResult), frame)
+            if let connection { receive(connection, frame) }
         case .ping(let sequence): send(.ping(sequence), context)
+        case .hello: send(.hello(hello()), context)
         case .end(let reason): close(context, .policyViolation, reason)
         }
     }

@@ -65,7 +65,7 @@ final class Runner: Sendable {
 
     // MARK: - The session's side
 
-    /// What the next session begins with.
+    /// What a session begins with, and says again at its pace.
     func hello() -> Hello {
         let (held, ended) = machine.withLock { $0.held() }
         let (keySet, assignment) = verifier.withLock {
@@ -188,8 +188,11 @@ final class Runner: Sendable {
     private func judge(_ message: Message, _ group: inout DiscardingTaskGroup) async {
         switch message.frame {
         case .welcome(let welcome):
-            session.withLock { $0 = message.connection }
-            await welcomed(welcome, &group)
+            let isFirst = session.withLock { session in
+                defer { session = message.connection }
+                return session !== message.connection
+            }
+            await welcomed(welcome, isFirst: isFirst, &group)
         case .dispatch(let dispatch):
             let step = decide(dispatch)
             group.addTask { await self.follow(step, dispatch.name) }
@@ -221,12 +224,13 @@ final class Runner: Sendable {
     private func follow(_ step: RunnerMachine.DispatchStep, _ name: AttemptName) async {
         switch step {
         case .ignore: break
+        case .confirm: confirm(name)
         case .send(let frame): send(frame)
         case .refuse(let record, let frame):
             if await write([record]) { send(frame) }
         case .accept(let key, let record):
             guard await write([record]) else { return abandon(key, name) }
-            send(.accepted(name))
+            confirm(name)
             await follow(machine.withLock { $0.admit(key) })
         case .cancelled(let key, let record):
             guard await write([record]) else { return abandon(key, name) }
@@ -360,12 +364,12 @@ final class Runner: Sendable {
 
     // MARK: - Welcome
 
-    private func welcomed(_ welcome: Welcome, _ group: inout DiscardingTaskGroup) async {
+    private func welcomed(_ welcome: Welcome, isFirst: Bool, _ group: inout DiscardingTaskGroup) async {
         await adopt("key set", welcome.keySet) { try $0.adopt(keySet: $1, now: $2) }
         await adopt("assignment", welcome.assignment) { try $0.adopt(assignment: $1, now: $2) }
         await prune()
         let steps = machine.withLock { machine in
-            machine.sessionChanged(isServing: true)
+            if isFirst { machine.sessionChanged(isServing: true) }
             return welcome.drop.map { machine.drop($0) }
                 + welcome.cancel.map { machine.cancel($0, now: now()) }
         }
@@ -394,6 +398,11 @@ final class Runner: Sendable {
     // MARK: - Small steps
 
     private func send(_ frame: AgentFrame) { session.withLock { $0 }?.send(frame) }
+
+    /// The acceptance is durable, so the position counts it.
+    private func confirm(_ name: AttemptName) {
+        send(.accepted(Accepted(name: name, journalPosition: journal.position)))
+    }
 
     private func write(_ records: [JournalRecord]) async -> Bool {
         do {

@@ -60,6 +60,8 @@ struct RunnerMachine: Sendable {
     /// What to do about a dispatch, in this order where there is more than one thing.
     enum DispatchStep: Sendable, Equatable {
         case ignore
+        /// Say that it was accepted.
+        case confirm
         case send(AgentFrame)
         /// Write the record, then send.
         case refuse(JournalRecord, AgentFrame)
@@ -158,8 +160,8 @@ struct RunnerMachine: Sendable {
 
     private func repeatAnswer(_ key: AttemptKey, _ entry: JournalState.Entry) -> DispatchStep {
         switch entry.phase {
-        case .accepted: live[key]?.stage == .recording ? .ignore : .send(.accepted(entry.name))
-        case .started: .send(.accepted(entry.name))
+        case .accepted: live[key]?.stage == .recording ? .ignore : .confirm
+        case .started: .confirm
         case .ended: .resend(key)
         case .forgotten(let end): .send(.finished(end.result(named: entry.name, reason: "replay")))
         }
@@ -231,9 +233,6 @@ struct RunnerMachine: Sendable {
         live[key]?.kill = kill
         return live[key]?.intent != nil
     }
-
-    /// What somebody asked of a live attempt.
-    func intent(of key: AttemptKey) -> Intent? { live[key]?.intent }
 
     /// The attempt's work is over and its end may be written; what was asked of it until now. `nil` if
     /// somebody else writes its end already.

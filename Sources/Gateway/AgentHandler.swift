@@ -25,18 +25,20 @@ final class AgentHandler: ChannelInboundHandler {
 
     private let peer: PeerIdentity
     private let actions: Actions
-    private let pingSeconds: Int
+    private let pace: SessionPace
     private var session: Session?
-    private var saidHello = false
+    /// When hellos came within the last period of their pace.
+    private var hellos: [NIODeadline] = []
+    private var saidHello: Bool { !hellos.isEmpty }
     private var isClosing = false
     private var heard = true
     private var silentPeriods = 0
     private var timer: Scheduled<Void>?
     private var certificateTimer: Scheduled<Void>?
 
-    init(peer: PeerIdentity, pingSeconds: Int, actions: Actions) {
+    init(peer: PeerIdentity, pace: SessionPace, actions: Actions) {
         self.peer = peer
-        self.pingSeconds = pingSeconds
+        self.pace = pace
         self.actions = actions
     }
 
@@ -113,13 +115,17 @@ final class AgentHandler: ChannelInboundHandler {
         }
         switch message {
         case .hello(let hello):
-            guard !saidHello else {
-                close(.malformed("a session has one hello"), context)
-                return
+            if !saidHello {
+                timer?.cancel()
+                listen(context)
             }
-            saidHello = true
-            timer?.cancel()
-            listen(context)
+            let now = context.eventLoop.now
+            hellos.removeAll { $0 + .seconds(Int64(pace.helloSeconds)) <= now }
+            hellos.append(now)
+            guard hellos.count <= Self.hellosMax else {
+                return close(
+                    .malformed("more than \(Self.hellosMax) hellos in \(pace.helloSeconds) s"), context)
+            }
             actions.hello(hello, session, peer)
         case .ping(let sequence):
             guard saidHello else { return close(.malformed("the first message must be a hello"), context) }
@@ -137,7 +143,7 @@ final class AgentHandler: ChannelInboundHandler {
     /// A peer that says nothing for three ping periods is gone.
     private func listen(_ context: ChannelHandlerContext) {
         let bound = NIOLoopBound((self, context), eventLoop: context.eventLoop)
-        timer = context.eventLoop.scheduleTask(in: .seconds(Int64(pingSeconds))) {
+        timer = context.eventLoop.scheduleTask(in: .seconds(Int64(pace.pingSeconds))) {
             let (handler, context) = bound.value
             handler.silentPeriods = handler.heard ? 0 : handler.silentPeriods + 1
             handler.heard = false
@@ -148,6 +154,9 @@ final class AgentHandler: ChannelInboundHandler {
             }
         }
     }
+
+    /// Hellos that may come in one period of their pace; an agent says at most two or three.
+    private static let hellosMax = 4
 
     private func close(_ reason: CloseReason, _ context: ChannelHandlerContext) {
         guard !isClosing else { return }

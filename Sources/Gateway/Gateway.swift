@@ -15,8 +15,8 @@ package struct GatewayConfiguration: Sendable {
     /// Address and port; 0 takes any free port.
     package var host: String
     package var port: Int
-    /// Seconds between an agent's pings; three periods of silence end a session.
-    package var pingSeconds = 30
+    /// How often agents speak up.
+    package var pace = SessionPace()
     /// Event loops; one serves some thousand agents.
     package var threads = 1
 
@@ -25,6 +25,14 @@ package struct GatewayConfiguration: Sendable {
         self.host = host
         self.port = port
     }
+}
+
+/// How often an agent that has nothing to say speaks up all the same.
+package struct SessionPace: Sendable {
+    /// Seconds between an agent's pings; three periods of silence end a session.
+    package var pingSeconds = 30
+    /// Seconds between an agent's hellos, at most; it takes half of it at least.
+    package var helloSeconds = 300
 }
 
 /// Holds agents' sessions: hello and reconciliation, presence, dispatches from its inbox, results into the
@@ -48,6 +56,7 @@ package final class Gateway: Sendable {
     private let inbox: RedisBlockingConnection
     private let incarnation: Mutex<GatewayID>
     private let starts = Mutex<[DeviceID: [Start]]>([:])
+    private let positions = JournalPositions()
     private let waitingHellos = Atomic(0)
     private let events: AsyncStream<Event>
     private let post: AsyncStream<Event>.Continuation
@@ -94,7 +103,7 @@ package final class Gateway: Sendable {
     package func run(onBound: @escaping @Sendable (Int) async -> Void) async throws {
         try await begin(id)
         let listener = Listener(
-            group: group, tls: tls, pingSeconds: configuration.pingSeconds,
+            group: group, tls: tls, pace: configuration.pace,
             actions: AgentHandler.Actions(
                 hello: { self.greet($0, $1, $2) }, message: { self.handle($0, $1) },
                 closed: { self.post.yield(.closed($0)) },
@@ -108,9 +117,11 @@ package final class Gateway: Sendable {
             tasks.addTask { await self.beat() }
             tasks.addTask { await self.deliver() }
             tasks.addTask { await self.recordStarts() }
+            tasks.addTask { await self.recordPositions() }
         }
         // In a task of its own: this one is cancelled, and what it still has to say must be said.
         await Task { await self.stop(channel) }.value
+        await writePositions()
         settler.finish()
         await settling.value
         // Everything is closed; the threads need not be waited for.
@@ -148,7 +159,9 @@ package final class Gateway: Sendable {
     private func handle(_ frame: AgentFrame, _ session: Session) {
         switch frame {
         case .hello, .ping: break
-        case .accepted: counters.increment("accepted")
+        case .accepted(let accepted):
+            positions.note(accepted.journalPosition, of: session.device, session.organization)
+            counters.increment("accepted")
         case .started(let started):
             let start = (
                 session.organization, session.device, started.name.run, started.name.token, started.at
@@ -195,6 +208,27 @@ package final class Gateway: Sendable {
         }
     }
 
+    /// A journal that is restored from a copy must not pass for the one that said more: what an agent says
+    /// between its hellos is written within a second.
+    private func recordPositions() async {
+        while !Task.isCancelled {
+            await writePositions()
+            // Cancellation ends the wait early, which is what is wanted.
+            try? await Task.sleep(for: .seconds(1))
+        }
+    }
+
+    private func writePositions() async {
+        let batch = positions.pending
+        do {
+            positions.forget(try await ledger.note(positions: batch))
+        } catch {
+            logger.warning(
+                "journal positions were not written",
+                metadata: ["devices": "\(batch.count)", "error": "\(error)"])
+        }
+    }
+
     // MARK: Sessions
 
     /// Hellos wait for their turn, up to a limit: an agent that would wait longer than it has patience is
@@ -203,7 +237,9 @@ package final class Gateway: Sendable {
         guard waitingHellos.add(1, ordering: .relaxed).newValue <= Self.waitingHellosMax else {
             waitingHellos.subtract(1, ordering: .relaxed)
             counters.increment("refused.busy")
-            return session.close(.busy)
+            // Who is served already asks again in a while.
+            if !session.isServing { session.close(.busy) }
+            return
         }
         post.yield(.hello(hello, session, peer))
     }
@@ -239,16 +275,59 @@ package final class Gateway: Sendable {
         } catch {
             // A stop ends what is under way here, and is no error.
             guard !Task.isCancelled else { return session.close(.goingAway) }
+            counters.increment("hellosFailed")
             logger.warning(
                 "a hello could not be answered",
                 metadata: ["device.id": "\(session.device)", "error": "\(error)"])
-            session.close(.internalError)
+            // As above.
+            if !session.isServing { session.close(.internalError) }
         }
     }
 
     /// Judges the device, writes its presence, and only then compares what it holds with what the server
-    /// believes.
+    /// believes. A hello that is repeated is answered alike, but for the presence, which stands.
     private func reconcile(_ hello: Hello, _ session: Session, _ peer: PeerIdentity) async throws {
+        let identity = try await judge(peer)
+        let isFirst = !session.isServing
+        if isFirst, try await !register(session) { return }
+        let open = try await ledger.openAttempts(of: peer.device, organization: peer.organization)
+        let held = hello.held.filter { name in !open.contains { $0.name == name } }
+        let amendable = try await ledger.amendable(
+            held.map(\.run), device: peer.device, organization: peer.organization)
+        // Nobody restores a journal under the session that speaks for it.
+        let position = isFirst ? max(identity.journalPosition, positions[peer.device]) : 0
+        let plan = HelloPlan(hello, open: open, amendable: amendable, journalPosition: position)
+        // Before anything else is sent, and before the device counts as what its journal says now.
+        if !plan.lost.isEmpty {
+            let settlements = try await ledger.settle(plan.lost.map { AttemptResult(lost: $0, session) })
+            counters.count(settlements)
+            await front.settled(settlements.compactMap(\.settledRun))
+        }
+        if plan.isRestored {
+            counters.increment("journalRegressed")
+            positions.forget([peer.device: Int.max])
+        }
+        let said = session.welcome(
+            Welcome(
+                session: session.number,
+                assignment: hello.assignmentVersion < identity.assignmentVersion ? identity.assignment : nil,
+                drop: plan.drop, cancel: plan.cancel, pingSeconds: configuration.pace.pingSeconds,
+                helloSeconds: configuration.pace.helloSeconds))
+        for frame in said { handle(frame, session) }
+        // Taken first: noted as sent, and returned only if it still may be.
+        let taken = try await ledger.take(plan.resend.map { ($0.organization, $0.run, $0.token) })
+        send(taken, try await contents.contents(of: taken.map { ($0.organization, $0.job) }))
+        let returned = try await ledger.reconnect([(peer.organization, peer.device)])
+        await front.offer(returned, and: returned.isEmpty ? [] : [peer.organization])
+        try await ledger.seen(
+            peer.device, organization: peer.organization, hostname: hello.hostname, platform: hello.platform,
+            agentVersion: hello.agentVersion, journalPosition: hello.journalPosition,
+            restored: plan.isRestored)
+        counters.increment(isFirst ? "hellos" : "hellosRepeated")
+    }
+
+    /// Whether the device may hold a session now.
+    private func judge(_ peer: PeerIdentity) async throws -> DeviceIdentity {
         guard peer.deployment == deployment else {
             throw Refusal("deployment", "the certificate is of another installation")
         }
@@ -264,6 +343,12 @@ package final class Gateway: Sendable {
             throw Refusal("expired", "the certificate has expired")
         }
         guard identity.isActive else { throw Refusal("suspended", "the device is suspended") }
+        return identity
+    }
+
+    /// Says in the queue, and here, that the device's session is this one; `false` if it is over or another
+    /// is newer.
+    private func register(_ session: Session) async throws -> Bool {
         // Said again if a new incarnation was taken meanwhile, which may not have seen this session.
         var gateway: GatewayID
         repeat {
@@ -271,43 +356,18 @@ package final class Gateway: Sendable {
             let named = gateway
             session.assign(
                 number: try await front.call { epoch in
-                    try await self.front.queue.present(device: peer.device, gateway: named, epoch: epoch)
+                    try await self.front.queue.present(device: session.device, gateway: named, epoch: epoch)
                 })
             let superseded = sessions.replace(with: session)
             superseded?.close(.superseded)
-            if superseded === session { return }
+            if superseded === session { return false }
         } while gateway != id
         // The connection may have ended before it was known here: then nobody else takes it back.
-        if session.hasEnded { return await leave(session) }
-        let open = try await ledger.openAttempts(of: peer.device, organization: peer.organization)
-        let held = hello.held.filter { name in !open.contains { $0.name == name } }
-        let amendable = try await ledger.amendable(
-            held.map(\.run), device: peer.device, organization: peer.organization)
-        let plan = HelloPlan(
-            hello, open: open, amendable: amendable, journalPosition: identity.journalPosition)
-        // Before anything else is sent, and before the device counts as what its journal says now.
-        if !plan.lost.isEmpty {
-            let settlements = try await ledger.settle(plan.lost.map { AttemptResult(lost: $0, session) })
-            counters.count(settlements)
-            await front.settled(settlements.compactMap(\.settledRun))
+        if session.hasEnded {
+            await leave(session)
+            return false
         }
-        if plan.isRestored { counters.increment("journalRegressed") }
-        let said = session.welcome(
-            Welcome(
-                session: session.number,
-                assignment: hello.assignmentVersion < identity.assignmentVersion ? identity.assignment : nil,
-                drop: plan.drop, cancel: plan.cancel, pingSeconds: configuration.pingSeconds))
-        for frame in said { handle(frame, session) }
-        // Taken first: noted as sent, and returned only if it still may be.
-        let taken = try await ledger.take(plan.resend.map { ($0.organization, $0.run, $0.token) })
-        send(taken, try await contents.contents(of: taken.map { ($0.organization, $0.job) }))
-        let returned = try await ledger.reconnect([(peer.organization, peer.device)])
-        await front.offer(returned, and: returned.isEmpty ? [] : [peer.organization])
-        try await ledger.seen(
-            peer.device, organization: peer.organization, hostname: hello.hostname, platform: hello.platform,
-            agentVersion: hello.agentVersion, journalPosition: hello.journalPosition,
-            restored: plan.isRestored)
-        counters.increment("hellos")
+        return true
     }
 
     private func leave(_ session: Session) async {
@@ -349,7 +409,7 @@ package final class Gateway: Sendable {
                     front.forgetEpoch()
                 }
                 if isStale, current != nil {
-                    try await reincarnate()
+                    last = try await reincarnate()
                     isStale = false
                 }
             } catch {
@@ -361,13 +421,19 @@ package final class Gateway: Sendable {
         }
     }
 
-    private func reincarnate() async throws {
+    /// Takes a new incarnation: first says whom it holds, for until then those devices pass for unknown, then
+    /// wakes their waiting runs. One part after the other, and beating in between, so that a gateway with
+    /// many sessions neither floods the servers nor lapses over it.
+    /// - Returns: when it beat last.
+    private func reincarnate() async throws -> ContinuousClock.Instant {
         let old = id
         let new = GatewayID.new(at: .now())
+        var last = ContinuousClock.now
         try await begin(new)
         incarnation.withLock { $0 = new }
         let all = sessions.all
-        for part in stride(from: 0, to: all.count, by: 128).map({ all[$0..<min($0 + 128, all.count)] }) {
+        let parts = stride(from: 0, to: all.count, by: 128).map { all[$0..<min($0 + 128, all.count)] }
+        for part in parts {
             let kept = try await front.call { epoch in
                 try await self.front.queue.republish(
                     part.map { (device: $0.device, session: $0.number) }, gateway: new, epoch: epoch)
@@ -381,14 +447,30 @@ package final class Gateway: Sendable {
                         device: session.device, gateway: new, session: session.number, epoch: epoch)
                 }
             }
-            let returned = try await ledger.reconnect(part.map { ($0.organization, $0.device) })
-            await front.offer([], and: returned.map(\.organization))
+            try await beat(new, after: &last)
         }
         // What lies in the old inbox was never sent; the reclaimer returns it.
         try await front.queue.beat(gateway: old, milliseconds: 1)
+        for part in parts {
+            let returned = try await ledger.reconnect(part.map { ($0.organization, $0.device) })
+            await front.offer([], and: returned.map(\.organization))
+            try await beat(new, after: &last)
+        }
         logger.notice(
             "gateway took a new incarnation",
             metadata: ["gateway.id": "\(new)", "before": "\(old)", "sessions": "\(all.count)"])
+        return last
+    }
+
+    /// Beats; throws if the incarnation has lapsed since the beat before.
+    private func beat(_ id: GatewayID, after last: inout ContinuousClock.Instant) async throws {
+        // The heartbeat's time runs from when Redis gets it, which is not before this.
+        let sent = ContinuousClock.now
+        try await front.queue.beat(gateway: id, milliseconds: Self.heartbeatMilliseconds)
+        guard sent - last <= .milliseconds(Self.heartbeatMilliseconds) else {
+            throw GatewayError(.lapsed, "the heartbeat lapsed while the sessions were published")
+        }
+        last = sent
     }
 
     // MARK: Delivery

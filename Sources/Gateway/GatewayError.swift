@@ -4,6 +4,8 @@ package struct GatewayError: Error, CustomStringConvertible {
     package enum Code: String, Sendable {
         /// The listener could not be opened.
         case bind
+        /// The incarnation passed for dead while it was taken.
+        case lapsed
     }
 
     /// What kind of failure this is.

@@ -12,7 +12,7 @@ import Wire
 struct Listener {
     let group: MultiThreadedEventLoopGroup
     let tls: @Sendable () -> TLSContext
-    let pingSeconds: Int
+    let pace: SessionPace
     let actions: AgentHandler.Actions
 
     static let path = "/agent/connect"
@@ -82,7 +82,7 @@ struct Listener {
             NIOWebSocketFrameAggregator(
                 minNonFinalFragmentSize: 1, maxAccumulatedFrameCount: 1_024,
                 maxAccumulatedFrameSize: Limits.frameBytesMax))
-        try pipeline.addHandler(AgentHandler(peer: peer, pingSeconds: pingSeconds, actions: actions))
+        try pipeline.addHandler(AgentHandler(peer: peer, pace: pace, actions: actions))
     }
 }
 

@@ -51,6 +51,9 @@ final class Session: Sendable {
     /// The number that the queue gave this session.
     var number: Int { state.withLock { $0.number } }
 
+    /// Whether it was welcomed.
+    var isServing: Bool { state.withLock { $0.early == nil } }
+
     /// Whether the connection has ended: what is registered after it would never be taken back.
     var hasEnded: Bool { state.withLock { $0.hasEnded } }
 
@@ -86,7 +89,8 @@ final class Session: Sendable {
         }
     }
 
-    /// Answers the hello: the first frame of every session, and behind it what was to be sent too early.
+    /// Answers a hello. The answer to the first is the first frame of the session, and behind it leaves what
+    /// was to be sent too early.
     /// - Returns: what the device has said meanwhile.
     func welcome(_ welcome: Welcome) -> [AgentFrame] {
         state.withLock { state in

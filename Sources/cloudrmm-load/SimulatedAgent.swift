@@ -12,10 +12,17 @@ final class SimulatedAgent: Sendable {
         /// Results that the server has not committed, and the attempts whose results it has.
         var waiting: [AttemptName: Finished] = [:]
         var committed: Set<AttemptName> = []
+        var position = 0
 
         mutating func commit(_ name: AttemptName) -> Bool {
             waiting[name] = nil
             return committed.insert(name).inserted
+        }
+
+        /// The journal's position goes with the clock: it never falls, also from process to process.
+        mutating func journalPosition(now: Instant) -> Int {
+            position = max(position, Int(now.microseconds / 1_000))
+            return position
         }
 
         /// What an attempt that came before ended with.
@@ -81,7 +88,6 @@ final class SimulatedAgent: Sendable {
             keyPEM: identity.key.pem, minimum: .v13, alpn: ["http/1.1"])
     }
 
-    /// The journal's position goes with the clock: it never falls, also from process to process.
     @Sendable
     private func hello() -> Hello {
         state.withLock { state in
@@ -89,7 +95,7 @@ final class SimulatedAgent: Sendable {
                 agentVersion: EnrolledAgent.version, hostname: name, platform: "linux",
                 keySetVersion: state.verifier.keySet.payload.version,
                 assignmentVersion: state.verifier.assignment.payload.version,
-                journalPosition: Int(Instant.now().microseconds / 1_000), held: [],
+                journalPosition: state.journalPosition(now: .now()), held: [],
                 ended: Array(state.waiting.keys.prefix(Limits.helloAttemptsMax)))
         }
     }
@@ -140,9 +146,13 @@ final class SimulatedAgent: Sendable {
                 name: name, outcome: .succeeded, exitCode: exitCode, startedAt: now,
                 finishedAt: now + .nanoseconds(work.nanoseconds),
                 stdout: output)
-            state.withLock { $0.waiting[name] = end }
-            guard work > .zero else { return finish(end, connection, after: .accepted(name)) }
-            connection.send(.accepted(name))
+            let position = state.withLock { state in
+                state.waiting[name] = end
+                return state.journalPosition(now: now)
+            }
+            let accepted = AgentFrame.accepted(Accepted(name: name, journalPosition: position))
+            guard work > .zero else { return finish(end, connection, after: accepted) }
+            connection.send(accepted)
             loop.scheduleTask(in: work) { self.finish(end, connection) }
         } catch {
             counters.refused.add(1, ordering: .relaxed)

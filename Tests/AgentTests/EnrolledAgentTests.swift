@@ -63,11 +63,11 @@ import Wire
                 #expect(
                     hello.keySetVersion == 1 && hello.assignmentVersion == 1 && hello.journalPosition == 0)
                 #expect(hello.held.isEmpty && hello.ended.isEmpty)
-                session.send(.welcome(Welcome(session: 1, pingSeconds: 3_600)))
+                session.send(.welcome(Welcome(session: 1, pingSeconds: 3_600, helloSeconds: 3_600)))
                 let job = fixture.job(.script, Script(.sh, "echo héllo; echo no >&2; exit 3"))
                 let dispatch = fixture.dispatch(job)
                 session.send(.dispatch(dispatch))
-                #expect(try await session.next() == .accepted(dispatch.name))
+                #expect(try await session.next().acceptedName == dispatch.name)
                 let result = try await finished(session)
                 #expect(result.name == dispatch.name && result.outcome == .failed && result.exitCode == 3)
                 #expect(result.stdout == OutputExcerpt(head: Array("héllo\n".utf8), tail: [], bytes: 7))
@@ -81,7 +81,7 @@ import Wire
                 session.close(code: 1001)
                 let (again, second) = try await gateway.session()
                 #expect(second.ended == [dispatch.name] && second.journalPosition == 3)
-                again.send(.welcome(Welcome(session: 2, pingSeconds: 3_600)))
+                again.send(.welcome(Welcome(session: 2, pingSeconds: 3_600, helloSeconds: 3_600)))
                 #expect(try await again.next() == .finished(result))
                 again.send(.acknowledged(dispatch.name))
                 again.send(.dispatch(dispatch))
@@ -100,7 +100,7 @@ import Wire
                 let job = fixture.job(.script, Script(.sh, "sleep 1000 & sleep 1000"))
                 let dispatch = fixture.dispatch(job)
                 session.send(.dispatch(dispatch))
-                #expect(try await session.next() == .accepted(dispatch.name))
+                #expect(try await session.next().acceptedName == dispatch.name)
                 guard case .started(let started) = try await session.next() else {
                     Issue.record("not announced")
                     return
@@ -174,7 +174,7 @@ import Wire
             try await withAgent(directory) {
                 let (session, hello) = try await gateway.session()
                 #expect(hello.ended == [dispatch.name])
-                session.send(.welcome(Welcome(session: 2, pingSeconds: 3_600)))
+                session.send(.welcome(Welcome(session: 2, pingSeconds: 3_600, helloSeconds: 3_600)))
                 let result = try await finished(session)
                 #expect(result.outcome == .cancelled && result.reason == "agentStopped")
             }
@@ -321,14 +321,15 @@ import Wire
                     Welcome(
                         session: 1, keySet: fixture.keySet(version: 2, by: SigningKey()),
                         assignment: fixture.assignment(version: 2, device: .new(at: fixture.now)),
-                        pingSeconds: 3_600))
+                        pingSeconds: 3_600, helloSeconds: 3_600))
                 session.send(.dispatch(fixture.dispatch(fixture.job(.ping))))
                 #expect(try await finished(session).outcome == .succeeded)
                 session.close(code: 1001)
                 let second = try await gateway.welcomedSession(
                     Welcome(
                         session: 2, keySet: fixture.keySet(version: 2, jobKeys: [next]),
-                        assignment: fixture.assignment(version: 2, by: next), pingSeconds: 3_600))
+                        assignment: fixture.assignment(version: 2, by: next), pingSeconds: 3_600,
+                        helloSeconds: 3_600))
                 let job = fixture.job(.ping)
                 second.send(.dispatch(Dispatch(name: fixture.name(), job: fixture.sign(.job, job, by: next))))
                 #expect(try await finished(second).outcome == .succeeded)
@@ -349,12 +350,52 @@ import Wire
                 _ = try await finished(first)
                 first.close(code: 1001)
                 let second = try await gateway.welcomedSession(
-                    Welcome(session: 2, keySet: fixture.keySet(version: 2), pingSeconds: 3_600))
+                    Welcome(
+                        session: 2, keySet: fixture.keySet(version: 2), pingSeconds: 3_600,
+                        helloSeconds: 3_600))
                 second.send(.dispatch(fixture.dispatch(fixture.job(.ping))))
                 _ = try await finished(second)
                 second.close(code: 1001)
                 _ = try await gateway.session()
                 #expect(gateway.resumptions == [false, true, false])
+            }
+        }
+    }
+
+    @Test("the hello is repeated at its pace, and its welcome repeats nothing that is under way")
+    func repeatedHello() async throws {
+        try await withGateway { gateway, directory in
+            try await withAgent(directory) {
+                let (session, first) = try await gateway.session()
+                session.send(.welcome(Welcome(session: 1, pingSeconds: 3_600, helloSeconds: 1)))
+                let dispatch = fixture.dispatch(fixture.job(.ping))
+                session.send(.dispatch(dispatch))
+                guard case .accepted(let accepted) = try await session.next() else {
+                    Issue.record("not accepted")
+                    return
+                }
+                #expect(accepted.name == dispatch.name && accepted.journalPosition == 1)
+                let again = GatewayFrame.welcome(Welcome(session: 1, pingSeconds: 3_600, helloSeconds: 1))
+                var results = 0
+                var asked: Hello?
+                while asked == nil {
+                    switch try await session.next() {
+                    case .finished: results += 1
+                    case .hello(let hello) where hello.ended.isEmpty: session.send(again)
+                    case .hello(let hello): asked = hello
+                    default: Issue.record("neither a result nor a hello")
+                    }
+                }
+                #expect(first.journalPosition == 0 && asked?.journalPosition == 3)
+                #expect(asked?.held == [] && asked?.ended == [dispatch.name])
+                session.send(again)
+                let next = fixture.dispatch(fixture.job(.ping))
+                session.send(.dispatch(next))
+                while case let frame = try await session.next(), frame.acceptedName != next.name {
+                    if case .finished = frame { results += 1 }
+                    if case .hello = frame { session.send(again) }
+                }
+                #expect(results == 1, "none is sent a second time")
             }
         }
     }
@@ -371,18 +412,21 @@ import Wire
                 session.send(.dispatch(ended))
                 _ = try await finished(session)
                 session.send(.dispatch(running))
-                #expect(try await session.next() == .accepted(running.name))
+                #expect(try await session.next().acceptedName == running.name)
                 session.close(code: 1001)
                 let (second, hello) = try await gateway.session()
                 #expect(hello.ended == [ended.name] && hello.held == [running.name])
                 second.send(
-                    .welcome(Welcome(session: 2, drop: [ended.name, running.name], pingSeconds: 3_600)))
+                    .welcome(
+                        Welcome(
+                            session: 2, drop: [ended.name, running.name], pingSeconds: 3_600,
+                            helloSeconds: 3_600)))
                 // Until the script is dead its attempt is held; afterwards the journal alone answers.
                 var answer: AgentFrame
                 repeat {
                     second.send(.dispatch(running))
                     answer = try await second.next()
-                } while answer == .accepted(running.name)
+                } while answer.acceptedName == running.name
                 guard case .finished(let replay) = answer else {
                     Issue.record("not finished")
                     return

@@ -57,9 +57,9 @@ import Wire
                 == .accept(key(job), .accepted(key(job), name, expiresAt: fixture.verified(job).expiresAt)))
         #expect(again() == .ignore, "the first answer is still on its way to the disk")
         _ = machine.admit(key(job))
-        #expect(again() == .send(.accepted(name)))
+        #expect(again() == .confirm)
         _ = machine.start(key(job), now: now)
-        #expect(again() == .send(.accepted(name)))
+        #expect(again() == .confirm)
         let end = Outcome.failed.end(at: now)
         machine.settled(key(job), [.ended(key(job), end)])
         #expect(again() == .resend(key(job)))
@@ -196,7 +196,7 @@ import Wire
             Issue.record("not killed"); return
         }
         kill()
-        #expect(killed.count == 1 && machine.intent(of: key(jobs[0])) == .cancel)
+        #expect(killed.count == 1 && machine.finish(key(jobs[0]))?.intent == .cancel)
         _ = machine.cancel(names[1], now: now)
         #expect(machine.attach(key(jobs[1])) {}, "asked for before there was anything to kill")
         guard case .settle(let waiting, .cancel) = machine.cancel(names[4], now: now) else {
@@ -283,7 +283,7 @@ import Wire
         #expect(admit(&machine, job, running))
         _ = machine.attach(key(job)) {}
         guard case .kill = machine.drop(running) else { Issue.record("not killed"); return }
-        #expect(machine.intent(of: key(job)) == .drop)
+        #expect(machine.finish(key(job))?.intent == .drop)
         guard case .nothing = machine.drop(fixture.name()) else { Issue.record("unknown"); return }
     }
 
@@ -297,7 +297,7 @@ import Wire
         let (accepted, other) = (fixture.name(), fixture.job())
         _ = machine.dispatch(accepted, .success(fixture.verified(other)), now: now)
         #expect(machine.stop().count == 1)
-        #expect(machine.intent(of: key(job)) == .stop)
+        #expect(machine.finish(key(job))?.intent == .stop)
         guard case .nothing = machine.admit(key(other)) else { Issue.record("started"); return }
         #expect(
             machine.dispatch(fixture.name(), .success(fixture.verified(fixture.job())), now: now) == .ignore)

@@ -104,15 +104,20 @@ final class TestGateway: Sendable {
     }
 
     /// Waits for the next session and welcomes it.
-    func welcomedSession(_ welcome: Welcome = Welcome(session: 1, pingSeconds: 3_600)) async throws
-        -> TestSession
-    {
+    func welcomedSession(
+        _ welcome: Welcome = Welcome(session: 1, pingSeconds: 3_600, helloSeconds: 3_600)
+    ) async throws -> TestSession {
         let (session, _) = try await session()
         session.send(.welcome(welcome))
         return session
     }
 
     func stop() async throws { try await channel.close() }
+}
+
+extension AgentFrame {
+    /// The attempt that is accepted by this.
+    var acceptedName: AttemptName? { if case .accepted(let accepted) = self { accepted.name } else { nil } }
 }
 
 /// One agent's session at a `TestGateway`.

@@ -48,14 +48,15 @@ import Wire
                 NIOWebSocketFrameAggregator(
                     minNonFinalFragmentSize: 1, maxAccumulatedFrameCount: 1_024,
                     maxAccumulatedFrameSize: Limits.frameBytesMax),
-                AgentHandler(peer: peer, pingSeconds: 30, actions: actions),
+                AgentHandler(peer: peer, pace: SessionPace(), actions: actions),
             ])
             try channel.connect(to: SocketAddress(ipAddress: "127.0.0.1", port: 1)).wait()
         }
 
         private static func welcome(_ session: Session, _ heard: Heard) {
             let said = session.welcome(
-                Welcome(session: 1, assignment: nil, drop: [], cancel: [], pingSeconds: 30))
+                Welcome(session: 1, assignment: nil, drop: [], cancel: [], pingSeconds: 30, helloSeconds: 300)
+            )
             heard.words.withLock { $0.messages += said }
         }
 
@@ -123,7 +124,7 @@ import Wire
     func session() throws {
         let line = try line()
         line.receive(.hello(.example()))
-        line.receive(.accepted(Self.name))
+        line.receive(.accepted(Accepted(name: Self.name, journalPosition: 1)))
         line.receive(.started(Started(name: Self.name, at: Instant(seconds: 1))))
         #expect(line.hellos == [.example()])
         #expect(line.messages.count == 2)
@@ -135,18 +136,18 @@ import Wire
     func unjudged() throws {
         let line = try Line(peer: try Identities.peer(validitySeconds: 86_400), isWelcome: false)
         line.receive(.hello(.example()))
-        for _ in 0..<64 { line.receive(.accepted(Self.name)) }
+        for _ in 0..<64 { line.receive(.accepted(Accepted(name: Self.name, journalPosition: 1))) }
         line.receive(.ping(1))
         #expect(line.messages.isEmpty)
         #expect(try line.sent().frames == [.pong(1)])
         line.welcome()
         #expect(line.messages.count == 64)
-        line.receive(.accepted(Self.name))
+        line.receive(.accepted(Accepted(name: Self.name, journalPosition: 1)))
         #expect(line.messages.count == 65)
 
         let other = try Line(peer: try Identities.peer(validitySeconds: 86_400), isWelcome: false)
         other.receive(.hello(.example()))
-        for _ in 0..<65 { other.receive(.accepted(Self.name)) }
+        for _ in 0..<65 { other.receive(.accepted(Accepted(name: Self.name, journalPosition: 1))) }
         #expect(try other.sent().codes == [4400])
         other.welcome()
         #expect(other.messages.isEmpty)
@@ -156,10 +157,10 @@ import Wire
     func sentAway() throws {
         let line = try Line(peer: try Identities.peer(validitySeconds: 86_400), isWelcome: false)
         line.receive(.hello(.example()))
-        line.receive(.accepted(Self.name))
+        line.receive(.accepted(Accepted(name: Self.name, journalPosition: 1)))
         line.session?.close(.refused("no"))
         line.welcome()
-        line.receive(.accepted(Self.name))
+        line.receive(.accepted(Accepted(name: Self.name, journalPosition: 1)))
         #expect(line.messages.isEmpty)
     }
 
@@ -245,20 +246,30 @@ import Wire
         #expect(try line.sent().codes == [4408])
     }
 
-    @Test("A second hello closes with 4400")
-    func twoHellos() throws {
+    @Test("A hello may be repeated at its pace; more than four in a period close with 4400")
+    func hellos() throws {
         let line = try line()
-        line.receive(.hello(.example()))
+        for _ in 0..<4 { line.receive(.hello(.example())) }
+        for _ in 0..<5 {
+            line.advance(59)
+            line.receive(.ping(1))
+        }
+        line.advance(5)
+        for _ in 0..<4 { line.receive(.hello(.example())) }
+        #expect(line.violations.isEmpty)
+        #expect(line.hellos.count == 8)
+        line.advance(1)
         line.receive(.hello(.example()))
         #expect(try line.sent().codes == [4400])
-        #expect(line.hellos.count == 1)
+        #expect(line.hellos.count == 8)
         #expect(line.violations == [4400])
     }
 
     @Test(
         "A message before the hello closes with 4400",
         arguments: [
-            AgentFrame.ping(1), .accepted(name), .started(Started(name: name, at: Instant(seconds: 1))),
+            AgentFrame.ping(1), .accepted(Accepted(name: name, journalPosition: 1)),
+            .started(Started(name: name, at: Instant(seconds: 1))),
             .finished(Finished(name: name, outcome: .succeeded, finishedAt: Instant(seconds: 1))),
             .rejected(Rejected(name: name, code: "x", message: "x")),
         ])

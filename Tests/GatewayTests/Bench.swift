@@ -155,6 +155,14 @@ struct Bench: Sendable {
         throw NeverCame()
     }
 
+    /// Asks until the gateway has counted so many; each look is a round trip to the server.
+    func counted(_ name: String, _ count: Int) async throws {
+        try await until {
+            _ = try await world.count("SELECT 1")
+            return gateway.counters.snapshot[name] == count
+        }
+    }
+
     struct NeverCame: Error {}
 }
 

@@ -147,7 +147,7 @@ import Wire
             let name = try #require(try await agent.dispatches(1).first)
             #expect(name == AttemptName(run: marked[0].run, attempt: 1, token: marked[0].token))
             #expect(try await bench.world.count("SELECT count(*) FROM runs WHERE sent_at IS NOT NULL") == 1)
-            try await agent.send(.accepted(name))
+            try await agent.send(.accepted(Accepted(name: name, journalPosition: 1)))
             try await agent.send(.started(Started(name: name, at: .now())))
             try await bench.until { try await bench.world.state(name.run) == .running }
             try await agent.send(
@@ -235,6 +235,77 @@ import Wire
             let back = try await TestAgent.connect(bench, context, hello: .example(journalPosition: 99))
             _ = try await back.welcome()
             #expect(try await back.dispatches(1).map(\.run) == later.map(\.run))
+        }
+    }
+
+    @Test("What a device accepted since its hello counts: a copy restored from before that is seen")
+    func regressedBetweenHellos() async throws {
+        try await Bench.run { bench in
+            let tenant = try await bench.world.tenant()
+            let device = tenant.all[0]
+            let context = try #require(try await bench.enroll(tenant)[device])
+            let agent = try await TestAgent.connect(bench, context, hello: .example(journalPosition: 10))
+            _ = try await agent.welcome()
+            let (_, runs) = try await bench.world.submit(tenant, [device])
+            _ = try await bench.dispatch(runs)
+            let name = try #require(try await agent.dispatches(1).first)
+            try await agent.send(.accepted(Accepted(name: name, journalPosition: 11)))
+            try await agent.send(.ping(1))
+            #expect(await agent.next() == .frame(.pong(1)))
+            try await agent.leave()
+            let back = try await TestAgent.connect(bench, context, hello: .example(journalPosition: 10))
+            _ = try await back.welcome()
+            try await bench.until { try await bench.world.state(name.run) == .unknown }
+            #expect(bench.gateway.counters.snapshot["journalRegressed"] == 1)
+            // Written also where no hello follows.
+            try await back.send(.accepted(Accepted(name: name, journalPosition: 20)))
+            try await bench.until {
+                try await bench.world.count("SELECT journal_position FROM devices WHERE id = \(device)") == 20
+            }
+        }
+    }
+
+    @Test("A repeated hello brings what a push has lost, and is judged like the first")
+    func repeated() async throws {
+        try await Bench.run { bench in
+            let tenant = try await bench.world.tenant()
+            let device = tenant.all[0]
+            let context = try #require(try await bench.enroll(tenant)[device])
+            let agent = try await TestAgent.connect(bench, context)
+            let first = try await agent.welcome()
+            #expect(first.helloSeconds == 300)
+            let (_, runs) = try await bench.world.submit(tenant, [device])
+            let marked = try await bench.mark(runs)
+            let ended = AttemptName(run: fresh(), attempt: 1, token: fresh())
+            var hello = Hello.example()
+            hello.held = [ended]
+            try await agent.send(.hello(hello))
+            let second = try await agent.welcome()
+            #expect(second.drop == [ended] && second.session == first.session)
+            #expect(try await agent.dispatches(1).map(\.token) == marked.map(\.token))
+            try await bench.counted("hellosRepeated", 1)
+
+            try await bench.world.owner.execute("UPDATE devices SET state = 1", scope: .none)
+            try await agent.send(.hello(.example()))
+            #expect(await agent.next() == .closed(4401))
+        }
+    }
+
+    @Test("A repeated hello that cannot be answered leaves the session as it is")
+    func repeatedInVain() async throws {
+        try await Bench.run { bench in
+            let tenant = try await bench.world.tenant()
+            let context = try #require(try await bench.enroll(tenant)[tenant.all[0]])
+            let agent = try await TestAgent.connect(bench, context)
+            _ = try await agent.welcome()
+            try await bench.world.owner.execute(
+                "ALTER TABLE devices RENAME COLUMN state TO gone", scope: .none)
+            try await agent.send(.hello(.example()))
+            try await bench.counted("hellosFailed", 1)
+            try await bench.world.owner.execute(
+                "ALTER TABLE devices RENAME COLUMN gone TO state", scope: .none)
+            try await agent.send(.hello(.example()))
+            _ = try await agent.welcome()
         }
     }
 

@@ -16,12 +16,13 @@ import Wire
                     agentVersion: "1", hostname: "hé\"\n", platform: "linux", keySetVersion: 1,
                     assignmentVersion: 1,
                     journalPosition: 7, held: [name], ended: [])),
-            .accepted(name), .started(Started(name: name, at: Instant(seconds: 3))), .finished(finished),
+            .accepted(Accepted(name: name, journalPosition: 8)),
+            .started(Started(name: name, at: Instant(seconds: 3))), .finished(finished),
             .rejected(Rejected(name: name, code: "signature", message: "no")), .ping(4),
         ]
         for frame in frames { #expect(try AgentFrame.decode(frame.encoded) == frame) }
         let answers: [GatewayFrame] = [
-            .welcome(Welcome(session: 3, keySet: [1], drop: [name], pingSeconds: 30)),
+            .welcome(Welcome(session: 3, keySet: [1], drop: [name], pingSeconds: 30, helloSeconds: 300)),
             .dispatch(
                 Dispatch(
                     name: name, job: [0, 1, 2], leafIndex: 0, proof: [[UInt8](repeating: 7, count: 32)])),
@@ -66,7 +67,8 @@ import Wire
             #""run":"0190b5a0-0000-7000-8000-00000000000a","attempt":2,"#
             + #""token":"0190b5a0-0000-7000-8000-00000000000b""#
         let name = Self.name
-        #expect(text(AgentFrame.accepted(name).encoded) == "{\"type\":\"accepted\",\(named)}")
+        let accepted = AgentFrame.accepted(Accepted(name: name, journalPosition: 43))
+        #expect(text(accepted.encoded) == "{\"type\":\"accepted\",\(named),\"journalPosition\":43}")
         #expect(text(GatewayFrame.acknowledged(name).encoded) == "{\"type\":\"acknowledged\",\(named)}")
         let dispatch = Dispatch(name: name, job: [0, 1, 2, 255])
         #expect(

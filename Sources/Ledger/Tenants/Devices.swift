@@ -67,7 +67,7 @@ package struct DeviceIdentity: Sendable {
     package let keyHash: [UInt8]
     package let assignment: [UInt8]
     package let assignmentVersion: Int
-    /// How far its journal was at the last hello.
+    /// How far its journal was, by the last word that was written.
     package let journalPosition: Int
     /// Whether the device may hold a session.
     package let isActive: Bool
@@ -190,6 +190,34 @@ extension Ledger {
             WHERE organization_id = \(organization) AND id = \(device)
             """, scope: .organization(organization)
         ) { _ in 0 }
+    }
+
+    /// Notes how far devices' journals have come; they only rise. Returns what is written: a device whose row
+    /// somebody writes just now is left to the next call, and is not waited for.
+    package func note(
+        positions: [(organization: OrganizationID, device: DeviceID, position: Int)]
+    ) async throws -> [DeviceID: Int] {
+        let rows = try await Self.inBatches(positions) { positions in
+            try await pool.query(
+                """
+                WITH locked AS MATERIALIZED (
+                    SELECT d.organization_id, d.id, i.position
+                    FROM unnest(\(positions.map(\.organization)), \(positions.map(\.device)),
+                                \(positions.map(\.position))) AS i(organization_id, id, position)
+                    CROSS JOIN LATERAL (
+                        SELECT * FROM devices d
+                        WHERE d.organization_id = i.organization_id AND d.id = i.id
+                        OFFSET 0 FOR UPDATE SKIP LOCKED
+                    ) d
+                )
+                UPDATE devices d SET journal_position = greatest(d.journal_position, l.position)
+                FROM locked l
+                WHERE d.organization_id = l.organization_id AND d.id = l.id
+                RETURNING d.id, l.position
+                """, scope: .organizations(positions.map(\.organization))
+            ) { row in try row.decode((DeviceID, Int).self) }
+        }
+        return Dictionary(rows) { $1 }
     }
 
     /// Notes the end of a device's session.

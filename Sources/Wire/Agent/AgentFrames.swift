@@ -3,11 +3,10 @@ package import Domain
 /// A message from an agent to its gateway. JSON text `{"type": …, …}`; see the protocol's page for examples.
 package enum AgentFrame: Sendable, Equatable {
     case hello(Hello)
-    case accepted(AttemptName)
+    case accepted(Accepted)
     case started(Started)
     case finished(Finished)
     case rejected(Rejected)
-    /// Nothing is known of the attempt: answer to a cancel or a question.
     case ping(Int)
 }
 
@@ -52,7 +51,7 @@ package struct AttemptName: WireObject, Hashable {
     }
 }
 
-/// The first message of an agent: who it is and what it holds.
+/// The first message of an agent, repeated at a slow pace: who it is and what it holds.
 package struct Hello: WireObject, Equatable {
     /// The agent's own version.
     package var agentVersion: String
@@ -106,6 +105,32 @@ package struct Hello: WireObject, Equatable {
         writer.field("journalPosition", journalPosition)
         writer.field("held", held)
         writer.field("ended", ended)
+    }
+}
+
+/// The attempt is in the agent's journal and will be started.
+package struct Accepted: WireObject, Equatable {
+    /// The attempt.
+    package var name: AttemptName
+    /// Entries ever written to the journal, this acceptance among them.
+    package var journalPosition: Int
+
+    /// An acceptance.
+    package init(name: AttemptName, journalPosition: Int) {
+        self.name = name
+        self.journalPosition = journalPosition
+    }
+
+    /// Reads the fields.
+    package init(from reader: inout FieldReader) throws(FieldError) {
+        name = try AttemptName(from: &reader)
+        journalPosition = try reader.field("journalPosition", Int.self, .in(1...Int.max))
+    }
+
+    /// Appends the fields.
+    package func fields(to writer: inout JSONWriter) {
+        name.fields(to: &writer)
+        writer.field("journalPosition", journalPosition)
     }
 }
 
@@ -283,11 +308,13 @@ package struct Welcome: WireObject, Equatable {
     package var cancel: [AttemptName]
     /// Seconds between the agent's pings.
     package var pingSeconds: Int
+    /// Seconds between the agent's hellos.
+    package var helloSeconds: Int
 
     /// A welcome.
     package init(
         session: Int, keySet: [UInt8]? = nil, assignment: [UInt8]? = nil, drop: [AttemptName] = [],
-        cancel: [AttemptName] = [], pingSeconds: Int
+        cancel: [AttemptName] = [], pingSeconds: Int, helloSeconds: Int
     ) {
         self.session = session
         self.keySet = keySet.map(Base64Bytes.init)
@@ -295,6 +322,7 @@ package struct Welcome: WireObject, Equatable {
         self.drop = drop
         self.cancel = cancel
         self.pingSeconds = pingSeconds
+        self.helloSeconds = helloSeconds
     }
 
     /// Reads the fields.
@@ -305,6 +333,7 @@ package struct Welcome: WireObject, Equatable {
         drop = try reader.field("drop", [AttemptName].self, .in(0...Limits.helloAttemptsMax))
         cancel = try reader.field("cancel", [AttemptName].self, .in(0...Limits.helloAttemptsMax))
         pingSeconds = try reader.field("pingSeconds", Int.self, .in(1...3_600))
+        helloSeconds = try reader.field("helloSeconds", Int.self, .in(1...86_400))
     }
 
     /// Appends the fields.
@@ -315,6 +344,7 @@ package struct Welcome: WireObject, Equatable {
         writer.field("drop", drop)
         writer.field("cancel", cancel)
         writer.field("pingSeconds", pingSeconds)
+        writer.field("helloSeconds", helloSeconds)
     }
 }
 
@@ -366,7 +396,7 @@ extension AgentFrame {
         let frame: AgentFrame
         switch type {
         case "hello": frame = .hello(try Hello(from: &reader))
-        case "accepted": frame = .accepted(try AttemptName(from: &reader))
+        case "accepted": frame = .accepted(try Accepted(from: &reader))
         case "started": frame = .started(try Started(from: &reader))
         case "finished": frame = .finished(try Finished(from: &reader))
         case "rejected": frame = .rejected(try Rejected(from: &reader))
