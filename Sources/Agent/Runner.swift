@@ -168,13 +168,20 @@ final class Runner: Sendable {
         }
     }
 
-    /// Private directories that an earlier process left. One that cannot be removed keeps nothing waiting.
+    /// Private directories that an earlier process left. One that cannot be removed keeps nothing waiting,
+    /// and since they are listed before anything runs, removal that takes long finds nothing of what runs
+    /// then.
     private func removeLeftovers() async {
         let runs = directory.runs
         do {
+            let listed = try await onOwnThread("crmm-list", within: Self.recoveryLimit) {
+                () throws(ProcessError) in
+                try DirectoryEntries(of: runs)
+            }
+            guard let listed else { return logger.error("leftovers were not looked for: the disk hangs") }
             let failures = try await onOwnThread("crmm-clean", within: Self.recoveryLimit) {
                 () throws(ProcessError) in
-                try Directory.removeContents(runs)
+                try listed.remove()
             }
             for failure in failures ?? [] {
                 logger.error("a leftover cannot be removed", metadata: ["error": "\(failure)"])

@@ -66,6 +66,31 @@ package func listDirectory(_ path: String) throws(ProcessError) -> [String] {
     return names.sorted()
 }
 
+/// What a directory held when it was listed.
+package struct DirectoryEntries: Sendable {
+    private let path: String
+    private let names: [FileName]
+
+    /// Lists a directory; empty if there is none.
+    package init(of path: String) throws(ProcessError) {
+        self.path = path
+        var names: [FileName] = []
+        let failures = try TreeRemoval.inDirectory(path) { removal, directory in
+            removal.forEachName(in: directory, path: path) { names.append($1) }
+        }
+        if let failure = failures.first { throw failure }
+        self.names = names
+    }
+
+    /// Removes them, each as `Directory.removeTree` does, and nothing that has come since; returns one
+    /// failure for each entry that could not be removed.
+    package func remove() throws(ProcessError) -> [ProcessError] {
+        try TreeRemoval.inDirectory(path) { removal, directory in
+            removal.remove(names, in: directory, path: path)
+        }
+    }
+}
+
 /// Who a file or directory belongs to and who may do what with it.
 package struct FileStatus: Sendable, Hashable {
     /// The owner.
@@ -141,14 +166,6 @@ package enum Directory {
             removal.remove(FileName(name), in: directory, path: path)
         }
         if let failure = failures.first { throw failure }
-    }
-
-    /// Removes all that a directory holds, each entry as `removeTree` does; returns one failure for each
-    /// entry that could not be removed.
-    package static func removeContents(_ path: String) throws(ProcessError) -> [ProcessError] {
-        try TreeRemoval.inDirectory(path) { removal, directory in
-            removal.removeContents(of: directory, path: path)
-        }
     }
 
     /// The path of the directory that holds this path.

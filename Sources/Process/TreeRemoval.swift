@@ -67,12 +67,12 @@ struct TreeRemoval {
 
     private init(mount: UInt64) { self.mount = mount }
 
-    /// Removes all that an open directory holds; at most one failure is kept for each of its entries.
-    mutating func removeContents(of directory: Int32, path: String) {
-        forEachName(in: directory, path: path) { removal, name in
-            let count = removal.failures.count
-            removal.remove(name, in: directory, path: "\(path)/\(name.text)")
-            removal.failures.removeLast(max(0, removal.failures.count - count - 1))
+    /// Removes entries of an open directory; at most one failure is kept for each.
+    mutating func remove(_ names: [FileName], in directory: Int32, path: String) {
+        for name in names {
+            let count = failures.count
+            remove(name, in: directory, path: "\(path)/\(name.text)")
+            failures.removeLast(max(0, failures.count - count - 1))
         }
     }
 
@@ -133,7 +133,7 @@ struct TreeRemoval {
     }
 
     /// Names are read in batches, so that a directory of millions costs no more memory than others.
-    private mutating func forEachName(
+    mutating func forEachName(
         in directory: Int32, path: String, _ body: (inout TreeRemoval, FileName) -> Void
     ) {
         let copy = fcntl(directory, F_DUPFD_CLOEXEC, 3)

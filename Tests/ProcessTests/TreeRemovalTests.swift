@@ -151,11 +151,23 @@ import Testing
         let scratch = try ScratchDirectory()
         for name in ["one", "two", "three"] { try Directory.make("\(scratch.path)/all/\(name)/deep") }
         try await withMount(["-t", "tmpfs", "none"], at: "\(scratch.path)/all/two/deep/mounted") {
-            let failures = try Directory.removeContents("\(scratch.path)/all")
+            let failures = try DirectoryEntries(of: "\(scratch.path)/all").remove()
             #expect(failures.count == 1)
             #expect(try listDirectory("\(scratch.path)/all") == ["two"])
         }
-        #expect(try Directory.removeContents("\(scratch.path)/all").isEmpty)
+        #expect(try DirectoryEntries(of: "\(scratch.path)/all").remove().isEmpty)
         #expect(try listDirectory("\(scratch.path)/all").isEmpty)
+    }
+
+    @Test("what comes after the listing stays")
+    func late() throws {
+        let scratch = try ScratchDirectory()
+        let place = "\(scratch.path)/all"
+        #expect(try DirectoryEntries(of: place).remove().isEmpty, "there is none")
+        try Directory.make("\(place)/early/deep")
+        let entries = try DirectoryEntries(of: place)
+        try Directory.make("\(place)/late/deep")
+        #expect(try entries.remove().isEmpty)
+        #expect(try listDirectory(place) == ["late"])
     }
 }
