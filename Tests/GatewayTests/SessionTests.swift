@@ -326,6 +326,25 @@ import Wire
         }
     }
 
+    @Test("A device whose sessions come and go has its waiting runs woken later, but woken")
+    func flapping() async throws {
+        try await Bench.run { bench in
+            let tenant = try await bench.world.tenant()
+            let context = try #require(try await bench.enroll(tenant)[tenant.all[0]])
+            for _ in 0..<3 {
+                let agent = try await TestAgent.connect(bench, context)
+                _ = try await agent.welcome()
+                try await agent.leave()
+            }
+            let (_, runs) = try await bench.world.submit(tenant, tenant.all)
+            #expect(try await bench.world.worker.wait(runs).count == 1)
+            let agent = try await TestAgent.connect(bench, context)
+            _ = try await agent.welcome()
+            try await bench.counted("wakesDelayed", 1)
+            try await bench.until { try await bench.world.state(runs[0].run) == .queued }
+        }
+    }
+
     @Test("A dispatch for a device that has left goes back, and its stale presence is withdrawn")
     func goneDevice() async throws {
         try await Bench.run { bench in

@@ -1,0 +1,38 @@
+import Domain
+
+/// Devices whose sessions come and go. A session that ends at once puts the runs back that its hello has
+/// woken, so the waking waits longer with each in a row. Pure.
+///
+/// | state of a device | left by |
+/// |---|---|
+/// | unknown | a session: calm |
+/// | calm, up to `calmMax` sessions in a row | another within `window`: one more; else the count begins anew |
+/// | flapping, more than that | as above; its runs are woken after a wait that doubles from `base` to `window` |
+struct Flapping {
+    /// Sessions that begin within this time of each other are in a row.
+    static let window = Duration.seconds(60)
+    /// Sessions in a row that nobody minds.
+    static let calmMax = 3
+    private static let backoff = Backoff(base: .seconds(1), limit: window)
+
+    private var devices: [DeviceID: (last: ContinuousClock.Instant, inRow: Int)] = [:]
+    private var due: [DeviceID: ContinuousClock.Instant] = [:]
+
+    /// A session of a device begins; how long its waiting runs have to wait now.
+    mutating func connected(_ device: DeviceID, now: ContinuousClock.Instant) -> Duration {
+        let before = devices[device].flatMap { now - $0.last < Self.window ? $0.inRow : nil } ?? 0
+        devices[device] = (now, before + 1)
+        guard before >= Self.calmMax else { return .zero }
+        let wait = Self.backoff.ceiling(attempt: before - Self.calmMax)
+        due[device] = now + wait
+        return wait
+    }
+
+    /// The devices whose wait is over, each once. Forgets who has been calm for long.
+    mutating func takeDue(now: ContinuousClock.Instant) -> [DeviceID] {
+        devices = devices.filter { now - $0.value.last < Self.window }
+        let over = due.filter { $0.value <= now }.map(\.key)
+        for device in over { due[device] = nil }
+        return over
+    }
+}

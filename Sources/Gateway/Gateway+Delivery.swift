@@ -1,0 +1,113 @@
+import Domain
+import Engine
+import Ledger
+import Logging
+import Streams
+import Trust
+import Wire
+
+/// From the inbox to the devices.
+extension Gateway {
+    func deliver() async {
+        var reading = id
+        var last = "0"
+        while !Task.isCancelled {
+            if reading != id { (reading, last) = (id, "0") }
+            do {
+                let letters = try await front.queue.inbox(
+                    gateway: reading, after: last, count: 64, wait: .milliseconds(500), on: inbox)
+                guard let newest = letters.last else { continue }
+                let readable = letters.compactMap { InboxLetter($0.payload) }
+                if readable.count < letters.count {
+                    logger.error(
+                        "letters of another release are left to their deadlines",
+                        metadata: ["letters": "\(letters.count - readable.count)"])
+                }
+                try await handle(readable)
+                try await front.queue.discard(gateway: reading, letters.map(\.id))
+                last = newest.id
+            } catch {
+                guard !Task.isCancelled else { return }
+                logger.warning("delivery goes on after an error", metadata: ["error": "\(error)"])
+                // Cancellation ends the wait early, which is what is wanted.
+                try? await Task.sleep(for: .milliseconds(200))
+            }
+        }
+    }
+
+    private func handle(_ letters: [InboxLetter]) async throws {
+        var items: [InboxLetter.Item] = []
+        for letter in letters {
+            switch letter {
+            case .dispatch(let dispatched): items += dispatched
+            case .cancel(let items):
+                for item in items {
+                    sessions[item.device]?.send([
+                        .cancel(AttemptName(run: item.run, attempt: item.attempt, token: item.token))
+                    ])
+                }
+            }
+        }
+        guard !items.isEmpty else { return }
+        let (here, gone) = try await divide(items)
+        if !gone.isEmpty {
+            try await withdrawPresence(of: Set(gone.map(\.device)))
+            await front.returned(try await ledger.undeliver(gone.map { ($0.organization, $0.run, $0.token) }))
+        }
+        guard !here.isEmpty else { return }
+        // Noted as sent and committed before it is: a crash in between repeats the same attempt at the next
+        // hello. What is to be sent is read meanwhile.
+        async let contents = contents.contents(of: here.map { ($0.organization, $0.job) })
+        let taken = try await ledger.take(here.map { ($0.organization, $0.run, $0.token) })
+        send(taken, try await contents)
+    }
+
+    /// Which of these attempts are for a device whose session is here.
+    ///
+    /// A session that the queue knows a later one of is half-open: its device has gone to another gateway,
+    /// whose hello may have been answered before this attempt was marked. What were sent here would be heard
+    /// by nobody. If the later session comes after this look, its hello finds the attempt.
+    private func divide(
+        _ items: [InboxLetter.Item]
+    ) async throws -> (here: [InboxLetter.Item], gone: [InboxLetter.Item]) {
+        let presences = try await front.queue.presence(of: items.map(\.device))
+        var (here, gone): ([InboxLetter.Item], [InboxLetter.Item]) = ([], [])
+        for (item, presence) in zip(items, presences) {
+            let session = sessions[item.device]
+            // A new data set may not know any session yet.
+            let isHere = session.map { $0.number >= presence?.session ?? 0 } ?? false
+            if isHere { here.append(item) } else { gone.append(item) }
+        }
+        return (here, gone)
+    }
+
+    /// Presence that still names this gateway for devices that it does not hold, as when its withdrawal was
+    /// lost.
+    private func withdrawPresence(of devices: Set<DeviceID>) async throws {
+        let devices = Array(devices)
+        for (device, presence) in zip(devices, try await front.queue.presence(of: devices)) {
+            guard let presence, presence.gateway == id, sessions[device] == nil else { continue }
+            _ = try await front.call { epoch in
+                try await self.front.queue.absent(
+                    device: device, gateway: presence.gateway, session: presence.session, epoch: epoch)
+            }
+        }
+    }
+
+    func send(_ deliveries: [Delivery], _ contents: [JobID: JobContents.Content]) {
+        var frames: [DeviceID: [GatewayFrame]] = [:]
+        for delivery in deliveries {
+            guard let content = contents[delivery.job] else { continue }
+            let name = AttemptName(run: delivery.run, attempt: delivery.attempt, token: delivery.token)
+            if delivery.cancelRequested { frames[delivery.device, default: []].append(.cancel(name)) }
+            let leaf = delivery.leaf
+            frames[delivery.device, default: []].append(
+                .dispatch(
+                    Dispatch(
+                        name: name, job: content.statement, leafIndex: leaf,
+                        proof: leaf.map { leaf in content.tree?.proof(of: leaf) ?? [] })))
+        }
+        for (device, frames) in frames { sessions[device]?.send(frames) }
+        counters.increment("dispatched", by: deliveries.count)
+    }
+}

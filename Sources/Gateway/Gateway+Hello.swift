@@ -1,0 +1,207 @@
+import Domain
+import Engine
+import Ledger
+import Logging
+import Streams
+import Synchronization
+import Trust
+import Wire
+
+/// How a hello is judged and answered, and what becomes of a session that ends.
+extension Gateway {
+    /// Hellos wait for their turn, up to a limit: an agent that would wait longer than it has patience is
+    /// better told to come again.
+    func greet(_ hello: Hello, _ session: Session, _ peer: PeerIdentity) {
+        guard waitingHellos.add(1, ordering: .relaxed).newValue <= Self.waitingHellosMax else {
+            waitingHellos.subtract(1, ordering: .relaxed)
+            counters.increment("refused.busy")
+            // Who is served already asks again in a while.
+            if !session.isServing { session.close(.busy) }
+            return
+        }
+        post.yield(.hello(hello, session, peer))
+    }
+
+    func answer() async {
+        await withTaskGroup(of: Void.self) { tasks in
+            var running = 0
+            for await event in events {
+                if running >= Self.hellosAtOnce {
+                    await tasks.next()
+                    running -= 1
+                }
+                running += 1
+                tasks.addTask {
+                    switch event {
+                    case .hello(let hello, let session, let peer):
+                        self.waitingHellos.subtract(1, ordering: .relaxed)
+                        // Who has gone already is not answered.
+                        if !session.hasEnded { await self.welcome(hello, session, peer) }
+                    case .closed(let session): await self.leave(session)
+                    }
+                }
+            }
+        }
+    }
+
+    private func welcome(_ hello: Hello, _ session: Session, _ peer: PeerIdentity) async {
+        do {
+            try await reconcile(hello, session, peer)
+        } catch let reason as Refusal {
+            counters.increment("refused.\(reason.code)")
+            session.close(.refused(reason.message))
+        } catch {
+            // A stop ends what is under way here, and is no error.
+            guard !Task.isCancelled else { return session.close(.goingAway) }
+            counters.increment("hellosFailed")
+            logger.warning(
+                "a hello could not be answered",
+                metadata: ["device.id": "\(session.device)", "error": "\(error)"])
+            // As above.
+            if !session.isServing { session.close(.internalError) }
+        }
+    }
+
+    /// Judges the device, writes its presence, and only then compares what it holds with what the server
+    /// believes. A hello that is repeated is answered alike, but for the presence, which stands.
+    private func reconcile(_ hello: Hello, _ session: Session, _ peer: PeerIdentity) async throws {
+        let identity = try await judge(peer)
+        let isFirst = !session.isServing
+        if isFirst, try await !register(session) { return }
+        let open = try await ledger.openAttempts(of: peer.device, organization: peer.organization)
+        let held = hello.held.filter { name in !open.contains { $0.name == name } }
+        let amendable = try await ledger.amendable(
+            held.map(\.run), device: peer.device, organization: peer.organization)
+        // Nobody restores a journal under the session that speaks for it.
+        let position = isFirst ? max(identity.journalPosition, positions[peer.device]) : 0
+        let plan = HelloPlan(hello, open: open, amendable: amendable, journalPosition: position)
+        // Before anything else is sent, and before the device counts as what its journal says now.
+        if !plan.lost.isEmpty {
+            let settlements = try await ledger.settle(plan.lost.map { AttemptResult(lost: $0, session) })
+            counters.count(settlements)
+            await front.settled(settlements.compactMap(\.settledRun))
+        }
+        if plan.isRestored {
+            counters.increment("journalRegressed")
+            positions.forget([peer.device: Int.max])
+        }
+        let said = session.welcome(
+            Welcome(
+                session: session.number,
+                assignment: hello.assignmentVersion < identity.assignmentVersion ? identity.assignment : nil,
+                drop: plan.drop, cancel: plan.cancel, pingSeconds: configuration.pace.pingSeconds,
+                helloSeconds: configuration.pace.helloSeconds))
+        for frame in said { handle(frame, session) }
+        // Taken first: noted as sent, and returned only if it still may be.
+        let taken = try await ledger.take(plan.resend.map { ($0.organization, $0.run, $0.token) })
+        send(taken, try await contents.contents(of: taken.map { ($0.organization, $0.job) }))
+        if !isFirst || isCalm(peer.device) { try await wake([session]) }
+        try await ledger.seen(
+            peer.device, organization: peer.organization, hostname: hello.hostname, platform: hello.platform,
+            agentVersion: hello.agentVersion, journalPosition: hello.journalPosition,
+            restored: plan.isRestored)
+        counters.increment(isFirst ? "hellos" : "hellosRepeated")
+    }
+
+    /// Whether the device may hold a session now.
+    private func judge(_ peer: PeerIdentity) async throws -> DeviceIdentity {
+        guard peer.deployment == deployment else {
+            throw Refusal("deployment", "the certificate is of another installation")
+        }
+        guard
+            let identity = try await ledger.identity(
+                peer.device, organization: peer.organization, certificateSerial: peer.serial)
+        else { throw Refusal("device", "no such device") }
+        guard identity.keyHash == peer.keyHash else {
+            throw Refusal("key", "the certificate is not for this device's key")
+        }
+        guard !identity.certificateRevoked else { throw Refusal("revoked", "the certificate is revoked") }
+        guard identity.certificateEnd > Instant.now() else {
+            throw Refusal("expired", "the certificate has expired")
+        }
+        guard identity.isActive else { throw Refusal("suspended", "the device is suspended") }
+        return identity
+    }
+
+    /// Says in the queue, and here, that the device's session is this one; `false` if it is over or another
+    /// is newer.
+    private func register(_ session: Session) async throws -> Bool {
+        // Said again if a new incarnation was taken meanwhile, which may not have seen this session.
+        var gateway: GatewayID
+        repeat {
+            gateway = id
+            let named = gateway
+            session.assign(
+                number: try await front.call { epoch in
+                    try await self.front.queue.present(device: session.device, gateway: named, epoch: epoch)
+                })
+            let superseded = sessions.replace(with: session)
+            superseded?.close(.superseded)
+            if superseded === session { return false }
+        } while gateway != id
+        // The connection may have ended before it was known here: then nobody else takes it back.
+        if session.hasEnded {
+            await leave(session)
+            return false
+        }
+        return true
+    }
+
+    func leave(_ session: Session) async {
+        guard sessions.remove(session) else { return }
+        let (device, number, gateway) = (session.device, session.number, id)
+        do {
+            _ = try await front.call { epoch in
+                try await self.front.queue.absent(
+                    device: device, gateway: gateway, session: number, epoch: epoch)
+            }
+            try await ledger.left(device, organization: session.organization)
+        } catch {
+            logger.debug(
+                "the end of a session was not noted",
+                metadata: ["device.id": "\(device)", "error": "\(error)"])
+        }
+    }
+
+    // MARK: Waiting runs
+
+    func wakeFlapping() async {
+        let due = flapping.withLock { $0.takeDue(now: .now) }.compactMap { sessions[$0] }
+        do {
+            try await wake(due)
+        } catch {
+            // The next hello wakes them, or the look that workers take at those who wait.
+            logger.debug("waiting runs were not woken", metadata: ["error": "\(error)"])
+        }
+    }
+
+    /// Moves the waiting runs of these sessions' devices to `queued`.
+    private func wake(_ sessions: [Session]) async throws {
+        let returned = try await ledger.reconnect(sessions.map { ($0.organization, $0.device) })
+        await front.offer(returned, and: returned.map(\.organization))
+    }
+
+    /// Whether the waiting runs of a device that has come are woken at once.
+    private func isCalm(_ device: DeviceID) -> Bool {
+        let wait = flapping.withLock { $0.connected(device, now: .now) }
+        guard wait > .zero else { return true }
+        counters.increment("wakesDelayed")
+        logger.info(
+            "a device's sessions come and go", metadata: ["device.id": "\(device)", "wait": "\(wait)"])
+        return false
+    }
+
+    private static let hellosAtOnce = 64
+    private static let waitingHellosMax = 4_096
+}
+
+/// Why a device may not hold a session.
+private struct Refusal: Error {
+    let code: String
+    let message: String
+
+    init(_ code: String, _ message: String) {
+        self.code = code
+        self.message = message
+    }
+}
