@@ -3,11 +3,11 @@ import Domain
 /// Devices whose sessions come and go. A session that ends at once puts the runs back that its hello has
 /// woken, so the waking waits longer with each in a row. Pure.
 ///
-/// | state of a device | left by |
+/// | a device is | and then |
 /// |---|---|
-/// | unknown | a session: calm |
-/// | calm, up to `calmMax` sessions in a row | another within `window`: one more; else the count begins anew |
-/// | flapping, more than that | as above; its runs are woken after a wait that doubles from `base` to `window` |
+/// | unknown | its session makes it calm |
+/// | calm, up to `calmMax` sessions in a row | one within `window` is one more in the row, a later one the first |
+/// | flapping, with more than that | as above; its runs wait, twice as long each time, up to `window` |
 struct Flapping {
     /// Sessions that begin within this time of each other are in a row.
     static let window = Duration.seconds(60)
