@@ -30,9 +30,11 @@ let lifecycle: Target.Dependency = .product(name: "ServiceLifecycle", package: "
 let arguments: Target.Dependency = .product(name: "ArgumentParser", package: "swift-argument-parser")
 
 func target(
-    _ name: String, _ dependencies: [Target.Dependency] = [], resources: [Resource] = []
+    _ name: String, _ dependencies: [Target.Dependency] = [], path: String? = nil,
+    resources: [Resource] = []
 ) -> Target {
-    .target(name: name, dependencies: dependencies, resources: resources, swiftSettings: settings)
+    .target(
+        name: name, dependencies: dependencies, path: path, resources: resources, swiftSettings: settings)
 }
 
 func executable(_ name: String, _ dependencies: [Target.Dependency]) -> Target {
@@ -134,13 +136,15 @@ let package = Package(
             swiftSettings: settings),
         tests("EmbeddedTests", ["Embedded", "Process", "EmbeddedProbe", logging]),
         tests("CatalogTests", ["Catalog"]),
-        tests("AccessTests", ["Access", "Domain", "Ledger", "Postgres", "Trust", logging]),
+        target(
+            "TestSupport", ["Domain", "Ledger", "Postgres", "Redis", "Streams", "Trust", logging],
+            path: "Tests/Support"),
+        tests("AccessTests", ["Access", "Domain", "Ledger", "Postgres", "TestSupport", "Trust", logging]),
         tests(
             "APITests",
             [
                 "API", "Access", "Client", "Domain", "Engine", "Ledger", "Outbound", "Postgres", "Redis",
-                "Streams",
-                "Trust", "Wire", lifecycle, logging,
+                "Streams", "TestSupport", "Trust", "Wire", lifecycle, logging,
             ]),
         tests("ClientTests", ["Client", "Domain", "Wire", "Outbound"]),
         tests(
@@ -152,19 +156,18 @@ let package = Package(
         tests(
             "GatewayTests",
             [
-                "Gateway", "Engine", "Ledger", "Domain", "Postgres", "Redis", "Streams", "Trust", "Wire",
-                logging,
-                nioCore, nioPosix, nioEmbedded, nioHTTP, nioWebSocket,
+                "Gateway", "Engine", "Ledger", "Domain", "Postgres", "Redis", "Streams", "TestSupport",
+                "Trust", "Wire", logging, nioCore, nioPosix, nioEmbedded, nioHTTP, nioWebSocket,
             ]),
-        tests("LedgerTests", ["Ledger", "Domain", "Postgres", logging]),
+        tests("LedgerTests", ["Ledger", "Domain", "Postgres", "TestSupport", "Trust", logging]),
         tests(
             "EngineTests",
             [
-                "Engine", "Ledger", "Domain", "Postgres", "Redis", "Streams", "Trust", "Wire", "Process",
-                logging,
+                "Engine", "Ledger", "Domain", "Postgres", "Redis", "Streams", "TestSupport", "Trust",
+                "Wire", "Process", logging,
             ]),
         tests("EndToEndTests", ["Client", "Domain", "Outbound", "Process", "Wire"]),
         tests("ScriptTests", ["Process"]),
-        tests("StreamsTests", ["Streams", "Redis", "Domain", logging]),
+        tests("StreamsTests", ["Streams", "Redis", "Domain", "TestSupport", logging]),
     ]
 )

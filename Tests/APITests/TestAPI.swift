@@ -1,7 +1,6 @@
 import Access
 import Domain
 import Engine
-import Foundation
 import Ledger
 import Logging
 import Outbound
@@ -10,6 +9,7 @@ import Redis
 import ServiceLifecycle
 import Streams
 import Synchronization
+import TestSupport
 import Testing
 import Trust
 import Wire
@@ -86,63 +86,12 @@ extension TestAPI {
     static func with(
         tls: TLSContext? = nil, _ body: (TestAPI) async throws -> Void
     ) async throws {
-        let variable = "CLOUDRMM_TEST_DATABASE_URL"
-        let database = try #require(ProcessInfo.processInfo.environment[variable], "\(variable) is not set")
-        let logger = Logger(label: "test") { _ in SwiftLogNoOpLogHandler() }
-        let name = "crmm_api_\(UInt64.random(in: 0...UInt64.max))"
-        func pool(_ user: String?, _ name: String?) throws -> PostgresPool {
-            var configuration = try PostgresConfiguration(url: database)
-            (configuration.user, configuration.database) = (user, name)
-            (configuration.connections, configuration.transactionConnections) = (1, 1)
-            let pool = PostgresPool(configuration: configuration, logger: logger)
-            pool.start()
-            return pool
-        }
-        let server = try pool(nil, nil)
-        try await server.createDatabase(name)
-        let (owner, api) = (try pool(nil, name), try pool("crmm_api", name))
-        let outcome: (any Error)?
-        do {
-            _ = try await Migrator(migrations: Ledger.migrations).migrate(owner)
-            try await withQueue(logger) { queue in
-                try await serve(Ledger(pool: api), owner, queue, tls, logger, body)
+        try await World.with { world in
+            try await TestQueue.with { place in
+                try await place.queue.rebuild(epoch: .fresh(), entitlements: [], running: [])
+                try await serve(world.api, world.owner, place.queue, tls, .quiet, body)
             }
-            outcome = nil
-        } catch {
-            outcome = error
         }
-        await api.close()
-        await owner.close()
-        try await server.dropDatabase(name)
-        await server.close()
-        if let outcome { throw outcome }
-    }
-
-    /// A queue with keys of its own and a data set in force.
-    private static func withQueue(_ logger: Logger, _ body: (Queue) async throws -> Void) async throws {
-        let variable = "CLOUDRMM_TEST_REDIS_URL"
-        let url = try #require(ProcessInfo.processInfo.environment[variable], "\(variable) is not set")
-        let connection = RedisConnection(configuration: try RedisConfiguration(url: url), logger: logger)
-        connection.start()
-        let prefix = "crmm_api_\(UInt64.random(in: 0...UInt64.max)):"
-        let queue = Queue(
-            connection: connection, keys: Keyspace(prefix: prefix, librarySuffix: "_api_tests"),
-            logger: logger)
-        let outcome: (any Error)?
-        do {
-            try await queue.load(using: connection)
-            try await queue.rebuild(epoch: .fresh(), entitlements: [], running: [])
-            try await body(queue)
-            outcome = nil
-        } catch {
-            outcome = error
-        }
-        let keys = try await connection.send(RedisCommand("KEYS", .string(prefix + "*")))
-        for key in (keys.array ?? []).compactMap(\.text) {
-            _ = try await connection.send(RedisCommand("DEL", .string(key)))
-        }
-        await connection.close()
-        if let outcome { throw outcome }
     }
 
     private static func serve(

@@ -1,10 +1,8 @@
 import Domain
-import Foundation
 import Ledger
-import Logging
 import Postgres
 import Synchronization
-import Testing
+import TestSupport
 import Trust
 
 @testable import Access
@@ -22,34 +20,7 @@ struct TestDatabase {
     }
 
     static func with(_ body: (TestDatabase) async throws -> Void) async throws {
-        let variable = "CLOUDRMM_TEST_DATABASE_URL"
-        let url = try #require(ProcessInfo.processInfo.environment[variable], "\(variable) is not set")
-        let logger = Logger(label: "test") { _ in SwiftLogNoOpLogHandler() }
-        let name = "crmm_access_\(UInt64.random(in: 0...UInt64.max))"
-        func pool(_ user: String?, _ database: String?) throws -> PostgresPool {
-            var configuration = try PostgresConfiguration(url: url)
-            (configuration.user, configuration.database) = (user, database)
-            (configuration.connections, configuration.transactionConnections) = (1, 1)
-            let pool = PostgresPool(configuration: configuration, logger: logger)
-            pool.start()
-            return pool
-        }
-        let server = try pool(nil, nil)
-        try await server.createDatabase(name)
-        let (owner, api) = (try pool(nil, name), try pool("crmm_api", name))
-        let outcome: (any Error)?
-        do {
-            _ = try await Migrator(migrations: Ledger.migrations).migrate(owner)
-            try await body(TestDatabase(ledger: Ledger(pool: api), owner: owner))
-            outcome = nil
-        } catch {
-            outcome = error
-        }
-        await api.close()
-        await owner.close()
-        try await server.dropDatabase(name)
-        await server.close()
-        if let outcome { throw outcome }
+        try await World.with { world in try await body(TestDatabase(ledger: world.api, owner: world.owner)) }
     }
 }
 

@@ -1,10 +1,10 @@
 import Domain
-import Foundation
 import Ledger
 import Logging
 import Postgres
 import Redis
 import Synchronization
+import TestSupport
 import Testing
 import Trust
 
@@ -14,6 +14,7 @@ import Trust
 /// The engine's parts on an empty database and an empty partition of the queue, moved step by step.
 struct Bench: Sendable {
     let world: World
+    let place: TestQueue
     let redis: RedisConnection
     let queue: Queue
     let front: QueueFront
@@ -23,18 +24,12 @@ struct Bench: Sendable {
     let rebuilder: Rebuilder
     private let bell: RedisBlockingConnection
 
-    private static let logger = Logger(label: "engine") { _ in SwiftLogNoOpLogHandler() }
+    private static let logger = Logger.quiet
 
-    private init(settling: Duration) throws {
+    private init(_ place: TestQueue, settling: Duration) throws {
         world = try World.here()
-        let variable = "CLOUDRMM_TEST_REDIS_URL"
-        let url = try #require(ProcessInfo.processInfo.environment[variable], "\(variable) is not set")
-        let configuration = try RedisConfiguration(url: url)
-        redis = RedisConnection(configuration: configuration, logger: Self.logger)
-        bell = RedisBlockingConnection(configuration: configuration, logger: Self.logger)
-        let prefix = "crmm-engine-\(UInt64.random(in: 0 ... .max)):"
-        queue = Queue(
-            connection: redis, keys: Keyspace(prefix: prefix, librarySuffix: "_engine"), logger: Self.logger)
+        (redis, queue, self.place) = (place.connection, place.queue, place)
+        bell = RedisBlockingConnection(configuration: try TestQueue.configuration(), logger: Self.logger)
         front = QueueFront(queue: queue, logger: Self.logger, settling: settling)
         dispatcher = Dispatcher(
             ledger: world.worker, front: front, bell: bell, owner: "first", logger: Self.logger)
@@ -45,24 +40,18 @@ struct Bench: Sendable {
 
     /// Runs a test and removes its keys afterwards.
     static func run(settling: Duration = .zero, _ body: (Bench) async throws -> Void) async throws {
-        let bench = try Bench(settling: settling)
-        bench.redis.start()
-        try await bench.world.clear()
-        do {
-            try await bench.queue.load(using: bench.redis)
-            try #require(try await bench.rebuilder.checkOnce())
-            try await body(bench)
-        } catch {
-            try await bench.end()
-            throw error
+        try await TestQueue.with { place in
+            let bench = try Bench(place, settling: settling)
+            do {
+                try await bench.world.clear()
+                try #require(try await bench.rebuilder.checkOnce())
+                try await body(bench)
+            } catch {
+                await bench.bell.close()
+                throw error
+            }
+            await bench.bell.close()
         }
-        try await bench.end()
-    }
-
-    private func end() async throws {
-        try await wipe()
-        await redis.close()
-        await bell.close()
     }
 
     /// A second dispatcher, as of another worker.
@@ -78,18 +67,7 @@ struct Bench: Sendable {
     // MARK: Redis
 
     /// Loses everything that Redis holds for this bench, as `FLUSHALL` would.
-    func wipe() async throws {
-        var cursor = "0"
-        repeat {
-            let scan = RedisCommand(
-                "SCAN", .string(cursor), "MATCH", .string(queue.keys.prefix + "*"), "COUNT", 1_000)
-            let reply = try await redis.send(scan).array ?? []
-            cursor = reply.first?.text ?? "0"
-            for name in reply.last?.array?.compactMap(\.text) ?? [] {
-                _ = try await redis.send(RedisCommand("DEL", .string(name)))
-            }
-        } while cursor != "0"
-    }
+    func wipe() async throws { try await place.wipe() }
 
     /// Sends a command about one key of the partition.
     @discardableResult
@@ -149,12 +127,7 @@ struct Bench: Sendable {
 
     /// Asks until a statement of a service waits for a lock.
     func blockedStatement() async throws {
-        let waiting: SQL = """
-            SELECT count(*) FROM pg_stat_activity
-            WHERE datname = current_database() AND usename LIKE 'crmm\\_%' AND wait_event_type = 'Lock'
-            """
-        for _ in 0..<20_000 where try await world.count(waiting) > 0 { return }
-        throw NothingWaits()
+        try await world.blockedStatement()
     }
 
     /// The epoch that PostgreSQL keeps, asked beside whatever the services wait for.
@@ -181,8 +154,6 @@ struct Bench: Sendable {
     private final class End: Sendable {
         let isReached = Mutex(false)
     }
-
-    struct NothingWaits: Error {}
 }
 
 /// A gateway as the engine sees it: an incarnation with a heartbeat, an inbox and devices.

@@ -2,6 +2,7 @@ import Domain
 import Ledger
 import Postgres
 import Redis
+import TestSupport
 import Testing
 import Trust
 

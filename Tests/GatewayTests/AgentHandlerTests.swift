@@ -3,6 +3,7 @@ import NIOCore
 import NIOEmbedded
 import NIOWebSocket
 import Synchronization
+import TestSupport
 import Testing
 import Trust
 import Wire

@@ -1,5 +1,4 @@
 import Domain
-import Foundation
 import Ledger
 import Logging
 import NIOCore
@@ -9,6 +8,7 @@ import NIOWebSocket
 import Postgres
 import Redis
 import Synchronization
+import TestSupport
 import Testing
 import Trust
 import Wire
@@ -16,6 +16,9 @@ import Wire
 @testable import Engine
 @testable import Gateway
 @testable import Streams
+
+/// The builder's tenant, not the one on the wire.
+typealias Tenant = TestSupport.Tenant
 
 /// A gateway that serves on a port of this machine, with an empty database and an empty partition behind it.
 struct Bench: Sendable {
@@ -25,26 +28,22 @@ struct Bench: Sendable {
     let gateway: Gateway
     let port: Int
     let rebuilder: Rebuilder
-    private let redis: RedisConnection
+    private let place: TestQueue
 
-    static let logger = Logger(label: "gateway") { _ in SwiftLogNoOpLogHandler() }
+    static let logger = Logger.quiet
 
     /// Runs a test against a gateway and stops it afterwards.
     static func run(_ body: (Bench) async throws -> Void) async throws {
-        let world = try World.here()
-        try await world.clear()
-        let variable = "CLOUDRMM_TEST_REDIS_URL"
-        let url = try #require(ProcessInfo.processInfo.environment[variable], "\(variable) is not set")
-        let configuration = try RedisConfiguration(url: url)
-        let redis = RedisConnection(configuration: configuration, logger: logger)
-        redis.start()
-        let inbox = RedisBlockingConnection(configuration: configuration, logger: logger)
-        let prefix = "crmm-gateway-\(UInt64.random(in: 0 ... .max)):"
-        let queue = Queue(
-            connection: redis, keys: Keyspace(prefix: prefix, librarySuffix: "_gateway"), logger: logger)
+        try await World.here().clear()
+        try await TestQueue.with { try await serve($0, body) }
+    }
+
+    private static func serve(_ place: TestQueue, _ body: (Bench) async throws -> Void) async throws {
+        let (world, queue) = (try World.here(), place.queue)
+        let inbox = RedisBlockingConnection(configuration: try TestQueue.configuration(), logger: logger)
         let front = QueueFront(queue: queue, logger: logger, settling: .zero)
-        try await queue.load(using: redis)
-        let rebuilder = Rebuilder(ledger: world.worker, front: front, connection: redis, logger: logger)
+        let rebuilder = Rebuilder(
+            ledger: world.worker, front: front, connection: place.connection, logger: logger)
         try #require(try await rebuilder.checkOnce())
         let gateway = Gateway(
             configuration: GatewayConfiguration(host: "127.0.0.1", port: 0),
@@ -60,7 +59,7 @@ struct Bench: Sendable {
         }
         let bench = Bench(
             world: world, queue: queue, front: front, gateway: gateway, port: try #require(port),
-            rebuilder: rebuilder, redis: redis)
+            rebuilder: rebuilder, place: place)
         let outcome: (any Error)?
         do {
             try await body(bench)
@@ -70,25 +69,12 @@ struct Bench: Sendable {
         }
         serving.cancel()
         _ = await serving.result
-        try await bench.wipe()
-        await redis.close()
         await inbox.close()
         if let outcome { throw outcome }
     }
 
     /// Loses everything that Redis holds for this bench.
-    func wipe() async throws {
-        var cursor = "0"
-        repeat {
-            let scan = RedisCommand(
-                "SCAN", .string(cursor), "MATCH", .string(queue.keys.prefix + "*"), "COUNT", 1_000)
-            let reply = try await redis.send(scan).array ?? []
-            cursor = reply.first?.text ?? "0"
-            for name in reply.last?.array?.compactMap(\.text) ?? [] {
-                _ = try await redis.send(RedisCommand("DEL", .string(name)))
-            }
-        } while cursor != "0"
-    }
+    func wipe() async throws { try await place.wipe() }
 
     /// Enrols every device of a tenant and gives each a certificate.
     func enroll(_ tenant: Tenant) async throws -> [DeviceID: TLSContext] {
@@ -139,12 +125,7 @@ struct Bench: Sendable {
 
     /// Marks queued runs and loses their letter.
     func mark(_ runs: [QueuedRun]) async throws -> [MarkedRun] {
-        let marked = try await world.worker.mark(
-            runs.map {
-                MarkRequest(
-                    organization: $0.organization, run: $0.run, generation: $0.generation,
-                    gateway: gateway.id, token: fresh())
-            }, epoch: front.epoch().id, partition: 0)
+        let marked = try await world.mark(runs, gateway: gateway.id, epoch: front.epoch().id)
         try #require(marked.count == runs.count)
         return marked
     }

@@ -7,6 +7,7 @@ import NIOEmbedded
 import NIOWebSocket
 import Postgres
 import Synchronization
+import TestSupport
 import Testing
 import Trust
 import Wire
@@ -66,15 +67,9 @@ import Wire
     private func dispatched(_ count: Int) async throws -> (Tenant, JobID, [(run: MarkedRun, line: Line)]) {
         let world = try World.here()
         try await world.clear()
-        try await world.owner.execute("INSERT INTO queue_partitions VALUES (0, 'epoch')", scope: .none)
         let tenant = try await world.tenant(devices: count)
         let (job, runs) = try await world.submit(tenant, tenant.all)
-        let marked = try await world.worker.mark(
-            runs.map {
-                MarkRequest(
-                    organization: $0.organization, run: $0.run, generation: 1, gateway: fresh(),
-                    token: fresh())
-            }, epoch: "epoch", partition: 0)
+        let marked = try await world.mark(runs)
         try #require(marked.count == count)
         return (tenant, job, marked.map { ($0, Line($0.device, tenant)) })
     }

@@ -1,67 +1,39 @@
 import Domain
-import FoundationEssentials
 import Logging
 import Redis
 import Synchronization
+import TestSupport
 import Testing
 
 @testable import Streams
 
 /// A queue of its own in the real server: own prefix, own library, and calls with less to type.
 struct Bench: Sendable {
-    let connection: RedisConnection
-    let queue: Queue
-    let prefix: String
+    let place: TestQueue
     let epoch: Epoch
 
-    static let libraryOfTests = "_tests"
-    static let logger = Logger(label: "streams") { _ in SwiftLogNoOpLogHandler() }
+    var connection: RedisConnection { place.connection }
+    var queue: Queue { place.queue }
+    var prefix: String { queue.keys.prefix }
 
-    static func configuration() throws -> RedisConfiguration {
-        guard let url = ProcessInfo.processInfo.environment["CLOUDRMM_TEST_REDIS_URL"] else {
-            throw QueueError.refused("CLOUDRMM_TEST_REDIS_URL does not name a Redis server for the tests")
-        }
-        return try RedisConfiguration(url: url)
-    }
+    static let libraryOfTests = TestQueue.librarySuffix
+    static let logger = Logger.quiet
+
+    static func configuration() throws -> RedisConfiguration { try TestQueue.configuration() }
 
     /// Runs a test on an empty, open partition and removes its keys afterwards.
     static func run(
         on server: RedisConfiguration? = nil, _ body: (Bench) async throws -> Void
     ) async throws {
-        let connection = RedisConnection(configuration: try server ?? configuration(), logger: Self.logger)
-        connection.start()
-        let prefix = "crmm-test-\(UInt64.random(in: .min ... .max)):"
-        let keys = Keyspace(prefix: prefix, librarySuffix: libraryOfTests)
-        let queue = Queue(connection: connection, keys: keys, logger: Self.logger)
-        let bench = Bench(connection: connection, queue: queue, prefix: prefix, epoch: Epoch.fresh())
-        do {
-            try await queue.load(using: connection)
-            try await queue.rebuild(epoch: bench.epoch, entitlements: [], running: [])
+        try await TestQueue.with(on: server) { place in
+            let bench = Bench(place: place, epoch: Epoch.fresh())
+            try await bench.queue.rebuild(epoch: bench.epoch, entitlements: [], running: [])
             try await body(bench)
-        } catch {
-            try await bench.clean()
-            throw error
         }
-        try await bench.clean()
-    }
-
-    private func clean() async throws {
-        for key in try await keys() { _ = try await connection.send(RedisCommand("DEL", .string(key))) }
-        await connection.close()
     }
 
     /// All keys of this bench.
-    func keys() async throws -> Set<String> {
-        var cursor = "0"
-        var keys: Set<String> = []
-        repeat {
-            let scan = RedisCommand("SCAN", .string(cursor), "MATCH", .string(prefix + "*"), "COUNT", 1_000)
-            let reply = try await connection.send(scan).array ?? []
-            cursor = reply.first?.text ?? "0"
-            keys.formUnion(reply.last?.array?.compactMap(\.text) ?? [])
-        } while cursor != "0"
-        return keys
-    }
+    func keys() async throws -> Set<String> { try await place.keys() }
 
     /// The partition's keys without what is common to their names.
     func names() async throws -> Set<String> {

@@ -207,8 +207,7 @@ import Testing
             let depth = try await bench.queue.depths(of: [capped, paused])
             #expect(depth[0].cap == 201 && depth[0].weight == 2.5 && depth[1].paused)
             await #expect(throws: QueueError.staleEpoch(current: next)) { try await bench.start(lost) }
-            let new = Bench(
-                connection: bench.connection, queue: bench.queue, prefix: bench.prefix, epoch: next)
+            let new = Bench(place: bench.place, epoch: next)
             #expect(try await new.names().filter { $0.hasPrefix("queue:") }.isEmpty)
             for organization in [capped, paused] { try await new.enqueue(Draw.entries(5), organization) }
             // What runs already is not admitted again.

@@ -56,8 +56,7 @@ import Testing
                 organization: organization, run: claims[0].run, generation: 1, device: claims[0].device,
                 deadlineMilliseconds: 1)
             try await bench.queue.rebuild(epoch: next, entitlements: [], running: [dispatched])
-            let new = Bench(
-                connection: bench.connection, queue: bench.queue, prefix: bench.prefix, epoch: next)
+            let new = Bench(place: bench.place, epoch: next)
             #expect(try await new.enqueue(entries, organization) == .admitted(2))
             #expect(try await new.claim().map(\.run) == entries.dropFirst().map(\.run))
             try await new.invariants()

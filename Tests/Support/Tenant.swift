@@ -1,0 +1,91 @@
+package import Domain
+package import Ledger
+package import Postgres
+import Trust
+
+/// One organization of a partner of its own, with its sites and devices.
+package struct Tenant: Sendable {
+    /// Its place in the tenancy.
+    package let partner: PartnerID
+    package let organization: OrganizationID
+    package let sites: [SiteID]
+    /// The devices by site.
+    package let devices: [[DeviceID]]
+
+    /// What the organization may see.
+    package var scope: Scope { .organization(organization) }
+    /// The devices of all sites.
+    package var all: [DeviceID] { devices.flatMap(\.self) }
+}
+
+package extension World {
+    /// Who submits the jobs of tests.
+    static let principal: APIKeyID = fresh()
+
+    /// Makes a tenant with so many sites of so many devices each.
+    func tenant(sites: Int = 1, devices: Int = 1, of partner: PartnerID? = nil) async throws -> Tenant {
+        let made = Tenant(
+            partner: partner ?? fresh(), organization: fresh(), sites: (0..<sites).map { _ in fresh() },
+            devices: (0..<sites).map { _ in (0..<devices).map { _ in fresh() } })
+        let places = made.sites.enumerated().flatMap { index, site in made.devices[index].map { _ in site } }
+        try await owner.pipeline(
+            scope: .none,
+            [
+                "INSERT INTO partners (id, name) VALUES (\(made.partner), 'partner') ON CONFLICT DO NOTHING",
+                """
+                INSERT INTO organizations (id, partner_id, name)
+                VALUES (\(made.organization), \(made.partner), 'organization')
+                """,
+                """
+                INSERT INTO sites (organization_id, id, name)
+                SELECT \(made.organization), id, 'site' FROM unnest(\(made.sites)) AS s(id)
+                """,
+                """
+                INSERT INTO devices (organization_id, id, site_id, hostname, platform, agent_version,
+                                     key_hash, assignment, assignment_version)
+                SELECT \(made.organization), id, site, 'host', 'linux', '1', decode(repeat('00', 32), 'hex'),
+                       '', 1
+                FROM unnest(\(made.all), \(places)) AS d(id, site)
+                """,
+            ])
+        return made
+    }
+
+    /// A script job for a list of devices, not yet submitted.
+    func job(
+        _ tenant: Tenant, devices: [DeviceID]?, site: SiteID? = nil, targetSite: SiteID? = nil,
+        key: String? = nil, hash: UInt8 = 1, principal: APIKeyID = principal
+    ) -> SubmittedJob {
+        SubmittedJob(
+            id: fresh(), organization: tenant.organization, site: site, kind: .script, priority: .standard,
+            statement: [1, 2, 3], devices: devices, targetSite: targetSite, timeoutSeconds: 60,
+            maximumAttempts: 1, idempotent: false, expiresAt: .now() + .seconds(3_600), principal: principal,
+            idempotencyKey: key, requestHash: [UInt8](repeating: hash, count: 32))
+    }
+
+    /// Commits a job over a list of devices and tells nobody; returns it and its runs in the list's order.
+    func submit(_ tenant: Tenant, _ devices: [DeviceID]) async throws -> (job: JobID, runs: [QueuedRun]) {
+        let job = job(tenant, devices: devices)
+        let (outcomes, runs) = try await api.submit([job], scope: tenant.scope)
+        guard outcomes == [.accepted(.active)] else { throw Unprepared("the job came to \(outcomes)") }
+        var byDevice = Dictionary(grouping: runs.reversed(), by: \.device)
+        return (job.id, devices.compactMap { byDevice[$0]?.popLast() })
+    }
+
+    /// Marks runs for a gateway.
+    func mark(
+        _ runs: [QueuedRun], gateway: GatewayID = fresh(), epoch: String = epoch
+    ) async throws -> [MarkedRun] {
+        try await worker.mark(
+            runs.map {
+                MarkRequest(
+                    organization: $0.organization, run: $0.run, generation: $0.generation, gateway: gateway,
+                    token: fresh())
+            }, epoch: epoch, partition: 0)
+    }
+
+    /// Where a run is.
+    func state(_ run: RunID) async throws -> RunState? {
+        try await api.run(run, scope: .platform)?.state
+    }
+}
