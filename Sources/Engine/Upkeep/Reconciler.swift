@@ -38,7 +38,7 @@ package final class Reconciler: Sendable {
 
     private func fold() async {
         await repeating(every: .milliseconds(25), idle: .milliseconds(50), logger, "fold") {
-            try await self.ledger.foldDeltas(limit: 2_000) > 0
+            try await self.ledger.foldDeltas(limit: 128) > 0
         }
     }
 

@@ -171,6 +171,59 @@ CREATE TABLE job_deltas (
     PRIMARY KEY (organization_id, job_id, id)
 ) WITH (autovacuum_vacuum_scale_factor = 0.05, autovacuum_vacuum_threshold = 5000);
 
+-- Sums the deltas of up to so many jobs into their rows, and completes the jobs whose runs have all ended;
+-- returns how many jobs it folded. It never waits: a row that another transaction holds is passed over.
+--
+-- A function, so that a job's deltas are read after its row is locked, by a statement with a snapshot of its
+-- own: whoever held the row before has committed, so what he summed is gone and what he left is there. All
+-- that are there are summed, so the sum is the total exactly when no run is open. Each job is reached by
+-- constants, so no plan, whenever it was made, walks the deltas or rows of the others.
+CREATE FUNCTION crmm_fold(jobs_max integer) RETURNS integer LANGUAGE plpgsql VOLATILE AS $$
+DECLARE
+    job record;
+    folded integer := 0;
+BEGIN
+    FOR job IN
+        WITH RECURSIVE waiting AS (
+            (SELECT organization_id, job_id FROM job_deltas ORDER BY organization_id, job_id LIMIT 1)
+            UNION ALL
+            SELECT n.organization_id, n.job_id FROM waiting w
+            CROSS JOIN LATERAL (
+                SELECT d.organization_id, d.job_id FROM job_deltas d
+                WHERE (d.organization_id, d.job_id) > (w.organization_id, w.job_id)
+                ORDER BY d.organization_id, d.job_id LIMIT 1
+            ) n
+        )
+        -- In (organization, id) order, one probe a job; no more are looked for than are locked.
+        SELECT j.organization_id, j.id, j.total, j.ended FROM waiting w
+        CROSS JOIN LATERAL (
+            SELECT * FROM jobs j WHERE j.organization_id = w.organization_id AND j.id = w.job_id
+            OFFSET 0 FOR UPDATE SKIP LOCKED
+        ) j
+        LIMIT jobs_max
+    LOOP
+        WITH gone AS (
+            DELETE FROM job_deltas d WHERE d.organization_id = job.organization_id AND d.job_id = job.id
+            RETURNING d.outcome, d.n
+        ), summed AS (
+            SELECT array_agg(e.n + coalesce(g.n, 0) ORDER BY e.place) AS ended,
+                   sum(e.n + coalesce(g.n, 0)) AS all_ended
+            FROM unnest(job.ended) WITH ORDINALITY AS e(n, place)
+            LEFT JOIN (SELECT outcome, sum(n)::integer AS n FROM gone GROUP BY 1) g ON g.outcome = e.place + 9
+            HAVING EXISTS (SELECT FROM gone)
+        )
+        UPDATE jobs j SET ended = s.ended,
+               state = CASE WHEN s.all_ended = job.total
+                            THEN CASE WHEN j.cancel_requested_at IS NULL THEN 10 ELSE 11 END
+                            ELSE j.state END,
+               finished_at = CASE WHEN s.all_ended = job.total THEN coalesce(j.finished_at, now())
+                                  ELSE j.finished_at END
+        FROM summed s WHERE j.organization_id = job.organization_id AND j.id = job.id;
+        IF FOUND THEN folded := folded + 1; END IF;
+    END LOOP;
+    RETURN folded;
+END $$;
+
 -- Version 7 UUIDs made by the database, for expansion in one statement.
 CREATE FUNCTION crmm_uuid7() RETURNS uuid LANGUAGE sql VOLATILE PARALLEL SAFE AS $$
     SELECT encode(

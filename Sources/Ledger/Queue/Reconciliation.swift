@@ -119,56 +119,17 @@ extension Ledger {
             """, scope: .platform, decode: Self.settledRun)
     }
 
-    /// Sums the deltas of jobs into their rows and completes the jobs whose runs have all ended.
+    /// Sums the deltas of up to so many jobs into their rows, and completes the jobs whose runs have all
+    /// ended.
     ///
-    /// One folder at a time: the lock is tried, not waited for. Reads add row and deltas, so they are exact
-    /// meanwhile.
-    /// - Returns: how many deltas were folded.
+    /// A job whose row somebody holds is passed over: folders share the jobs, and none waits. Reads add row
+    /// and deltas, so they are exact meanwhile.
+    /// - Returns: how many jobs were folded.
     package func foldDeltas(limit: Int) async throws -> Int {
-        try await pool.query(
-            """
-            WITH mine AS (
-                SELECT pg_try_advisory_xact_lock(\(Self.folderLock)) AS ok
-            ), gone AS (
-                DELETE FROM job_deltas d USING (
-                    SELECT organization_id, job_id, id FROM job_deltas
-                    WHERE (SELECT ok FROM mine) LIMIT \(limit)
-                ) p
-                WHERE d.organization_id = p.organization_id AND d.job_id = p.job_id AND d.id = p.id
-                RETURNING d.organization_id, d.job_id, d.outcome, d.n
-            ), summed AS (
-                SELECT organization_id, job_id, array_agg(n ORDER BY outcome) AS n, sum(folded) AS folded
-                FROM (
-                    SELECT g.organization_id, g.job_id, o.outcome,
-                           coalesce(sum(g.n) FILTER (WHERE g.outcome = o.outcome), 0)::integer AS n,
-                           count(*) FILTER (WHERE g.outcome = o.outcome) AS folded
-                    FROM gone g CROSS JOIN generate_series(10, 15) o(outcome) GROUP BY 1, 2, 3
-                ) each GROUP BY 1, 2
-            ), totals AS (
-                SELECT j.organization_id, j.id, s.folded,
-                       ARRAY(SELECT a + b FROM unnest(j.ended, s.n) WITH ORDINALITY AS u(a, b, place)
-                             ORDER BY place) AS ended,
-                       -- An amendment is two deltas, and one of them may be folded first.
-                       NOT EXISTS (SELECT FROM runs r WHERE r.organization_id = j.organization_id
-                                   AND r.job_id = j.id) AS nothing_open
-                FROM summed s JOIN jobs j ON j.organization_id = s.organization_id AND j.id = s.job_id
-                FOR NO KEY UPDATE OF j
-            ), noted AS (
-                UPDATE jobs j SET ended = t.ended,
-                       state = CASE WHEN j.total = (SELECT sum(x) FROM unnest(t.ended) x) AND t.nothing_open
-                                    THEN CASE WHEN j.cancel_requested_at IS NULL THEN 10 ELSE 11 END
-                                    ELSE j.state END,
-                       finished_at = CASE WHEN j.total = (SELECT sum(x) FROM unnest(t.ended) x)
-                                               AND t.nothing_open
-                                          THEN coalesce(j.finished_at, now()) ELSE j.finished_at END
-                FROM totals t WHERE j.organization_id = t.organization_id AND j.id = t.id
-            )
-            SELECT coalesce(sum(folded), 0)::bigint FROM totals
-            """, scope: .platform
-        ) { row in try row.decode(Int.self) }.first ?? 0
+        try await pool.query("SELECT crmm_fold(\(Int32(limit)))", scope: .platform) { row in
+            Int(try row.decode(Int32.self))
+        }.first ?? 0
     }
-
-    private static let folderLock = 0x6372_6d6d_666f_6c64
 
     /// Declares a new data set in Redis under the partition's exclusive lock: no mark of the old one is under
     /// way after it.
