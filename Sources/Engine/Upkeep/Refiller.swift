@@ -12,32 +12,52 @@ package final class Refiller: Sendable {
     private let ledger: Ledger
     private let front: QueueFront
     private let logger: Logger
-    private let passes = Mutex<[OrganizationID: Pass]>([:])
+    private let now: @Sendable () -> ContinuousClock.Instant
+    private let places = Mutex<[OrganizationID: Place]>([:])
 
-    /// How far a pass over an organization's backlog has come: it goes on where the last step ended instead
-    /// of reading again what the queue holds already. Every so many steps, and after the last row, it begins
-    /// again at the oldest row; only a step that saw the whole backlog may clear the mark.
-    private struct Pass {
-        var after = RunID(.zero)
+    /// Where this worker is in an organization's backlog.
+    ///
+    /// Rows that left `queued` leave dead entries at the head of its index, and while a snapshot is held
+    /// somewhere each look walks them. So a pass begins at the low water: the first run that the last look
+    /// from the very start found, moved on by later ones. Runs come below it (an old run is queued again, a
+    /// commit is late), and nothing says so; therefore it is believed for a short time only, then a look
+    /// from the start finds them, and only that look may clear the mark.
+    private struct Place {
+        /// Nothing before this was queued at the last look from the start.
+        var low = RunID(.zero)
+        /// When that look was.
+        let looked: ContinuousClock.Instant
+        /// Where a pass that has begun goes on, instead of reading again what the queue holds already.
+        var passed: RunID?
         var steps = 0
 
-        var isFirst: Bool { steps == 0 }
+        var after: RunID { passed ?? low.predecessor }
+        var isFromStart: Bool { passed == nil && low == RunID(.zero) }
 
-        /// The pass after a step that found these runs, of which so many are in the queue; `nil` where the
-        /// next begins anew.
-        func next(after runs: [QueuedRun], passed: Int) -> Pass? {
-            guard steps < 15, passed > 0, passed < runs.count || runs.count == Refiller.limit else {
-                return nil
+        /// Moves on by a step that found these runs, of which so many are in the queue. Every so many steps,
+        /// and after the last row, the next pass begins.
+        mutating func move(by runs: [QueuedRun], passed count: Int) {
+            if passed == nil, let first = runs.first { low = first.run }
+            if steps < 15, count > 0, count < runs.count || runs.count == Refiller.limit {
+                passed = runs[count - 1].run
+                steps += 1
+            } else {
+                beginPass()
             }
-            return Pass(after: runs[passed - 1].run, steps: steps + 1)
         }
+
+        mutating func beginPass() { (passed, steps) = (nil, 0) }
     }
 
-    /// A refiller on the worker's login.
-    package init(ledger: Ledger, front: QueueFront, logger: Logger) {
+    /// A refiller on the worker's login. `now` is the clock by which low waters age.
+    package init(
+        ledger: Ledger, front: QueueFront, logger: Logger,
+        now: @escaping @Sendable () -> ContinuousClock.Instant = { .now }
+    ) {
         self.ledger = ledger
         self.front = front
         self.logger = logger
+        self.now = now
     }
 
     /// Refills until the task is cancelled.
@@ -59,24 +79,45 @@ package final class Refiller: Sendable {
         }
         let open = marked.filter { $0.room > 0 }
         guard !open.isEmpty else { return 0 }
-        let passes = self.passes.withLock { passes in open.map { passes[$0.organization] ?? Pass() } }
+        let places = places(of: open)
         let queued = try await ledger.queuedRuns(
-            of: zip(open, passes).map { ($0.organization, after: $1.after) }, priority: .standard,
+            of: zip(open, places).map { ($0.organization, after: $1.after) }, priority: .standard,
             limit: Self.limit)
         var admitted = 0
-        for (organization, pass) in zip(open, passes) {
+        for (organization, var place) in zip(open, places) {
             let runs = queued[organization.organization] ?? []
-            let isWhole = pass.isFirst && runs.count < Self.limit
+            let isWhole = place.isFromStart && runs.count < Self.limit
             let refilled = try await front.queue.refill(
                 organization: organization.organization, priority: .standard, version: organization.version,
                 entries: runs.map(Entry.init), more: !isWhole, epoch: epoch)
             admitted += refilled.admitted
-            let next = refilled.cleared ? nil : pass.next(after: runs, passed: refilled.passed)
-            self.passes.withLock { $0[organization.organization] = next }
+            place.move(by: runs, passed: refilled.passed)
+            if refilled.cleared { place.beginPass() }
+            self.places.withLock { [place] in $0[organization.organization] = place }
         }
         return admitted
     }
 
+    /// Where the next steps begin; those whose last look from the start is too long ago begin there.
+    private func places(of open: [Marked]) -> [Place] {
+        let now = now()
+        return places.withLock { places in
+            places = places.filter { now - $0.value.looked < Self.lowWaterLife }
+            return open.map { places[$0.organization] ?? Place(looked: now) }
+        }
+    }
+
+    // How long a run that comes below the low water may wait for refill, and how often dead rows are walked.
+    static let lowWaterLife = Duration.seconds(2)
+
     // A full window, and as many more as one step may find room for.
     private static let limit = 384
+}
+
+extension RunID {
+    /// The greatest id before this one; the least has none and stays.
+    fileprivate var predecessor: RunID {
+        guard self != RunID(.zero) else { return self }
+        return RunID(UniqueID(high: value.low == 0 ? value.high - 1 : value.high, low: value.low &- 1))
+    }
 }
