@@ -34,6 +34,24 @@ import Trust
         }
     }
 
+    @Test("A lost run is found behind any number of younger ones that the queue holds")
+    func lostBehindOthers() async throws {
+        try await Bench.run { bench in
+            let tenant = try await bench.world.tenant(devices: 151)
+            let runs = try await bench.world.submit(tenant, tenant.all).runs.sorted { $0.run < $1.run }
+            let lost = try #require(runs.last)
+            await bench.front.offer(runs.dropLast())
+            #expect(try await bench.depth(tenant).ready.values.reduce(0, +) == 150)
+            #expect(try await !bench.reconciler.markStragglers())
+            try await bench.world.owner.execute(
+                "UPDATE runs SET queued_at = now() - interval '3 seconds' WHERE id = \(lost.run)",
+                scope: .none)
+            #expect(try await bench.reconciler.markStragglers())
+            #expect(try await bench.refiller.refillOnce() == 1)
+            #expect(try await bench.claim().count + bench.claim().count == 151)
+        }
+    }
+
     @Test("A job over a site is expanded, brought and dispatched by workers alone")
     func expansion() async throws {
         try await Bench.run { bench in

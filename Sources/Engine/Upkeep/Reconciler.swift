@@ -145,9 +145,9 @@ package final class Reconciler: Sendable {
         return !organizations.isEmpty
     }
 
-    /// Marks every organization that has a straggler among its first runs, so that what the fast path lost is
-    /// brought by refill. As many probes of an index as there are organizations with a backlog, whatever that
-    /// is.
+    /// Marks every organization of which a run has been queued for two seconds, so that what the fast path
+    /// lost is brought by refill. As many probes of an index as there are organizations with a backlog, and
+    /// at most what was queued in these two seconds beside.
     package func markStragglers() async throws -> Bool {
         let organizations = try await ledger.organizationsWithBacklog(olderThan: .seconds(2))
         guard !organizations.isEmpty else { return false }

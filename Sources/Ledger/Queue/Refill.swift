@@ -28,7 +28,8 @@ extension Ledger {
 
     /// Every organization with a backlog, by a loose index scan: as many probes as there are organizations.
     ///
-    /// With an age, only those of which one of the first hundred runs has been queued for so long.
+    /// With an age, only those of which a run has been queued for so long: each backlog is walked up to the
+    /// first such run, so at most over what was queued since.
     package func organizationsWithBacklog(olderThan age: Duration? = nil) async throws -> [OrganizationID] {
         let milliseconds = age.map { Int($0 / .milliseconds(1)) }
         return try await pool.query(
@@ -44,11 +45,10 @@ extension Ledger {
             SELECT f.organization_id FROM found f
             WHERE f.organization_id IS NOT NULL
               AND (\(milliseconds)::bigint IS NULL
-                   OR now() - make_interval(secs => \(milliseconds) / 1000.0) > (
-                       SELECT min(h.queued_at) FROM (
-                           SELECT queued_at FROM runs r
-                           WHERE r.state = 1 AND r.organization_id = f.organization_id
-                           ORDER BY r.priority, r.id LIMIT 100) h))
+                   OR (SELECT true FROM runs r
+                       WHERE r.state = 1 AND r.organization_id = f.organization_id
+                         AND r.queued_at < now() - make_interval(secs => \(milliseconds) / 1000.0)
+                       LIMIT 1))
             """, scope: .platform
         ) { row in try row.decode(OrganizationID.self) }
     }
