@@ -9,6 +9,7 @@
 #include <openssl/err.h>
 #include <openssl/evp.h>
 #include <openssl/hmac.h>
+#include <openssl/params.h>
 #include <openssl/pem.h>
 #include <openssl/rand.h>
 #include <openssl/ssl.h>
@@ -47,8 +48,14 @@ static inline void crmm_SSL_CTX_set_session_cache_mode(SSL_CTX *context, long mo
 static inline int crmm_SSL_CTX_add1_chain_cert(SSL_CTX *context, X509 *certificate) {
     return (int)SSL_CTX_add1_chain_cert(context, certificate);
 }
-static inline int crmm_SSL_CTX_set_tlsext_ticket_keys(SSL_CTX *context, unsigned char *keys, long length) {
-    return (int)SSL_CTX_set_tlsext_ticket_keys(context, keys, length);
+static inline int crmm_EVP_MAC_CTX_set_HMAC_SHA256(
+    EVP_MAC_CTX *mac, const unsigned char *key, size_t length) {
+    OSSL_PARAM parameters[] = {
+        OSSL_PARAM_construct_octet_string(OSSL_MAC_PARAM_KEY, (void *)key, length),
+        OSSL_PARAM_construct_utf8_string(OSSL_MAC_PARAM_DIGEST, (char *)"SHA256", 0),
+        OSSL_PARAM_construct_end(),
+    };
+    return EVP_MAC_CTX_set_params(mac, parameters);
 }
 static inline int crmm_SSL_set_tlsext_host_name(SSL *ssl, const char *name) {
     return (int)SSL_set_tlsext_host_name(ssl, name);

@@ -21,8 +21,6 @@ package final class TLSContext: Sendable {
         case client
     }
 
-    /// The length of the keys that seal tickets.
-    package static let ticketKeyByteCount = 80
     /// How long a ticket resumes a session.
     package static let ticketLifetimeSeconds = 3600
 
@@ -33,6 +31,7 @@ package final class TLSContext: Sendable {
     let now: @Sendable () -> Int64
     let sessions = Atomic<Int>(0)
     private let protocols: [[UInt8]]
+    private let tickets: TicketKeys?
     private let remembered = Mutex<[String: Owned]>([:])
 
     /// How many TLS sessions of this context exist now.
@@ -40,15 +39,16 @@ package final class TLSContext: Sendable {
 
     /// The side that accepts. With `clientCA` (one or more certificates, PEM) every client must show a
     /// certificate from there; without, none is asked for. `alpn` lists protocols by preference: a client
-    /// that offers others alone is refused, one that offers nothing is accepted. `ticketKeys` (80 secret
-    /// bytes) let several processes resume each other's sessions; `now` is the clock that certificates are
-    /// judged by.
+    /// that offers others alone is refused, one that offers nothing is accepted. `tickets` let several
+    /// processes resume each other's sessions; `now` is the clock that certificates and tickets are judged
+    /// by.
     package static func server(
         certificatePEM: String, keyPEM: String, clientCA: String?, minimum: Version = .v13,
         alpn: [String] = [],
-        ticketKeys: [UInt8]? = nil, now: @escaping @Sendable () -> Int64 = systemSeconds
+        tickets: TicketKeys? = nil, now: @escaping @Sendable () -> Int64 = systemSeconds
     ) throws(TrustError) -> TLSContext {
-        let context = try TLSContext(.server(asksCertificate: clientCA != nil), minimum, alpn, now)
+        let context = try TLSContext(
+            .server(asksCertificate: clientCA != nil), minimum, alpn, tickets: tickets, now)
         try context.use(certificatePEM: certificatePEM, keyPEM: keyPEM)
         let pointer = unsafe context.owned.pointer
         if let clientCA {
@@ -66,13 +66,13 @@ package final class TLSContext: Sendable {
         unsafe SSL_CTX_set_num_tickets(pointer, 1)
         unsafe SSL_CTX_set_timeout(pointer, ticketLifetimeSeconds)
         try check(unsafe SSL_CTX_set_max_early_data(pointer, 0), "refuse early data")
-        if var keys = ticketKeys {
-            guard keys.count == ticketKeyByteCount else {
-                throw TrustError(
-                    .malformed, "ticket keys have \(ticketKeyByteCount) bytes, not \(keys.count)")
+        if tickets != nil {
+            let this = unsafe Unmanaged.passUnretained(context).toOpaque()
+            try check(unsafe SSL_CTX_set_ex_data(pointer, 0, this), "set the ticket keys")
+            let answer: TicketAnswer = { ssl, name, iv, cipher, mac, seals in
+                unsafe TLSContext.ticket(ssl, name, iv, cipher, mac, seals: seals == 1)
             }
-            try check(
-                unsafe crmm_SSL_CTX_set_tlsext_ticket_keys(pointer, &keys, keys.count), "set the ticket keys")
+            try check(unsafe SSL_CTX_set_tlsext_ticket_key_evp_cb(pointer, answer), "set the ticket keys")
         }
         if !context.protocols.isEmpty {
             let this = unsafe Unmanaged.passUnretained(context).toOpaque()
@@ -91,7 +91,7 @@ package final class TLSContext: Sendable {
         trustedCA: String, certificatePEM: String? = nil, keyPEM: String? = nil, minimum: Version = .v13,
         alpn: [String] = [], now: @escaping @Sendable () -> Int64 = systemSeconds
     ) throws(TrustError) -> TLSContext {
-        let context = try TLSContext(.client, minimum, alpn, now)
+        let context = try TLSContext(.client, minimum, alpn, tickets: nil, now)
         let pointer = unsafe context.owned.pointer
         try context.trust(trustedCA)
         unsafe SSL_CTX_set_verify(pointer, SSL_VERIFY_PEER) { verdict, store in
@@ -111,7 +111,8 @@ package final class TLSContext: Sendable {
     }
 
     private init(
-        _ side: Side, _ minimum: Version, _ alpn: [String], _ now: @escaping @Sendable () -> Int64
+        _ side: Side, _ minimum: Version, _ alpn: [String], tickets: TicketKeys?,
+        _ now: @escaping @Sendable () -> Int64
     ) throws(TrustError) {
         let protocols = alpn.map { Array($0.utf8) }
         guard protocols.allSatisfy({ (1...255).contains($0.count) }) else {
@@ -119,6 +120,7 @@ package final class TLSContext: Sendable {
         }
         self.protocols = protocols
         self.side = side
+        self.tickets = tickets
         self.now = now
         let method = unsafe side == .client ? TLS_client_method() : TLS_server_method()
         owned = try unsafe Owned(SSL_CTX_new(method), SSL_CTX_free, "make a TLS context")
@@ -195,6 +197,34 @@ package final class TLSContext: Sendable {
         unsafe chosen?.pointee = offered + place
         unsafe chosenCount?.pointee = UInt8(choice.count)
         return SSL_TLSEXT_ERR_OK
+    }
+
+    private typealias TicketAnswer =
+        @convention(c) (
+            OpaquePointer?, UnsafeMutablePointer<UInt8>?, UnsafeMutablePointer<UInt8>?, OpaquePointer?,
+            OpaquePointer?, Int32
+        ) -> Int32
+
+    /// Called by the library for each ticket that it seals or opens. The manual: 0 is a ticket that does not
+    /// count, which costs a full handshake; 2 is one that does, and is to be replaced by a new one.
+    private static func ticket(
+        _ ssl: OpaquePointer?, _ name: UnsafeMutablePointer<UInt8>?, _ iv: UnsafeMutablePointer<UInt8>?,
+        _ cipher: OpaquePointer?, _ mac: OpaquePointer?, seals: Bool
+    ) -> Int32 {
+        guard let name = unsafe name, let iv = unsafe iv,
+            let context = unsafe SSL_CTX_get_ex_data(SSL_get_SSL_CTX(ssl), 0)
+        else { return -1 }
+        let this = unsafe Unmanaged<TLSContext>.fromOpaque(context).takeUnretainedValue()
+        guard let tickets = this.tickets else { return -1 }
+        let nameBytes = unsafe UnsafeMutableBufferPointer(start: name, count: TicketKeys.nameByteCount)
+        guard seals else {
+            guard let key = tickets.opening(unsafe Array(nameBytes), at: this.now()) else { return 0 }
+            return unsafe key.prepare(cipher: cipher, mac: mac, iv: iv, seals: false) ? 2 : -1
+        }
+        let key = tickets.sealing(at: this.now())
+        _ = unsafe nameBytes.update(fromContentsOf: key.name)
+        guard unsafe RAND_bytes(iv, EVP_CIPHER_get_iv_length(EVP_aes_256_cbc())) == 1 else { return -1 }
+        return unsafe key.prepare(cipher: cipher, mac: mac, iv: iv, seals: true) ? 1 : -1
     }
 
     /// Takes the session to offer to `serverName`. Each is offered once: one that turns out bad must not

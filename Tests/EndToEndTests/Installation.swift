@@ -16,9 +16,10 @@ actor Installation {
     nonisolated let scratch: Scratch
     nonisolated let postgres: PrivatePostgres
     nonisolated let redis: PrivateRedis
-    private let keys: String
+    /// The API's directory of keys.
+    nonisolated let keys: String
     private let apiPort: Int
-    private let gatewayPort: Int
+    nonisolated let gatewayPort: Int
     private var running: [RoleName: Running] = [:]
 
     /// Servers, schema and all roles.
@@ -30,7 +31,20 @@ actor Installation {
         (apiPort, gatewayPort) = (try freePort(), try freePort())
         let program = try Binaries.path("cloudrmm")
         _ = try await tool(program, ["migrate", "--owner-url", postgres.url("owner")]).required()
-        for role in RoleName.allCases { try await start(role) }
+        for role in RoleName.allCases {
+            try await start(role)
+            if role == .api { try await copyGatewayFiles() }
+        }
+    }
+
+    /// Gives the gateway what it needs of the API's keys, as on a host of its own.
+    private func copyGatewayFiles() async throws {
+        _ = try await tool("/bin/cp", ["-a", "\(keys)/gateway", directory(of: .gateway)]).required()
+    }
+
+    /// Where a role finds keys: the gateway has a copy of its own files alone, the worker has nothing.
+    private func directory(of role: RoleName) throws -> String {
+        role == .api ? keys : try scratch.directory("keys-of-\(role)")
     }
 
     nonisolated var certificateAuthority: String { "\(scratch.path)/keys/server-ca.pem" }
@@ -47,7 +61,8 @@ actor Installation {
         try Running(
             try Binaries.path("cloudrmm"),
             [
-                "serve", "--roles", role.rawValue, "--keys-dir", keys, "--api-port", "\(apiPort)",
+                "serve", "--roles", role.rawValue, "--keys-dir", directory(of: role), "--api-port",
+                "\(apiPort)",
                 "--gateway-port", "\(gatewayPort)",
             ], environment: environment, log: log)
     }
@@ -67,6 +82,25 @@ actor Installation {
         let process = try spawn(role, log: "\(scratch.path)/another-\(role)")
         _ = try await process.line("ready")
         return process
+    }
+
+    /// Starts a gateway on a port, or any, with the keys in a directory; the caller ends it.
+    func startGateway(keys: String, port: Int? = nil) async throws -> (process: Running, port: Int) {
+        let port = try port ?? freePort()
+        let process = try Running(
+            try Binaries.path("cloudrmm"),
+            ["serve", "--roles", "gateway", "--keys-dir", keys, "--gateway-port", "\(port)"],
+            environment: environment, log: "\(scratch.path)/gateway-\(port)")
+        _ = try await process.line("ready")
+        return (process, port)
+    }
+
+    /// Runs a gateway that cannot start, to its end.
+    func runGateway(keys: String) async throws -> ToolResult {
+        try await tool(
+            try Binaries.path("cloudrmm"),
+            ["serve", "--roles", "gateway", "--keys-dir", keys, "--gateway-port", "0"],
+            environment: environment)
     }
 
     /// Starts an API that is known by another name, with health and metrics of its own; returns it and its

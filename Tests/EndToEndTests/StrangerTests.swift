@@ -157,7 +157,7 @@ extension EndToEndTests.HealthyTests {
                 try await knock(own[0], own[1], own[2], own[3], "--tls-max", "1.2"),
                 // The authority of servers vouches for no device.
                 try await knock(
-                    "--cert", "\(up.data)/keys/server.pem", "--key", "\(up.data)/keys/server.key"),
+                    "--cert", "\(up.data)/keys/server.pem", "--key", "\(up.data)/keys/server.pem"),
             ]
             for stranger in strangers {
                 #expect(stranger.exit != .exited(0) && stranger.output.isEmpty, "\(stranger)")

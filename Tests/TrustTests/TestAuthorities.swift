@@ -43,13 +43,13 @@ struct TestAuthorities: Sendable {
 
     func serverContext(
         identity: Identity? = nil, clientCA: CertificateAuthority?, minimum: TLSContext.Version = .v13,
-        alpn: [String] = [], ticketKeys: [UInt8]? = nil, now: @escaping @Sendable () -> Int64 = systemSeconds
+        alpn: [String] = [], tickets: TicketKeys? = nil, now: @escaping @Sendable () -> Int64 = systemSeconds
     ) throws -> TLSContext {
         let identity = identity ?? server
         return try .server(
             certificatePEM: identity.certificate.pem, keyPEM: identity.key.pem,
             clientCA: clientCA?.certificate.pem,
-            minimum: minimum, alpn: alpn, ticketKeys: ticketKeys, now: now)
+            minimum: minimum, alpn: alpn, tickets: tickets, now: now)
     }
 
     func clientContext(

@@ -6,15 +6,18 @@ import Trust
 /// The installation's keys in a directory that only its owner can read: made at first start, the same ever
 /// after.
 ///
-/// | file | what | read by |
-/// |---|---|---|
-/// | `deployment` | the installation's id | API |
-/// | `root.seed`, `job.seed` | Ed25519 seeds: the key set's and everything else's signer | API |
-/// | `mac.key` | the key of MACs over rows that grant power | API |
-/// | `server-ca.pem`, `server-ca.key` | the authority of gateways and API | API; the certificate is public |
-/// | `device-ca.pem`, `device-ca.key` | the authority of devices | API; gateways read the certificate |
-/// | `server.pem` | certificate and key of the listeners, made anew at each start and in time | both |
-/// | `tickets.key` | seals TLS tickets, shared by gateways | gateway |
+/// | file | what |
+/// |---|---|
+/// | `deployment` | the installation's id |
+/// | `root.seed`, `job.seed` | Ed25519 seeds: the key set's and everything else's signer |
+/// | `mac.key` | the key of MACs over rows that grant power |
+/// | `server-ca.pem`, `server-ca.key` | the authority of gateways and API; the certificate is public |
+/// | `device-ca.pem`, `device-ca.key` | the authority of devices; the certificate is public |
+/// | `server.pem` | certificate and key of the API's listener, made anew at each start and in time |
+/// | `gateway/` | all that gateways read, see `GatewayFiles`: its certificate is made with the API's |
+///
+/// Only the API role, and who makes its first key, opens this directory. A gateway reads `gateway/` alone, a
+/// worker nothing.
 struct KeyFiles {
     let directory: String
 
@@ -32,6 +35,9 @@ struct KeyFiles {
     }
 
     var serverCAPath: String { path("server-ca.pem") }
+
+    /// What gateways read.
+    var gatewayFiles: GatewayFiles { GatewayFiles(inKeys: directory) }
 
     /// Opens or makes the keys of the API role.
     func openAPIKeys() throws -> APIKeys {
@@ -53,40 +59,42 @@ struct KeyFiles {
             macKeyID: Hex.encode(SHA256.hash(macBytes).prefix(8)))
     }
 
-    /// Issues this host's server certificate for the names that callers use.
-    func issueServerCertificate(names: [String], addresses: [String]) throws {
-        let authority = try authority("server-ca", "CloudRMM server CA")
-        let key = P256Key()
-        let certificate = try authority.issueServer(
-            for: key, dnsNames: names, ipAddresses: addresses, validitySeconds: Self.serverSeconds)
-        // Key and certificate in one file, so that nobody ever reads halves of two.
+    /// Issues the certificates of both listeners: the API's for the names by which callers know it, the
+    /// gateways' for those by which agents do, so that a gateway's key does not speak for the API elsewhere.
+    func issueServerCertificates(api: ListenerNames, gateway: ListenerNames) throws {
+        try Directory.make(gatewayFiles.directory, mode: 0o700)
+        let deviceCA = try authority("device-ca", "CloudRMM device CA").certificate
         try DurableFile.write(
-            Array((certificate.pem + key.pem).utf8), to: path("server.pem"), mode: 0o600)
+            Array(deviceCA.pem.utf8), to: "\(gatewayFiles.directory)/\(GatewayFiles.deviceCA)", mode: 0o644)
+        try issue(api, to: path("server.pem"))
+        try issue(gateway, to: "\(gatewayFiles.directory)/\(GatewayFiles.certificate)")
     }
 
-    /// Makes the server certificate anew once two thirds of its life are over.
-    func renewServerCertificate(names: [String], addresses: [String], now: Instant) throws {
-        let left = try Certificate(pem: read("server.pem")).notAfter - now.seconds
+    /// Makes the certificates of the listeners anew once two thirds of a life are over.
+    func renewServerCertificates(api: ListenerNames, gateway: ListenerNames, now: Instant) throws {
+        let left = min(
+            try Certificate(pem: read("server.pem")).notAfter - now.seconds,
+            try gatewayFiles.secondsLeft(now: now))
         guard left < Self.serverSeconds / 3 else { return }
-        try issueServerCertificate(names: names, addresses: addresses)
+        try issueServerCertificates(api: api, gateway: gateway)
     }
 
-    private static let serverSeconds: Int64 = 90 * 86_400
+    private func issue(_ names: ListenerNames, to path: String) throws {
+        let key = P256Key()
+        let certificate = try authority("server-ca", "CloudRMM server CA").issueServer(
+            for: key, dnsNames: names.names.sorted(), ipAddresses: names.addresses.sorted(),
+            validitySeconds: Self.serverSeconds)
+        // Key and certificate in one file, so that nobody ever reads halves of two.
+        try DurableFile.write(Array((certificate.pem + key.pem).utf8), to: path, mode: 0o600)
+    }
+
+    static let serverSeconds: Int64 = 90 * 86_400
 
     /// TLS of the API: no client certificate, 1.2 and 1.3.
     func apiTLS() throws -> TLSContext {
         let server = try read("server.pem")
         return try TLSContext.server(
             certificatePEM: server, keyPEM: server, clientCA: nil, minimum: .v12, alpn: ["http/1.1"])
-    }
-
-    /// TLS of the gateway: a device's certificate is asked for, 1.3 only.
-    func gatewayTLS() throws -> TLSContext {
-        let server = try read("server.pem")
-        return try TLSContext.server(
-            certificatePEM: server, keyPEM: server, clientCA: read("device-ca.pem"), minimum: .v13,
-            alpn: ["http/1.1"],
-            ticketKeys: bytes("tickets.key") { randomBytes(TLSContext.ticketKeyByteCount) })
     }
 
     private func authority(_ name: String, _ commonName: String) throws -> CertificateAuthority {
@@ -114,6 +122,12 @@ struct KeyFiles {
     private func path(_ name: String) -> String { "\(directory)/\(name)" }
 
     private func randomBytes(_ count: Int) -> [UInt8] { Trust.randomBytes(count) }
+}
+
+/// The names and addresses by which others know a listener; those of this machine always.
+struct ListenerNames: Sendable {
+    var names: Set<String> = ["localhost"]
+    var addresses: Set<String> = ["127.0.0.1", "::1"]
 }
 
 /// A sentence for the person at the terminal.

@@ -51,12 +51,12 @@ extension Roles {
                 "the keys in \(keys.directory) belong to another installation than the database: "
                     + "\(apiKeys.signer.deployment) and \(deployment)")
         }
-        let (names, addresses) = (settings.names.sorted(), settings.addresses.sorted())
-        try keys.issueServerCertificate(names: names, addresses: addresses)
+        let (apiNames, gatewayNames) = (settings.apiNames, settings.gatewayNames)
+        try keys.issueServerCertificates(api: apiNames, gateway: gatewayNames)
         let tls = try RenewedTLS(logger: logger) {
             try keys.apiTLS()
         } renew: {
-            try keys.renewServerCertificate(names: names, addresses: addresses, now: .now())
+            try keys.renewServerCertificates(api: apiNames, gateway: gatewayNames, now: .now())
         }
         let counters = EventCounters()
         let authenticator = Authenticator(ledger: ledger, macKey: apiKeys.macKey, macKeyID: apiKeys.macKeyID)
@@ -70,7 +70,7 @@ extension Roles {
         let server = APIServer(
             configuration: APIConfiguration(
                 host: settings.host, port: settings.apiPort, tls: { tls.context },
-                hosts: settings.names.union(settings.addresses)
+                hosts: apiNames.names.union(apiNames.addresses)
             ) { port in ports.bound("api", port) },
             ledger: ledger, authenticator: authenticator, submitter: submitter, enroller: enroller,
             presence: Presence(front: front), queues: QueueView(ledger: ledger, front: front),

@@ -23,9 +23,9 @@ struct RoleSettings: Sendable {
     var gatewayPort = 3002
     var webPort = 3000
     var operationsPort = 3003
-    /// Names and addresses by which others know this host: in the server certificate and in Host headers.
-    var names: Set<String> = ["localhost"]
-    var addresses: Set<String> = ["127.0.0.1", "::1"]
+    /// By which names callers know the API, in its certificate and in Host headers, and agents the gateway.
+    var apiNames = ListenerNames()
+    var gatewayNames = ListenerNames()
     /// Where agents are told to connect; by default this host's gateway.
     var agentGatewayURL: String?
 }
@@ -137,8 +137,19 @@ struct Roles {
         let inbox = RedisBlockingConnection(
             configuration: try RedisConfiguration(url: settings.redisURL), logger: logger)
         let deployment = try await ledger.deployment()
-        let keys = try KeyFiles(directory: settings.keysDirectory)
-        let tls = try RenewedTLS(logger: logger) { try keys.gatewayTLS() }
+        let files = GatewayFiles(inKeys: settings.keysDirectory)
+        let logger = logger
+        let tls = try RenewedTLS(logger: logger) {
+            let context = try files.tls()
+            let left = try files.secondsLeft(now: .now())
+            if left < KeyFiles.serverSeconds / 4 {
+                // The API makes a new one earlier than that: what lies here is a copy that was not renewed.
+                logger.warning(
+                    "the gateway's certificate ends soon; copy the API's directory of gateways' files again",
+                    metadata: ["days": "\(left / 86_400)"])
+            }
+            return context
+        }
         let gateway = Gateway(
             configuration: GatewayConfiguration(host: settings.host, port: settings.gatewayPort),
             deployment: deployment,

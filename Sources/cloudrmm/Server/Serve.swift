@@ -15,14 +15,15 @@ struct Serve: AsyncParsableCommand {
         discussion: """
             Reads DATABASE_URL (the API's login), CLOUDRMM_WORKER_DATABASE_URL, \
             CLOUDRMM_GATEWAY_DATABASE_URL, REDIS_URL and CLOUDRMM_REDIS_LOADER_URL from the \
-            environment; run 'cloudrmm migrate' first. The hosts of API_URL and AGENT_GATEWAY_URL stand in \
-            the server certificate and may be asked for.
+            environment; run 'cloudrmm migrate' first. The host of API_URL stands in the \
+            API's certificate and may be asked for, that of AGENT_GATEWAY_URL stands in the gateways'. A \
+            gateway reads nothing but the directory 'gateway' in the directory of keys, a worker no key.
             """)
 
     @Option(help: "The roles, separated by commas: api, gateway, worker.")
     var roles: String
 
-    @Option(help: "The directory of the installation's keys.")
+    @Option(help: "The directory of the installation's keys; of a gateway, one that has 'gateway' in it.")
     var keysDir: String?
 
     @Option(help: "The address to listen on.")
@@ -64,11 +65,8 @@ struct Serve: AsyncParsableCommand {
         settings.gatewayPort = gatewayPort
         settings.operationsPort = operationsPort ?? 0
         settings.agentGatewayURL = environmentVariable("AGENT_GATEWAY_URL")
-        for name in ["API_URL", "AGENT_GATEWAY_URL"] {
-            if let url = environmentVariable(name), !url.isEmpty {
-                try settings.addHost(of: url, named: name)
-            }
-        }
+        try settings.apiNames.addHost(of: "API_URL")
+        try settings.gatewayNames.addHost(of: "AGENT_GATEWAY_URL")
         let ports = BoundPorts()
         let builder = Roles(settings: settings, logger: logger)
         var parts: [Part] = []
@@ -123,9 +121,10 @@ struct Serve: AsyncParsableCommand {
     }
 }
 
-extension RoleSettings {
-    /// Makes the host of a URL one of this installation's names.
-    fileprivate mutating func addHost(of url: String, named variable: String) throws {
+extension ListenerNames {
+    /// Adds the host of the URL that a variable holds, if it holds one.
+    fileprivate mutating func addHost(of variable: String) throws {
+        guard let url = environmentVariable(variable), !url.isEmpty else { return }
         guard let host = URLComponents(string: url)?.host?.lowercased(), !host.isEmpty else {
             throw ValidationError("\(variable) is not a URL with a host")
         }

@@ -1,0 +1,84 @@
+import Domain
+import Process
+import Trust
+
+/// All that a gateway reads of the installation's keys, in a directory of its own that can be copied alone:
+/// `gateway` in the directory of keys.
+///
+/// | file | what | made by |
+/// |---|---|---|
+/// | `server.pem` | certificate and key of the gateways | API, at each start and in time |
+/// | `device-ca.pem` | the certificate of the authority of devices | API |
+/// | `tickets.key` | seals TLS tickets, shared by the gateways that share the directory | gateway |
+/// | `tickets.lock` | held by the gateway that replaces the keys of tickets | gateway |
+///
+/// No file here signs anything that an agent goes by. A gateway cannot renew its certificate: it reads the
+/// files again and again, and takes up what the API, or whoever copies the directory, has put there.
+struct GatewayFiles {
+    let directory: String
+
+    /// The gateway's part of a directory of keys.
+    init(inKeys keys: String) { directory = "\(keys)/gateway" }
+
+    static let certificate = "server.pem"
+    static let deviceCA = "device-ca.pem"
+
+    /// TLS of the gateway: a device's certificate is asked for, 1.3 only.
+    func tls() throws -> TLSContext {
+        let server = try read(Self.certificate, "the certificate and key of gateways")
+        return try TLSContext.server(
+            certificatePEM: server, keyPEM: server,
+            clientCA: read(Self.deviceCA, "the certificate of the authority of devices"), minimum: .v13,
+            alpn: ["http/1.1"], tickets: ticketKeys(now: .now()))
+    }
+
+    /// Seconds until the certificate ends.
+    func secondsLeft(now: Instant) throws -> Int64 {
+        try Certificate(pem: read(Self.certificate, "the certificate and key of gateways")).notAfter
+            - now.seconds
+    }
+
+    /// The keys of tickets as they are now; whoever finds them due makes the next ones, one at a time.
+    private func ticketKeys(now: Instant) throws -> TicketKeys {
+        if let kept = keptTicketKeys(), kept.renewed(at: now.seconds) == kept { return kept }
+        guard let lock = try takeLock() else {
+            // Another gateway is at it. The keys it makes are used an hour later, so there is time to read
+            // them; only at the very first start there are none yet.
+            guard let kept = keptTicketKeys() else {
+                throw CommandError("another gateway is making \(directory)/tickets.key; start again")
+            }
+            return kept
+        }
+        defer { lock.release() }
+        let kept = keptTicketKeys()
+        let renewed = kept?.renewed(at: now.seconds) ?? TicketKeys(at: now.seconds)
+        if renewed != kept { try DurableFile.write(renewed.bytes, to: "\(directory)/tickets.key") }
+        return renewed
+    }
+
+    /// The right to replace the keys of tickets; `nil` while another gateway has it.
+    private func takeLock() throws -> FileLock? {
+        do {
+            return try FileLock("\(directory)/tickets.lock")
+        } catch {
+            guard error.code == .locked else { throw error }
+            return nil
+        }
+    }
+
+    private func keptTicketKeys() -> TicketKeys? {
+        guard fileExists("\(directory)/tickets.key") else { return nil }
+        // Keys that cannot be read are made anew: tickets that they sealed cost a full handshake each.
+        return try? TicketKeys(bytes: readFile("\(directory)/tickets.key", max: 4_096))
+    }
+
+    private func read(_ name: String, _ what: String) throws -> String {
+        let path = "\(directory)/\(name)"
+        guard fileExists(path) else {
+            throw CommandError(
+                "\(path) is missing: \(what). The API makes it in the directory 'gateway' of its keys; start "
+                    + "the API first, or copy that directory from the API's host to \(directory)")
+        }
+        return String(decoding: try readFile(path, max: 65_536), as: UTF8.self)
+    }
+}
