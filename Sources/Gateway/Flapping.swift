@@ -6,7 +6,7 @@ import Domain
 /// | a device is | and then |
 /// |---|---|
 /// | unknown | its session makes it calm |
-/// | calm, up to `calmMax` sessions in a row | one within `window` is one more in the row, a later one the first |
+/// | calm, up to `calmMax` in a row | one within `window` is one more in the row, a later one the first |
 /// | flapping, with more than that | as above; its runs wait, twice as long each time, up to `window` |
 struct Flapping {
     /// Sessions that begin within this time of each other are in a row.

@@ -3,6 +3,7 @@ import Ledger
 import Logging
 import Postgres
 import Synchronization
+import TestSupport
 import Testing
 
 @testable import Engine
@@ -21,7 +22,7 @@ import Testing
         }
 
         init(_ bench: Bench) throws {
-            pool = try World.pool(user: "crmm_worker", database: bench.world.name, connections: 1)
+            pool = try bench.world.pool(user: "crmm_worker", connections: 1)
             let clock = Clock()
             self.clock = clock
             refiller = Refiller(

@@ -61,6 +61,13 @@ package struct World: Sendable {
         await server.close()
     }
 
+    /// A pool of a test's own on this database, started; the caller closes it.
+    package func pool(user: String, connections: Int) throws -> PostgresPool {
+        let pool = try Self.pool(user: user, database: name, connections: connections)
+        pool.start()
+        return pool
+    }
+
     /// The server that `CLOUDRMM_TEST_DATABASE_URL` names, or one of its databases.
     private static func pool(
         user: String? = nil, database: String? = nil, connections: Int = 2

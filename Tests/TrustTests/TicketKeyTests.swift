@@ -7,14 +7,14 @@ import Trust
 @Suite struct TicketKeyTests {
     private let authorities = TestAuthorities.shared
     private let period = TicketKeys.periodSeconds
-    /// A whole hour of the clock, near enough for certificates.
+    /// The next whole hour: certificates do not hold yet in the last one.
     private let hour: Int64
     private let clock: TestClock
     private let client: TLSContext
 
     init() throws {
         let now = systemSeconds()
-        hour = now - now % TicketKeys.periodSeconds
+        hour = now - now % TicketKeys.periodSeconds + TicketKeys.periodSeconds
         clock = TestClock(hour)
         client = try authorities.clientContext(identity: authorities.device)
     }
