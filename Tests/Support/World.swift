@@ -28,8 +28,8 @@ package struct World: Sendable {
     }
 
     /// Runs a body with a world that is gone afterwards.
-    package static func with(_ body: (World) async throws -> Void) async throws {
-        let world = try await World()
+    package static func with(connections: Int = 2, _ body: (World) async throws -> Void) async throws {
+        let world = try await World(connections: connections)
         do {
             try await body(world)
         } catch {
@@ -39,8 +39,8 @@ package struct World: Sendable {
         try await world.end()
     }
 
-    /// Makes a database and brings it up to date.
-    package init() async throws {
+    /// Makes a database and brings it up to date; each login has so many connections of a kind.
+    package init(connections: Int = 2) async throws {
         name = "crmm_test_\(UInt64.random(in: 0 ... .max))"
         server = try Self.pool(connections: 1)
         server.start()
@@ -48,7 +48,7 @@ package struct World: Sendable {
         owner = try Self.pool(database: name)
         owner.start()
         services = try ["crmm_api", "crmm_worker", "crmm_gateway"].map { [name] in
-            try Self.pool(user: $0, database: name)
+            try Self.pool(user: $0, database: name, connections: connections)
         }
         _ = try await Migrator(migrations: Ledger.migrations).migrate(owner)
         try await clear()
@@ -75,6 +75,8 @@ package struct World: Sendable {
         var configuration = try PostgresConfiguration(url: setting("CLOUDRMM_TEST_DATABASE_URL"))
         (configuration.user, configuration.database) = (user, database)
         (configuration.connections, configuration.transactionConnections) = (connections, connections)
+        // As the services do.
+        configuration.genericPlans = user != nil
         return PostgresPool(configuration: configuration, logger: .quiet)
     }
 }

@@ -44,35 +44,46 @@ extension Ledger {
             scope: scope,
             [
                 """
-                WITH ended AS (
-                    SELECT r.organization_id, r.id, 13::smallint AS outcome, 'cancelled'::text AS reason
-                    FROM jobs j JOIN runs r ON r.organization_id = j.organization_id AND r.job_id = j.id
+                WITH picked AS MATERIALIZED (
+                    SELECT r.organization_id, r.id
+                    FROM jobs j CROSS JOIN LATERAL (\(fragment: Self.runsOfJob)) r
                     WHERE \(fragment: which) AND r.sent_at IS NULL
                     ORDER BY r.organization_id, r.id LIMIT 500
-                    FOR UPDATE OF r SKIP LOCKED
+                ), ended AS MATERIALIZED (
+                    SELECT r.organization_id, r.id, 13::smallint AS outcome, 'cancelled'::text AS reason
+                    FROM picked i \(fragment: Self.lockUnlocked) WHERE r.sent_at IS NULL
                 ), \(fragment: Self.endWithoutWord)
                 """,
                 """
-                WITH picked AS (
+                WITH picked AS MATERIALIZED (
                     SELECT r.organization_id, r.id
-                    FROM jobs j JOIN runs r ON r.organization_id = j.organization_id AND r.job_id = j.id
+                    FROM jobs j CROSS JOIN LATERAL (\(fragment: Self.runsOfJob)) r
                     WHERE \(fragment: which) AND r.sent_at IS NOT NULL AND r.cancel_requested_at IS NULL
                     ORDER BY r.organization_id, r.id LIMIT 500
-                    FOR UPDATE OF r SKIP LOCKED
+                ), locked AS MATERIALIZED (
+                    SELECT r.organization_id, r.id FROM picked i \(fragment: Self.lockUnlocked)
+                    WHERE r.sent_at IS NOT NULL AND r.cancel_requested_at IS NULL
                 )
                 UPDATE runs r SET cancel_requested_at = now(), deadline = now() + interval '2 minutes'
-                FROM picked p WHERE r.organization_id = p.organization_id AND r.id = p.id
+                FROM locked l WHERE \(fragment: Self.isLocked)
                 RETURNING r.organization_id, r.job_id, r.id, r.device_id, r.attempt, r.token
                 """,
                 """
                 UPDATE jobs j SET cancel_pending = false
                 WHERE \(fragment: which) AND j.total IS NOT NULL
-                  AND NOT EXISTS (SELECT FROM runs r WHERE r.organization_id = j.organization_id
-                                  AND r.job_id = j.id AND r.cancel_requested_at IS NULL)
+                  AND NOT EXISTS (\(fragment: Self.runsOfJob) AND r.cancel_requested_at IS NULL)
                 """,
             ])
         return (try results[0].rows.map(Self.settledRun), try results[1].rows.map(Self.cancelledRun))
     }
+
+    // As `lockRun`, but whoever holds a run is not waited for: the next look finds it.
+    private static let lockUnlocked: SQL = """
+        CROSS JOIN LATERAL (
+            SELECT * FROM runs r WHERE r.organization_id = i.organization_id AND r.id = i.id
+            OFFSET 0 FOR UPDATE SKIP LOCKED
+        ) r
+        """
 
     /// Runs that were sent, are to be cancelled, and have not ended some seconds after the request: page by
     /// page in the order of organization and id.

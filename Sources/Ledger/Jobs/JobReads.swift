@@ -135,8 +135,14 @@ extension Ledger {
                     count(*) FILTER (WHERE state = 0), count(*) FILTER (WHERE state = 1),
                     count(*) FILTER (WHERE state = 2), count(*) FILTER (WHERE state = 3),
                     count(*) FILTER (WHERE state = 4)]::integer[]
-                FROM runs r WHERE r.organization_id = j.organization_id AND r.job_id = j.id)
+                FROM (\(fragment: runsOfJob)) r)
         FROM jobs j
+        """
+
+    // The open runs of the job `j`. The fence leaves nothing but their job to find them by.
+    static let runsOfJob: SQL = """
+        SELECT r.* FROM (SELECT * FROM runs r WHERE r.job_id = j.id OFFSET 0) r
+        WHERE r.organization_id = j.organization_id
         """
 
     private static let runColumns: SQL = """

@@ -119,7 +119,7 @@ extension Ledger {
                    -- Until then its gateway must have taken it.
                    deadline = now() + interval '10 seconds'
             FROM locked l
-            WHERE r.organization_id = l.organization_id AND r.id = l.id
+            WHERE \(fragment: Self.isLocked)
             RETURNING r.organization_id, r.id, r.device_id, r.job_id, r.generation, r.attempt, r.token,
                       r.gateway_id, r.expires_at + make_interval(secs => l.timeout_seconds + 60)
             """, scope: .organizations(requests.map(\.organization))
@@ -147,6 +147,11 @@ extension Ledger {
         ) r
         """
 
+    // That `r` is the run that a row `l` (organization_id, id) names. Not an equality of columns: where the
+    // table is thought to be empty, its whole index could be walked and the rows compared with each. An array
+    // of one only lets the primary key be probed.
+    static let isLocked: SQL = "r.organization_id = l.organization_id AND r.id = ANY (ARRAY[l.id])"
+
     /// Takes runs that a gateway is about to send: notes that they were sent, and returns those that still
     /// may be.
     package func take(_ runs: [(OrganizationID, RunID, AttemptToken)]) async throws -> [Delivery] {
@@ -161,7 +166,7 @@ extension Ledger {
                     WHERE r.state IN (3, 4) AND r.token = i.token
                 )
                 UPDATE runs r SET sent_at = coalesce(r.sent_at, now()) FROM locked l
-                WHERE r.organization_id = l.organization_id AND r.id = l.id
+                WHERE \(fragment: Self.isLocked)
                 RETURNING r.organization_id, r.id, r.device_id, r.job_id, r.attempt, r.token, r.leaf,
                           r.cancel_requested_at IS NOT NULL, r.sent_at IS NOT NULL
                 """, scope: .organizations(runs.map(\.0)), decode: Self.delivery)
@@ -255,7 +260,7 @@ extension Ledger {
                                    THEN now() + make_interval(secs => l.timeout_seconds + 300)
                                    ELSE r.deadline END
             FROM locked l
-            WHERE r.organization_id = l.organization_id AND r.id = l.id
+            WHERE \(fragment: Self.isLocked)
             """, scope: .organizations(started.map(\.0)))
     }
 
@@ -273,7 +278,7 @@ extension Ledger {
                 WHERE r.state = 1 AND r.generation = i.generation
             )
             UPDATE runs r SET state = 2 FROM locked l
-            WHERE r.organization_id = l.organization_id AND r.id = l.id
+            WHERE \(fragment: Self.isLocked)
             RETURNING r.id
             """, scope: .organizations(runs.map(\.organization))
         ) { row in try row.decode(RunID.self) }
@@ -301,7 +306,7 @@ extension Ledger {
                 WHERE r.state = 2
             )
             UPDATE runs r SET state = 1, generation = r.generation + 1, queued_at = now() FROM locked l
-            WHERE r.organization_id = l.organization_id AND r.id = l.id
+            WHERE \(fragment: Self.isLocked)
             RETURNING r.organization_id, r.id, r.device_id, r.generation, r.lane
             """, scope: .organizations(devices.map(\.0)), decode: Self.queuedRun
         ).sorted { $0.run < $1.run }

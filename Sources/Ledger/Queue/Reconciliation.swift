@@ -67,7 +67,7 @@ extension Ledger {
                 FOR UPDATE OF r SKIP LOCKED
             )
             UPDATE runs r SET deadline = l.deadline FROM locked l
-            WHERE r.organization_id = l.organization_id AND r.id = l.id
+            WHERE \(fragment: Self.isLocked)
             """, scope: .platform)
     }
 
@@ -91,7 +91,7 @@ extension Ledger {
         requeued AS (
             UPDATE runs r SET state = 1, generation = r.generation + 1, queued_at = now(), gateway_id = NULL,
                    deadline = r.expires_at
-            FROM locked l WHERE r.organization_id = l.organization_id AND r.id = l.id
+            FROM locked l WHERE \(fragment: Self.isLocked)
             RETURNING r.organization_id, r.id, r.device_id, r.generation, r.lane
         )
         SELECT organization_id, id, device_id, generation, lane FROM requeued

@@ -85,12 +85,12 @@ extension Ledger {
                 WHERE r.token = i.token AND r.device_id = i.device_id AND r.attempt = i.attempt
                   AND r.state IN (3, 4)
             ), gone AS (
-                DELETE FROM runs r USING locked i WHERE r.organization_id = i.organization_id AND r.id = i.id
+                DELETE FROM runs r USING locked l WHERE \(fragment: Self.isLocked)
                 RETURNING r.organization_id, r.id, r.job_id, r.device_id, r.site_id, r.attempt, r.token,
                           r.generation, r.lane, r.created_at,
-                          coalesce(i.started_at, r.started_at) AS started_at, i.finished_at, i.outcome,
-                          i.exit_code, i.reason, i.stdout_head, i.stdout_tail, i.stdout_bytes, i.stderr_head,
-                          i.stderr_tail, i.stderr_bytes
+                          coalesce(l.started_at, r.started_at) AS started_at, l.finished_at, l.outcome,
+                          l.exit_code, l.reason, l.stdout_head, l.stdout_tail, l.stdout_bytes, l.stderr_head,
+                          l.stderr_tail, l.stderr_bytes
             ), history AS (
                 INSERT INTO run_history (organization_id, id, job_id, device_id, site_id, state, attempt,
                                          token, exit_code, reason, started_at, finished_at, amendable,
@@ -147,7 +147,9 @@ extension Ledger {
             WITH input AS MATERIALIZED (\(fragment: Self.input(results))
             ), before AS MATERIALIZED (
                 SELECT h.organization_id, h.id, h.job_id, h.site_id, h.state, h.attempt, h.token, h.exit_code,
-                       h.reason
+                       h.reason, i.outcome AS word, i.exit_code AS word_exit_code, i.reason AS word_reason,
+                       i.started_at, i.finished_at, i.stdout_head, i.stdout_tail, i.stdout_bytes,
+                       i.stderr_head, i.stderr_tail, i.stderr_bytes
                 FROM (SELECT * FROM input ORDER BY organization_id, id) i
                 CROSS JOIN LATERAL (
                     SELECT * FROM run_history h
@@ -156,17 +158,17 @@ extension Ledger {
                 WHERE h.amendable AND h.token = i.token AND h.attempt = i.attempt
                   AND h.device_id = i.device_id AND i.outcome <> 15
             ), after AS (
-                UPDATE run_history h SET state = i.outcome, exit_code = i.exit_code, reason = i.reason,
-                       amendable = false, started_at = coalesce(i.started_at, h.started_at),
-                       finished_at = i.finished_at
-                FROM before b JOIN input i USING (organization_id, id)
-                WHERE h.organization_id = b.organization_id AND h.id = b.id
+                UPDATE run_history h SET state = b.word, exit_code = b.word_exit_code, reason = b.word_reason,
+                       amendable = false, started_at = coalesce(b.started_at, h.started_at),
+                       finished_at = b.finished_at
+                FROM before b
+                WHERE h.organization_id = b.organization_id AND h.id = ANY (ARRAY[b.id])
             ), output AS (
                 INSERT INTO run_output (organization_id, run_id, site_id, attempt, stdout_head, stdout_tail,
                                         stdout_bytes, stderr_head, stderr_tail, stderr_bytes)
-                SELECT b.organization_id, b.id, b.site_id, b.attempt, i.stdout_head, i.stdout_tail,
-                       i.stdout_bytes, i.stderr_head, i.stderr_tail, i.stderr_bytes
-                FROM before b JOIN input i USING (organization_id, id)
+                SELECT organization_id, id, site_id, attempt, stdout_head, stdout_tail, stdout_bytes,
+                       stderr_head, stderr_tail, stderr_bytes
+                FROM before
                 ON CONFLICT DO NOTHING
             ), evidence AS (
                 INSERT INTO attempts (organization_id, run_id, attempt, token, outcome, exit_code, reason,
@@ -176,8 +178,7 @@ extension Ledger {
             ), deltas AS (
                 INSERT INTO job_deltas (organization_id, job_id, outcome, n)
                 SELECT b.organization_id, b.job_id, o.outcome, sum(o.n)
-                FROM before b JOIN input i USING (organization_id, id)
-                CROSS JOIN LATERAL (VALUES (b.state, -1), (i.outcome, 1)) AS o(outcome, n)
+                FROM before b CROSS JOIN LATERAL (VALUES (b.state, -1), (b.word, 1)) AS o(outcome, n)
                 GROUP BY 1, 2, 3
             )
             SELECT id, job_id FROM before
@@ -190,11 +191,21 @@ extension Ledger {
             ), known AS MATERIALIZED (
                 SELECT i.organization_id, i.id, i.attempt, i.token, i.outcome, i.exit_code, i.reason,
                        h.token = i.token AND h.attempt = i.attempt AS same, i.attempt <= h.attempt AS was
-                FROM input i JOIN run_history h USING (organization_id, id) WHERE h.device_id = i.device_id
+                FROM input i
+                CROSS JOIN LATERAL (
+                    SELECT * FROM run_history h
+                    WHERE h.organization_id = i.organization_id AND h.id = i.id OFFSET 0
+                ) h
+                WHERE h.device_id = i.device_id
                 UNION ALL
                 SELECT i.organization_id, i.id, i.attempt, i.token, i.outcome, i.exit_code, i.reason, false,
                        i.attempt <= r.attempt
-                FROM input i JOIN runs r USING (organization_id, id) WHERE r.device_id = i.device_id
+                FROM input i
+                CROSS JOIN LATERAL (
+                    SELECT * FROM runs r
+                    WHERE r.organization_id = i.organization_id AND r.id = i.id OFFSET 0
+                ) r
+                WHERE r.device_id = i.device_id
             ), evidence AS (
                 INSERT INTO attempts (organization_id, run_id, attempt, token, outcome, exit_code, reason,
                                       kind)
@@ -217,8 +228,8 @@ extension Ledger {
     // the rows.
     static let endWithoutWord: SQL = """
         gone AS (
-            DELETE FROM runs r USING ended e WHERE r.organization_id = e.organization_id AND r.id = e.id
-            RETURNING r.*, e.outcome, e.reason
+            DELETE FROM runs r USING ended l WHERE \(fragment: isLocked)
+            RETURNING r.*, l.outcome, l.reason
         ), history AS (
             INSERT INTO run_history (organization_id, id, job_id, device_id, site_id, state, attempt, token,
                                      reason, started_at, finished_at, amendable, created_at)

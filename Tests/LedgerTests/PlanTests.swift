@@ -1,0 +1,286 @@
+import Domain
+import Postgres
+import TestSupport
+import Testing
+import Trust
+
+@testable import Ledger
+
+/// Plans that were made while every table was empty, and that a tenant with tens of thousands of rows then
+/// lives with: the server counts the blocks that each call touches.
+@Suite struct PlanTests {
+    /// Ten rows of each kind that a call may name, scattered over a tenant's many.
+    struct Rows: Sendable {
+        struct Run: Sendable {
+            let queued: QueuedRun
+            let job: JobID
+            let token: AttemptToken
+        }
+
+        let tenant: Tenant
+        let queued: [Run]
+        let waiting: [Run]
+        let dispatched: [Run]
+        let running: [Run]
+        /// Ended without their device's word.
+        let unknown: [Run]
+    }
+
+    /// A call of the ledger on ten rows; it returns how many it found.
+    struct Call: Sendable {
+        let name: String
+        /// Blocks of tables and indexes for each row, at most: twice what the keys alone cost.
+        let blocksMax: Int
+        let body: @Sendable (World, Rows) async throws -> Int
+
+        init(
+            _ name: String, _ blocksMax: Int, _ body: @escaping @Sendable (World, Rows) async throws -> Int
+        ) {
+            (self.name, self.blocksMax, self.body) = (name, blocksMax, body)
+        }
+    }
+
+    private static func result(_ run: Rows.Run) -> AttemptResult {
+        AttemptResult(
+            organization: run.queued.organization, device: run.queued.device, run: run.queued.run, attempt: 1,
+            token: run.token, outcome: .succeeded, exitCode: 0, reason: nil, startedAt: nil,
+            finishedAt: now(),
+            output: OutputRow(
+                stdoutHead: [1], stdoutTail: [], stdoutBytes: 1, stderrHead: [], stderrTail: [],
+                stderrBytes: 0))
+    }
+
+    private static let calls = [
+        Call("submit", 45) { world, rows in
+            let jobs = rows.queued.map { world.job(rows.tenant, devices: [$0.queued.device]) }
+            return try await world.api.submit(jobs, scope: rows.tenant.scope).1.count
+        },
+        Call("refill", 7) { world, rows in
+            try await world.worker.queuedRuns(
+                of: rows.queued.map { ($0.queued.organization, after: $0.queued.run) }, priority: .standard,
+                limit: 1
+            ).values.joined().count
+        },
+        Call("backlog", 2) { world, rows in
+            try await world.worker.organizationsWithBacklog().count * 10
+        },
+        Call("wait", 20) { world, rows in
+            try await world.worker.wait(rows.queued[5...].map(\.queued)).count * 2
+        },
+        Call("reconnect", 45) { world, rows in
+            try await world.gateway.reconnect(
+                rows.waiting.map { ($0.queued.organization, $0.queued.device) }
+            ).count
+        },
+        Call("mark", 26) { world, rows in
+            try await world.mark(rows.queued[..<5].map(\.queued)).count * 2
+        },
+        Call("contents", 7) { world, rows in
+            try await world.gateway.contents(of: rows.queued.map { ($0.queued.organization, $0.job) }).count
+        },
+        Call("undeliver", 20) { world, rows in
+            try await world.worker.undeliver(
+                rows.dispatched[5...].map { ($0.queued.organization, $0.queued.run, $0.token) }
+            ).count * 2
+        },
+        Call("take", 9) { world, rows in
+            try await world.gateway.take(
+                rows.dispatched[..<5].map { ($0.queued.organization, $0.queued.run, $0.token) }
+            ).count * 2
+        },
+        Call("start", 24) { world, rows in
+            try await world.gateway.start(
+                rows.dispatched[..<5].map {
+                    ($0.queued.organization, $0.queued.device, $0.queued.run, $0.token, now())
+                })
+            return 10
+        },
+        Call("areRunning", 6) { world, rows in
+            try await world.worker.areRunning(
+                rows.running.map { ($0.queued.organization, $0.queued.run) }
+            ).count
+        },
+        Call("running", 3) { world, rows in
+            try await world.worker.running(after: rows.running[4].queued, limit: 10).count
+        },
+        Call("openAttempts", 2) { world, rows in
+            try await world.gateway.openAttempts(
+                of: rows.running[0].queued.device, organization: rows.tenant.organization
+            ).count * 5
+        },
+        Call("settle", 46) { world, rows in
+            try await world.gateway.settle(rows.running.map(result)).count(where: \.isSettled)
+        },
+        Call("settle again", 26) { world, rows in
+            try await world.gateway.settle(rows.running.map(result)).count { $0 == .duplicate }
+        },
+        Call("amend", 78) { world, rows in
+            try await world.gateway.settle(rows.unknown.map(result)).count {
+                if case .amended = $0 { true } else { false }
+            }
+        },
+        Call("fold", 50) { world, _ in try await world.worker.foldDeltas(limit: 10) },
+        Call("job", 28) { world, rows in
+            for run in rows.queued { _ = try await world.api.job(run.job, scope: rows.tenant.scope) }
+            return 10
+        },
+        Call("cancel", 300) { world, rows in
+            for run in rows.queued {
+                do {
+                    _ = try await world.api.requestCancel(run.job, scope: rows.tenant.scope)
+                } catch is LedgerError {}
+                _ = try await world.api.cancelRuns(
+                    of: run.job, organization: rows.tenant.organization, scope: rows.tenant.scope)
+            }
+            return 10
+        },
+        Call("seen", 56) { world, rows in
+            for run in rows.queued {
+                try await world.gateway.seen(
+                    run.queued.device, organization: run.queued.organization, hostname: "h", platform: "p",
+                    agentVersion: "1", journalPosition: 1, restored: false)
+                try await world.gateway.left(run.queued.device, organization: run.queued.organization)
+            }
+            return 10
+        },
+        Call("sweeps", 2) { world, _ in
+            try await world.worker.undeliver(limit: 10).count + world.worker.awaitWord(limit: 10)
+                + world.worker.expire(limit: 10).count
+        },
+    ]
+
+    @Test("A plan made on an empty table reaches rows by their keys when there are many")
+    func plans() async throws {
+        // One connection a login: the plan that is kept is the plan that is counted.
+        try await World.with(connections: 1) { world in
+            // Autovacuum looks at a table after fifty changes. What fills and empties again is empty.
+            let tenant = try await world.tenant(devices: 60)
+            for _ in 0..<60 { _ = try await world.submit(tenant, [tenant.all[0]]) }
+            try await world.owner.execute("DELETE FROM runs", scope: .none)
+            // Nobody but the calls reads, and no later statistics make plans anew.
+            try await world.owner.execute(
+                """
+                DO $$ DECLARE name text; BEGIN
+                    FOR name IN SELECT oid::regclass FROM pg_class
+                                WHERE relkind = 'r' AND relnamespace = 'public'::regnamespace LOOP
+                        EXECUTE format('ALTER TABLE %s SET (autovacuum_enabled = false)', name);
+                    END LOOP;
+                END $$
+                """, scope: .none)
+            try await world.owner.execute("ANALYZE", scope: .none)
+            let absent = Rows(absentIn: tenant)
+            for call in Self.calls { _ = try await call.body(world, absent) }
+            let rows = try await Self.fill(world, tenant)
+            for call in Self.calls {
+                let before = try await Self.blocks(world)
+                let found = try await call.body(world, rows)
+                let touched = try await Self.blocks(world) - before
+                #expect(found == (call.name == "sweeps" ? 0 : 10), "\(call.name)")
+                #expect(touched <= 10 * call.blocksMax, "\(call.name) touched \(touched)")
+            }
+        }
+    }
+
+    /// The blocks that the services have touched so far, in memory or not.
+    private static func blocks(_ world: World) async throws -> Int {
+        for login in world.logins {
+            try await login.pool.execute("SELECT pg_stat_force_next_flush()", scope: .none)
+        }
+        return try await world.count(
+            """
+            SELECT sum(heap_blks_hit + heap_blks_read + coalesce(idx_blks_hit, 0)
+                       + coalesce(idx_blks_read, 0))::bigint
+            FROM pg_statio_user_tables
+            """)
+    }
+
+    /// Makes ten thousand rows of each kind: jobs of four runs, one in each state, and devices likewise.
+    private static func fill(_ world: World, _ tenant: Tenant) async throws -> Rows {
+        try await world.owner.pipeline(
+            scope: .none,
+            [
+                """
+                INSERT INTO devices (organization_id, id, site_id, hostname, platform, agent_version,
+                                     key_hash, assignment, assignment_version)
+                SELECT \(tenant.organization), crmm_uuid7(), \(tenant.sites[0]), 'host', 'linux', '1',
+                       decode(repeat('00', 32), 'hex'), '', 1
+                FROM generate_series(1, 10000)
+                """,
+                """
+                INSERT INTO jobs (organization_id, id, kind, state, priority, statement, timeout_seconds,
+                                  maximum_attempts, idempotent, total, created_by, expires_at)
+                SELECT \(tenant.organization), crmm_uuid7(), 'script', 1, \(Priority.standard), '1', 60, 1,
+                       false, 5, \(World.principal), now() + interval '1 hour'
+                FROM generate_series(1, 10000)
+                """,
+                """
+                CREATE TABLE places AS
+                SELECT j.id AS job_id, d.id AS device_id
+                FROM (SELECT id, row_number() OVER (ORDER BY random()) AS n FROM jobs) j
+                JOIN (SELECT id, row_number() OVER (ORDER BY random()) AS n FROM devices) d USING (n)
+                """,
+                """
+                INSERT INTO runs (organization_id, id, job_id, device_id, site_id, state, priority, lane,
+                                  generation, attempt, token, expires_at, deadline)
+                SELECT \(tenant.organization), crmm_uuid7(), job_id, device_id, \(tenant.sites[0]), state,
+                       \(Priority.standard), 1, 1, CASE WHEN state > 2 THEN 1 ELSE 0 END,
+                       CASE WHEN state > 2 THEN gen_random_uuid() END, now() + interval '1 hour',
+                       now() + interval '1 hour'
+                FROM places CROSS JOIN generate_series(1, 4) AS s(state) ORDER BY random()
+                """,
+                """
+                INSERT INTO run_history (organization_id, id, job_id, device_id, site_id, state, attempt,
+                                         token, amendable, created_at)
+                SELECT \(tenant.organization), crmm_uuid7(), job_id, device_id, \(tenant.sites[0]), 15, 1,
+                       gen_random_uuid(), true, now()
+                FROM places
+                """,
+                """
+                INSERT INTO job_deltas (organization_id, job_id, outcome, n)
+                SELECT \(tenant.organization), job_id, 15, 1 FROM places
+                """,
+            ])
+        func runs(_ state: RunState) async throws -> [Rows.Run] {
+            try await world.owner.query(
+                """
+                SELECT id, device_id, job_id, coalesce(token, id) FROM (
+                    SELECT id, device_id, job_id, token, row_number() OVER (ORDER BY id) AS n FROM (
+                        SELECT id, device_id, job_id, token, state FROM runs
+                        UNION ALL SELECT id, device_id, job_id, token, state FROM run_history
+                    ) r WHERE state = \(state)
+                ) r WHERE n % 1000 = 500 ORDER BY id
+                """, scope: .none
+            ) { row in
+                let (run, device, job, token) = try row.decode(
+                    (RunID, DeviceID, JobID, AttemptToken).self)
+                return Rows.Run(
+                    queued: QueuedRun(
+                        organization: tenant.organization, run: run, device: device, generation: 1,
+                        lane: .script),
+                    job: job, token: token)
+            }
+        }
+        return Rows(
+            tenant: tenant, queued: try await runs(.queued), waiting: try await runs(.waiting),
+            dispatched: try await runs(.dispatched), running: try await runs(.running),
+            unknown: try await runs(.unknown))
+    }
+}
+
+extension PlanTests.Rows {
+    /// Ids that nothing has.
+    init(absentIn tenant: Tenant) {
+        func runs() -> [Run] {
+            (0..<10).map { _ in
+                Run(
+                    queued: QueuedRun(
+                        organization: tenant.organization, run: fresh(), device: fresh(), generation: 1,
+                        lane: .script),
+                    job: fresh(), token: fresh())
+            }
+        }
+        self.init(
+            tenant: tenant, queued: runs(), waiting: runs(), dispatched: runs(), running: runs(),
+            unknown: runs())
+    }
+}
