@@ -8,6 +8,8 @@ package struct AccessError: Error, CustomStringConvertible {
         case forbidden
         /// A level that does not exist or that the principal does not see.
         case notFound
+        /// A row that the database's owner or somebody else has altered: it grants nothing.
+        case alteredRow
         /// The value cannot stand.
         case invalid
     }

@@ -23,16 +23,20 @@ package final class Authenticator: Sendable {
     private let ledger: Ledger
     private let macKey: MACKey
     private let macKeyID: String
+    private let judge: EdgeJudge
     private let now: @Sendable () -> Instant
     private let judged = Mutex<[[UInt8]: Judged]>([:])
 
-    /// Judges with one MAC key, which rows name by its id; `now` is the clock that expiry is judged by.
+    /// Judges keys with one MAC key, which rows name by its id, and their levels by `judge`; `now` is the
+    /// clock that expiry is judged by.
     package init(
-        ledger: Ledger, macKey: MACKey, macKeyID: String, now: @escaping @Sendable () -> Instant = { .now() }
+        ledger: Ledger, macKey: MACKey, macKeyID: String, judge: EdgeJudge,
+        now: @escaping @Sendable () -> Instant = { .now() }
     ) {
         self.ledger = ledger
         self.macKey = macKey
         self.macKeyID = macKeyID
+        self.judge = judge
         self.now = now
     }
 
@@ -106,10 +110,11 @@ package final class Authenticator: Sendable {
         return (row, secret.text)
     }
 
+    /// Refuses a level that the maker does not see, or sees only by a row that was altered: the key's own MAC
+    /// would vouch for that row ever after.
     private func check(_ level: Level, for maker: Principal?) async throws {
         let scope = maker?.scope ?? .platform
-        let isSeen: Bool
-        let field: String
+        let (field, edges): (String, [SealedEdge])
         switch level {
         case .platform:
             guard maker == nil || maker?.level == .platform else {
@@ -118,12 +123,17 @@ package final class Authenticator: Sendable {
                     "only a key of the platform can make another: name a partnerId, organizationId or siteId")
             }
             return
-        case .partner(let id):
-            (isSeen, field) = (try await ledger.partner(id, scope: scope) != nil, "partnerId")
+        case .partner(let id): (field, edges) = ("partnerId", try await ledger.edges(of: id, scope: scope))
         case .organization(let id):
-            (isSeen, field) = (try await ledger.seesOrganization(id, scope: scope), "organizationId")
-        case .site(let id): (isSeen, field) = (try await ledger.site(id, scope: scope) != nil, "siteId")
+            (field, edges) = ("organizationId", try await ledger.edges(of: id, scope: scope))
+        case .site(let id):
+            (field, edges) = ("siteId", try await ledger.site(id, scope: scope)?.edges ?? [])
         }
-        guard isSeen else { throw AccessError(.notFound, field: field, "names nothing that you may see") }
+        guard !edges.isEmpty else {
+            throw AccessError(.notFound, field: field, "names nothing that you may see")
+        }
+        if let altered = judge.firstAltered(of: edges) {
+            throw AccessError(.alteredRow, field: field, altered.refusal)
+        }
     }
 }

@@ -9,6 +9,7 @@ package struct EngineError: Error, Equatable, CustomStringConvertible {
         case notSupported
         case expiredToken
         case overloaded
+        case alteredRow
     }
 
     /// What kind of refusal this is.

@@ -35,6 +35,7 @@ struct TestAPI {
     let admin: String
     let one: Tenancy
     let other: Tenancy
+    let counters: EventCounters
     let queue: Queue
     let handlers: Handlers
     let isReady: Flag
@@ -98,8 +99,10 @@ extension TestAPI {
         _ ledger: Ledger, _ owner: PostgresPool, _ queue: Queue, _ tls: TLSContext?, _ logger: Logger,
         _ body: (TestAPI) async throws -> Void
     ) async throws {
-        let authenticator = Authenticator(
-            ledger: ledger, macKey: try MACKey(bytes: Array(repeating: 7, count: 32)), macKeyID: "k1")
+        let macKey = try MACKey(bytes: Array(repeating: 7, count: 32))
+        let counters = EventCounters()
+        let judge = EdgeJudge(key: macKey, keyID: "k1") { counters.increment("alteredRow.\($0.table)") }
+        let authenticator = Authenticator(ledger: ledger, macKey: macKey, macKeyID: "k1", judge: judge)
         let (_, admin) = try await authenticator.createKey(
             name: "admin", level: .platform, permissions: Permission.all, expiresIn: .seconds(600), by: nil)
         let front = QueueFront(queue: queue, logger: logger)
@@ -113,8 +116,9 @@ extension TestAPI {
         let isReady = Flag()
         let handlers = Handlers(
             ledger: ledger, authenticator: authenticator,
-            submitter: Submitter(ledger: ledger, signer: signer, front: front, logger: logger),
-            enroller: Enroller(ledger: ledger, signer: signer) { "wss://localhost" },
+            tenants: TenantMaker(ledger: ledger, judge: judge),
+            submitter: Submitter(ledger: ledger, signer: signer, judge: judge, front: front, logger: logger),
+            enroller: Enroller(ledger: ledger, signer: signer, judge: judge) { "wss://localhost" },
             presence: Presence(front: front),
             queues: QueueView(ledger: ledger, front: front),
             watches: JobWatches(ledger: ledger, authenticator: authenticator),
@@ -126,10 +130,10 @@ extension TestAPI {
             configuration: APIConfiguration(
                 host: "127.0.0.1", port: 0, tls: meeting, hosts: ["rmm.example"]
             ) { port in bound.yield(port) }, ledger: ledger, authenticator: authenticator,
-            submitter: handlers.submitter,
+            tenants: handlers.tenants, submitter: handlers.submitter,
             enroller: handlers.enroller,
             presence: handlers.presence, queues: handlers.queues, readiness: handlers.readiness,
-            counters: EventCounters(), logger: logger)
+            counters: counters, logger: logger)
         let group = ServiceGroup(configuration: .init(services: [api], logger: logger))
         async let running: Void = group.run()
         guard let port = await ports.first(where: { _ in true }) else { return }
@@ -140,8 +144,10 @@ extension TestAPI {
                 TestAPI(
                     url: "\(tls == nil ? "http" : "https")://127.0.0.1:\(port)", http: http, ledger: ledger,
                     owner: owner,
-                    authenticator: authenticator, admin: admin, one: tenancy("one", ledger, authenticator),
-                    other: tenancy("other", ledger, authenticator), queue: queue, handlers: handlers,
+                    authenticator: authenticator, admin: admin,
+                    one: tenancy("one", ledger, authenticator, judge),
+                    other: tenancy("other", ledger, authenticator, judge), counters: counters, queue: queue,
+                    handlers: handlers,
                     isReady: isReady))
             outcome = nil
         } catch {
@@ -154,15 +160,15 @@ extension TestAPI {
     }
 
     private static func tenancy(
-        _ name: String, _ ledger: Ledger, _ authenticator: Authenticator
+        _ name: String, _ ledger: Ledger, _ authenticator: Authenticator, _ judge: EdgeJudge
     ) async throws -> Tenancy {
         let now = Instant.now()
-        let (partner, organization, site) = (
-            PartnerID.new(at: now), OrganizationID.new(at: now), SiteID.new(at: now)
-        )
-        _ = try await ledger.createPartner(partner, name: name, scope: .platform)
-        _ = try await ledger.createOrganization(organization, partner: partner, name: name, scope: .platform)
-        _ = try await ledger.createSite(site, organization: organization, name: name, scope: .platform)
+        let tenants = TenantMaker(ledger: ledger, judge: judge)
+        let partner = PartnerID(try await tenants.createPartner(name: name, scope: .platform).id)
+        let organization = OrganizationID(
+            try await tenants.createOrganization(partner: partner, name: name, scope: .platform).id)
+        let site = SiteID(
+            try await tenants.createSite(organization: organization, name: name, scope: .platform).id)
         let (row, key) = try await authenticator.createKey(
             name: name, level: .organization(organization), permissions: Permission.all,
             expiresIn: .seconds(600), by: nil)
@@ -176,7 +182,8 @@ extension TestAPI {
                 token: token, tokenHash: hash, device: device, organization: organization, site: site,
                 hostname: name,
                 platform: "linux", agentVersion: "1", machineID: nil, keyHash: hash, certificateSerial: "01",
-                certificateEnd: now + .seconds(600), assignment: [1]))
+                certificateEnd: now + .seconds(600), assignment: [1],
+                mac: judge.mac(of: .device(device, at: site, of: organization))))
         #expect(isKept)
         return Tenancy(partner: partner, organization: organization, site: site, device: device, key: key)
     }

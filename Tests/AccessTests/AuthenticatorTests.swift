@@ -112,7 +112,9 @@ struct AuthenticatorTests {
             let authenticator = database.authenticator()
             let (_, secret) = try await authenticator.createKey(
                 name: "k", level: .platform, permissions: [.jobsRun], expiresIn: .seconds(60), by: nil)
-            let stranger = Authenticator(ledger: database.ledger, macKey: MACKeyOf.bytes(8), macKeyID: "k1")
+            let stranger = Authenticator(
+                ledger: database.ledger, macKey: MACKeyOf.bytes(8), macKeyID: "k1",
+                judge: TestDatabase.judge)
             #expect(try await refusal { _ = try await stranger.principal(of: secret) }.code == .unauthorized)
             let own = APIKeySecret()
             try await database.owner.execute(

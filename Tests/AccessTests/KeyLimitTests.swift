@@ -8,18 +8,14 @@ import Trust
 
 extension TestDatabase {
     func makeOrganization() async throws -> OrganizationID {
-        let (partner, organization) = (
-            PartnerID.new(at: Instant.now()), OrganizationID.new(at: Instant.now())
-        )
-        _ = try await ledger.createPartner(partner, name: "p", scope: .platform)
-        _ = try await ledger.createOrganization(organization, partner: partner, name: "o", scope: .platform)
-        return organization
+        let partner = try await tenants.createPartner(name: "p", scope: .platform)
+        let organization = try await tenants.createOrganization(
+            partner: ID(partner.id), name: "o", scope: .platform)
+        return ID(organization.id)
     }
 
     func makeSite(of organization: OrganizationID) async throws -> SiteID {
-        let site = SiteID.new(at: Instant.now())
-        _ = try await ledger.createSite(site, organization: organization, name: "s", scope: .platform)
-        return site
+        ID(try await tenants.createSite(organization: organization, name: "s", scope: .platform).id)
     }
 }
 

@@ -15,9 +15,14 @@ struct TestDatabase {
 
     static let macKey = MACKeyOf.bytes(7)
 
+    /// The judge of edges; nobody hears of those that do not hold.
+    static let judge = EdgeJudge(key: macKey, keyID: "k1") { _ in }
+
     func authenticator(now: @escaping @Sendable () -> Instant = { .now() }) -> Authenticator {
-        Authenticator(ledger: ledger, macKey: Self.macKey, macKeyID: "k1", now: now)
+        Authenticator(ledger: ledger, macKey: Self.macKey, macKeyID: "k1", judge: Self.judge, now: now)
     }
+
+    var tenants: TenantMaker { TenantMaker(ledger: ledger, judge: Self.judge) }
 
     static func with(_ body: (TestDatabase) async throws -> Void) async throws {
         try await World.with { world in try await body(TestDatabase(ledger: world.api, owner: world.owner)) }

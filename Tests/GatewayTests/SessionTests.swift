@@ -342,7 +342,7 @@ import Wire
             let agent = try await TestAgent.connect(bench, context)
             _ = try await agent.welcome()
             try await bench.counted("wakesDelayed", 1)
-            try await bench.until { try await bench.world.state(runs[0].run) == .queued }
+            try await bench.until(looks: 100_000) { try await bench.world.state(runs[0].run) == .queued }
         }
     }
 

@@ -143,7 +143,7 @@ import Testing
         ]
         for tenant in [scene.mine, scene.sister, scene.stranger] {
             let sees = wholes[kind.testDescription]?.contains(tenant.organization) ?? false
-            #expect(try await api.seesOrganization(tenant.organization, scope: scope) == sees)
+            #expect(try await !api.edges(of: tenant.organization, scope: scope).isEmpty == sees)
             #expect(try await (api.organization(tenant.organization, scope: scope) != nil) == sees)
             let depths = try await api.queueDepths(after: nil, limit: 1_000, scope: scope)
             #expect(depths.contains { $0.organization == tenant.organization } == sees)
@@ -165,7 +165,7 @@ import Testing
             #expect(try await !api.revokeAPIKey(place.key, scope: scope))
             await refused {
                 _ = try await api.createSite(
-                    fresh(), organization: place.tenant.organization, name: "x", scope: scope)
+                    fresh(), organization: place.tenant.organization, name: "x", mac: World.mac, scope: scope)
             }
             await refused {
                 _ = try await api.submit([world.job(place.tenant, devices: [place.device])], scope: scope)
@@ -173,7 +173,9 @@ import Testing
             await refused {
                 try await api.createEnrollmentToken(
                     fresh(),
-                    site: SitePlace(site: place.site, organization: place.tenant.organization, partner: nil),
+                    site: SitePlace(
+                        site: place.site, organization: place.tenant.organization, partner: nil,
+                        edges: []),
                     hash: [UInt8](repeating: 0, count: 32), expiresInSeconds: 60, usesMax: 1,
                     by: World.principal, scope: scope)
             }
@@ -197,21 +199,23 @@ import Testing
         let (world, scene) = (try World.here(), try await Self.sharedScene())
         for kind in Self.cases where kind.testDescription != "platform" {
             let scope = kind.scope(scene)
-            await refused { _ = try await world.api.createPartner(fresh(), name: "x", scope: scope) }
+            await refused {
+                _ = try await world.api.createPartner(fresh(), name: "x", mac: World.mac, scope: scope)
+            }
             let isPartner = kind.testDescription == "partner"
             if isPartner {
                 let made = try await world.api.createOrganization(
-                    fresh(), partner: scene.mine.partner, name: "x", scope: scope)
+                    fresh(), partner: scene.mine.partner, name: "x", mac: World.mac, scope: scope)
                 #expect(made.partner == scene.mine.partner)
             } else {
                 await refused {
                     _ = try await world.api.createOrganization(
-                        fresh(), partner: scene.mine.partner, name: "x", scope: scope)
+                        fresh(), partner: scene.mine.partner, name: "x", mac: World.mac, scope: scope)
                 }
             }
             await refused {
                 _ = try await world.api.createOrganization(
-                    fresh(), partner: scene.stranger.partner, name: "x", scope: scope)
+                    fresh(), partner: scene.stranger.partner, name: "x", mac: World.mac, scope: scope)
             }
         }
     }

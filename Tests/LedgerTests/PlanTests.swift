@@ -201,9 +201,9 @@ import Trust
             [
                 """
                 INSERT INTO devices (organization_id, id, site_id, hostname, platform, agent_version,
-                                     key_hash, assignment, assignment_version)
+                                     key_hash, assignment, assignment_version, mac_key, mac)
                 SELECT \(tenant.organization), crmm_uuid7(), \(tenant.sites[0]), 'host', 'linux', '1',
-                       decode(repeat('00', 32), 'hex'), '', 1
+                       decode(repeat('00', 32), 'hex'), '', 1, '', ''
                 FROM generate_series(1, 10000)
                 """,
                 """

@@ -21,6 +21,8 @@ package struct Tenant: Sendable {
 package extension World {
     /// Who submits the jobs of tests.
     static let principal: APIKeyID = fresh()
+    /// The MAC of rows that nobody judges here.
+    static let mac = RowMAC(keyID: "", code: [])
 
     /// Makes a tenant with so many sites of so many devices each.
     func tenant(sites: Int = 1, devices: Int = 1, of partner: PartnerID? = nil) async throws -> Tenant {
@@ -31,20 +33,23 @@ package extension World {
         try await owner.pipeline(
             scope: .none,
             [
-                "INSERT INTO partners (id, name) VALUES (\(made.partner), 'partner') ON CONFLICT DO NOTHING",
                 """
-                INSERT INTO organizations (id, partner_id, name)
-                VALUES (\(made.organization), \(made.partner), 'organization')
+                INSERT INTO partners (id, name, mac_key, mac) VALUES (\(made.partner), 'partner', '', '')
+                ON CONFLICT DO NOTHING
                 """,
                 """
-                INSERT INTO sites (organization_id, id, name)
-                SELECT \(made.organization), id, 'site' FROM unnest(\(made.sites)) AS s(id)
+                INSERT INTO organizations (id, partner_id, name, mac_key, mac)
+                VALUES (\(made.organization), \(made.partner), 'organization', '', '')
+                """,
+                """
+                INSERT INTO sites (organization_id, id, name, mac_key, mac)
+                SELECT \(made.organization), id, 'site', '', '' FROM unnest(\(made.sites)) AS s(id)
                 """,
                 """
                 INSERT INTO devices (organization_id, id, site_id, hostname, platform, agent_version,
-                                     key_hash, assignment, assignment_version)
+                                     key_hash, assignment, assignment_version, mac_key, mac)
                 SELECT \(made.organization), id, site, 'host', 'linux', '1', decode(repeat('00', 32), 'hex'),
-                       '', 1
+                       '', 1, '', ''
                 FROM unnest(\(made.all), \(places)) AS d(id, site)
                 """,
             ])

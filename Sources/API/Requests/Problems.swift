@@ -32,6 +32,7 @@ extension Problem {
         case .unauthorized: Problem(.unauthorized, "unauthorized", error.description)
         case .forbidden: Problem(.forbidden, "forbidden", error.description, field: error.field)
         case .notFound: Problem(.notFound, "notFound", error.description, field: error.field)
+        case .alteredRow: Problem(.forbidden, "alteredRow", error.description, field: error.field)
         case .invalid: Problem(.unprocessableContent, "invalid", error.description, field: error.field)
         }
     }
@@ -47,6 +48,7 @@ extension Problem {
             Problem(.unprocessableContent, "notSupported", error.description, field: error.field)
         case .expiredToken: Problem(.unauthorized, "expiredToken", error.description, field: error.field)
         case .overloaded: Problem(.serviceUnavailable, "overloaded", error.description, field: error.field)
+        case .alteredRow: Problem(.forbidden, "alteredRow", error.description, field: error.field)
         }
     }
 

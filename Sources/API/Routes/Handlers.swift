@@ -8,6 +8,7 @@ import Wire
 struct Handlers: Sendable {
     let ledger: Ledger
     let authenticator: Authenticator
+    let tenants: TenantMaker
     let submitter: Submitter
     let enroller: Enroller
     let presence: Presence

@@ -18,9 +18,9 @@ extension Handlers {
             },
             .post("/v1/organizations", "Makes an organization", .permitted(.organizationsWrite)) {
                 (call: Call, new: NewOrganization) in
-                let row = try await ledger.createOrganization(
-                    .new(at: .now()), partner: new.partnerId, name: new.name, scope: call.scope)
-                return Tenant(row)
+                Tenant(
+                    try await tenants.createOrganization(
+                        partner: new.partnerId, name: new.name, scope: call.scope))
             },
             .get("/v1/organizations", "Lists the organizations that you may see", .organizationsRead) {
                 (call: Call, query: PageQuery) in
@@ -31,9 +31,9 @@ extension Handlers {
                 try Self.tenant(await ledger.organization(call.id(), scope: call.scope))
             },
             .post("/v1/sites", "Makes a site", .permitted(.sitesWrite)) { (call: Call, new: NewSite) in
-                let row = try await ledger.createSite(
-                    .new(at: .now()), organization: new.organizationId, name: new.name, scope: call.scope)
-                return Tenant(row)
+                Tenant(
+                    try await tenants.createSite(
+                        organization: new.organizationId, name: new.name, scope: call.scope))
             },
             .get("/v1/sites", "Lists the sites that you may see", .sitesRead) {
                 (call: Call, query: PageQuery) in
@@ -52,7 +52,7 @@ extension Handlers {
         guard try call.principal.level == .platform else {
             throw AccessError(.forbidden, "only a key of the platform can make a partner")
         }
-        return Tenant(try await ledger.createPartner(.new(at: .now()), name: new.name, scope: call.scope))
+        return Tenant(try await tenants.createPartner(name: new.name, scope: call.scope))
     }
 
     @Sendable private func createKey(_ call: Call, _ new: NewAPIKey) async throws -> CreatedAPIKey {

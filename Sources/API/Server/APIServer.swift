@@ -74,14 +74,14 @@ package struct APIServer: Service {
 
     /// The API over its parts.
     package init(
-        configuration: APIConfiguration, ledger: Ledger, authenticator: Authenticator, submitter: Submitter,
-        enroller: Enroller, presence: Presence, queues: QueueView,
+        configuration: APIConfiguration, ledger: Ledger, authenticator: Authenticator,
+        tenants: TenantMaker, submitter: Submitter, enroller: Enroller, presence: Presence, queues: QueueView,
         readiness: @escaping @Sendable () async -> [String: Bool], counters: EventCounters, logger: Logger
     ) {
         let handlers = Handlers(
-            ledger: ledger, authenticator: authenticator, submitter: submitter, enroller: enroller,
-            presence: presence,
-            queues: queues, watches: JobWatches(ledger: ledger, authenticator: authenticator),
+            ledger: ledger, authenticator: authenticator, tenants: tenants, submitter: submitter,
+            enroller: enroller, presence: presence, queues: queues,
+            watches: JobWatches(ledger: ledger, authenticator: authenticator),
             readiness: readiness)
         self.configuration = configuration
         self.logger = logger

@@ -1,19 +1,23 @@
 package import Domain
 package import Ledger
 package import Postgres
-import Trust
+package import Trust
 package import Wire
 
 /// Makes enrolment tokens, and turns a token and a certificate signing request into a device.
 package struct Enroller: Sendable {
     private let ledger: Ledger
     private let signer: Signer
+    private let judge: EdgeJudge
     private let gatewayURL: @Sendable () -> String
 
     /// An enroller on the API's login; agents are told to connect to `gatewayURL`.
-    package init(ledger: Ledger, signer: Signer, gatewayURL: @escaping @Sendable () -> String) {
+    package init(
+        ledger: Ledger, signer: Signer, judge: EdgeJudge, gatewayURL: @escaping @Sendable () -> String
+    ) {
         self.ledger = ledger
         self.signer = signer
+        self.judge = judge
         self.gatewayURL = gatewayURL
     }
 
@@ -29,6 +33,8 @@ package struct Enroller: Sendable {
         guard let site = try await ledger.site(new.siteId, scope: .platform), let partner = site.partner,
             site.organization == seen.organization
         else { throw EngineError(.invalid, field: "siteId", "names no site that you may see") }
+        // Both looks: what the scope was judged by, and what the token says.
+        try check(seen.edges + site.edges, field: "siteId")
         let now = Instant.now()
         let id = EnrollmentTokenID.new(at: now)
         let payload = TokenPayload(
@@ -68,6 +74,12 @@ package struct Enroller: Sendable {
         } catch {
             throw EngineError(.invalid, field: "request", "is refused: \(error.message)")
         }
+        // The token says where the device belongs; where its site is now must be the same.
+        let place = try await ledger.site(token.site, scope: .platform)
+        try check(place?.edges ?? [], field: "token")
+        guard let place, place.organization == organization, place.partner == token.partner else {
+            throw EngineError(.expiredToken, field: "token", "is for a site that is not there any more")
+        }
         let device = DeviceID.new(at: now)
         let certificate = try signer.deviceCA.issueDevice(
             request: request, deviceURI: "cloudrmm://\(signer.deployment)/device/\(organization)/\(device)",
@@ -84,7 +96,8 @@ package struct Enroller: Sendable {
                 agentVersion: new.agentVersion,
                 machineID: new.machineId, keyHash: request.publicKeyHash,
                 certificateSerial: certificate.serial,
-                certificateEnd: Instant(seconds: certificate.notAfter), assignment: assignment.encoded))
+                certificateEnd: Instant(seconds: certificate.notAfter), assignment: assignment.encoded,
+                mac: judge.mac(of: .device(device, at: token.site, of: organization))))
         guard kept else {
             throw EngineError(.expiredToken, field: "token", "is used up or revoked; ask for a new one")
         }
@@ -93,5 +106,11 @@ package struct Enroller: Sendable {
             certificate: certificate.pem,
             rootKey: signer.rootKey.bytes, keySet: signer.keySet.encoded, assignment: assignment.encoded,
             gatewayUrl: gatewayURL())
+    }
+
+    private func check(_ edges: [SealedEdge], field: String) throws(EngineError) {
+        if let altered = judge.firstAltered(of: edges) {
+            throw EngineError(.alteredRow, field: field, altered.refusal)
+        }
     }
 }

@@ -2,7 +2,7 @@ package import Domain
 package import Ledger
 package import Logging
 package import Postgres
-import Trust
+package import Trust
 package import Wire
 
 /// One job of a submission.
@@ -27,13 +27,15 @@ package struct JobRequest: Sendable {
 package struct Submitter: Sendable {
     private let ledger: Ledger
     private let signer: Signer
+    private let judge: EdgeJudge
     private let front: QueueFront
     private let logger: Logger
 
     /// A submitter on the API's login.
-    package init(ledger: Ledger, signer: Signer, front: QueueFront, logger: Logger) {
+    package init(ledger: Ledger, signer: Signer, judge: EdgeJudge, front: QueueFront, logger: Logger) {
         self.ledger = ledger
         self.signer = signer
+        self.judge = judge
         self.front = front
         self.logger = logger
     }
@@ -132,11 +134,15 @@ package struct Submitter: Sendable {
         return parts
     }
 
-    /// Where every target of a submission lies, as far as the scope sees.
+    /// Where every target of a submission lies, as far as the scope sees, and which of them only an altered
+    /// row brings there.
     private struct Places {
         var devices: [DeviceID: DevicePlace] = [:]
         var sites: [SiteID: OrganizationID] = [:]
         var counts: [Target: Int] = [:]
+        var alteredDevices: [DeviceID: ParentEdge] = [:]
+        var alteredSites: [SiteID: ParentEdge] = [:]
+        var alteredOrganizations: [OrganizationID: ParentEdge] = [:]
 
         struct Target: Hashable {
             let organization: OrganizationID
@@ -150,7 +156,10 @@ package struct Submitter: Sendable {
         for request in requests {
             if case .devices(let listed) = request.job.target { devices.formUnion(listed) }
         }
-        if !devices.isEmpty { places.devices = try await ledger.places(of: Array(devices), scope: scope) }
+        if !devices.isEmpty {
+            places.devices = try await ledger.places(of: Array(devices), scope: scope)
+            judgeDevices(of: &places)
+        }
         for request in requests {
             switch request.job.target {
             case .devices: break
@@ -159,6 +168,7 @@ package struct Submitter: Sendable {
                     break
                 }
                 places.sites[site] = place.organization
+                places.alteredSites[site] = judge.firstAltered(of: place.edges)
                 try await count(
                     Places.Target(organization: place.organization, site: site), into: &places, scope: scope)
             case .organization(let organization):
@@ -169,10 +179,23 @@ package struct Submitter: Sendable {
         return places
     }
 
+    /// Judges the edge of each device and, once each, the edges of their sites upwards.
+    private func judgeDevices(of places: inout Places) {
+        var sites: [SiteID: ParentEdge?] = [:]
+        for (device, place) in places.devices {
+            let site = place.site
+            let altered: ParentEdge? = sites[site.site] ?? judge.firstAltered(of: site.edges)
+            sites.updateValue(altered, forKey: site.site)
+            places.alteredDevices[device] = altered ?? judge.firstAltered(of: [place.edge])
+        }
+    }
+
     private func count(_ target: Places.Target, into places: inout Places, scope: Scope) async throws {
         guard places.counts[target] == nil else { return }
-        if target.site == nil, try await !ledger.seesOrganization(target.organization, scope: scope) {
-            return
+        if target.site == nil {
+            let edges = try await ledger.edges(of: target.organization, scope: scope)
+            guard !edges.isEmpty else { return }
+            places.alteredOrganizations[target.organization] = judge.firstAltered(of: edges)
         }
         places.counts[target] = try await ledger.deviceCount(
             organization: target.organization, site: target.site, atMost: 1, scope: scope)
@@ -224,13 +247,17 @@ package struct Submitter: Sendable {
                     throw EngineError(
                         .invalid, field: "target.deviceIds[\(index)]", "names no device that you may see")
                 }
-                if let organization, organization != place.organization {
+                if let altered = places.alteredDevices[device] {
+                    throw EngineError(
+                        .alteredRow, field: "target.deviceIds[\(index)]", altered.refusal)
+                }
+                if let organization, organization != place.site.organization {
                     throw EngineError(
                         .invalid, field: "target.deviceIds[\(index)]",
                         "belongs to another organization than the first; a job is for one organization")
                 }
-                organization = place.organization
-                sites.insert(place.site)
+                organization = place.site.organization
+                sites.insert(place.site.site)
             }
             guard let organization else {
                 throw EngineError(.invalid, field: "target.deviceIds", "must not be empty")
@@ -245,6 +272,9 @@ package struct Submitter: Sendable {
             guard let organization = places.sites[site] else {
                 throw EngineError(.invalid, field: "target.siteId", "names no site that you may see")
             }
+            if let altered = places.alteredSites[site] {
+                throw EngineError(.alteredRow, field: "target.siteId", altered.refusal)
+            }
             guard places.counts[Places.Target(organization: organization, site: site)] ?? 0 > 0 else {
                 throw EngineError(
                     .invalid, field: "target.siteId", "names a site without devices; a job needs at least one"
@@ -255,6 +285,9 @@ package struct Submitter: Sendable {
             guard let count = places.counts[Places.Target(organization: organization, site: nil)] else {
                 throw EngineError(
                     .invalid, field: "target.organizationId", "names no organization that you may see")
+            }
+            if let altered = places.alteredOrganizations[organization] {
+                throw EngineError(.alteredRow, field: "target.organizationId", altered.refusal)
             }
             guard count > 0 else {
                 throw EngineError(

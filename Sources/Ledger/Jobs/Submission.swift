@@ -95,24 +95,7 @@ package struct QueuedRun: Sendable, Hashable {
     }
 }
 
-/// Where a device belongs, as a submission needs it.
-package struct DevicePlace: Sendable {
-    /// The device's tenant.
-    package let organization: OrganizationID
-    /// The device's site.
-    package let site: SiteID
-}
-
 extension Ledger {
-    /// The places of those of the devices that the scope sees.
-    package func places(of devices: [DeviceID], scope: Scope) async throws -> [DeviceID: DevicePlace] {
-        let rows = try await pool.query(
-            "SELECT id, organization_id, site_id FROM devices WHERE id = ANY(\(devices))", scope: scope
-        ) { row in try row.decode((DeviceID, OrganizationID, SiteID).self) }
-        return Dictionary(
-            uniqueKeysWithValues: rows.map { ($0.0, DevicePlace(organization: $0.1, site: $0.2)) })
-    }
-
     /// How many devices a site or an organization has, counted up to `atMost`.
     package func deviceCount(
         organization: OrganizationID, site: SiteID?, atMost: Int, scope: Scope

@@ -76,9 +76,13 @@ CREATE TABLE deployment (
     created_at timestamptz NOT NULL DEFAULT now()
 );
 
+-- Where a partner, an organization, a site or a device belongs grants power to whoever is above it: mac
+-- covers the table, the row's id, mac_key and the ids of its parents.
 CREATE TABLE partners (
     id uuid PRIMARY KEY,
     name text NOT NULL CHECK (octet_length(name) BETWEEN 1 AND 200),
+    mac_key text NOT NULL,
+    mac bytea NOT NULL,
     created_at timestamptz NOT NULL DEFAULT now()
 );
 
@@ -89,6 +93,8 @@ CREATE TABLE organizations (
     weight double precision NOT NULL DEFAULT 1 CHECK (weight > 0),
     running_cap integer CHECK (running_cap > 0),
     paused boolean NOT NULL DEFAULT false,
+    mac_key text NOT NULL,
+    mac bytea NOT NULL,
     created_at timestamptz NOT NULL DEFAULT now(),
     UNIQUE (partner_id, id)
 );
@@ -97,6 +103,8 @@ CREATE TABLE sites (
     organization_id uuid NOT NULL REFERENCES organizations (id),
     id uuid NOT NULL,
     name text NOT NULL CHECK (octet_length(name) BETWEEN 1 AND 200),
+    mac_key text NOT NULL,
+    mac bytea NOT NULL,
     created_at timestamptz NOT NULL DEFAULT now(),
     PRIMARY KEY (organization_id, id),
     UNIQUE (id)
@@ -124,6 +132,8 @@ CREATE TABLE devices (
     assignment_version integer NOT NULL,
     -- 0 active, 1 suspended
     state smallint NOT NULL DEFAULT 0,
+    mac_key text NOT NULL,
+    mac bytea NOT NULL,
     journal_position bigint NOT NULL DEFAULT 0,
     last_seen_at timestamptz,
     created_at timestamptz NOT NULL DEFAULT now(),

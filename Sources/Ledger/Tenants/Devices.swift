@@ -35,13 +35,15 @@ package struct EnrolledDevice: Sendable {
     package var certificateSerial: String
     package var certificateEnd: Instant
     package var assignment: [UInt8]
+    /// The MAC of where it belongs.
+    package var mac: RowMAC
 
     /// An enrolment.
     package init(
         token: EnrollmentTokenID, tokenHash: [UInt8], device: DeviceID, organization: OrganizationID,
         site: SiteID,
         hostname: String, platform: String, agentVersion: String, machineID: String?, keyHash: [UInt8],
-        certificateSerial: String, certificateEnd: Instant, assignment: [UInt8]
+        certificateSerial: String, certificateEnd: Instant, assignment: [UInt8], mac: RowMAC
     ) {
         self.token = token
         self.tokenHash = tokenHash
@@ -56,6 +58,7 @@ package struct EnrolledDevice: Sendable {
         self.certificateSerial = certificateSerial
         self.certificateEnd = certificateEnd
         self.assignment = assignment
+        self.mac = mac
     }
 }
 
@@ -106,10 +109,11 @@ extension Ledger {
                 RETURNING organization_id, site_id
             ), made AS (
                 INSERT INTO devices (organization_id, id, site_id, hostname, platform, agent_version,
-                                     machine_id, key_hash, assignment, assignment_version)
+                                     machine_id, key_hash, assignment, assignment_version, mac_key, mac)
                 SELECT organization_id, \(device.device), site_id, \(device.hostname), \(device.platform),
                        \(device.agentVersion), \(device.machineID), \(PostgresData(device.keyHash)),
-                       \(PostgresData(device.assignment)), 1
+                       \(PostgresData(device.assignment)), 1, \(device.mac.keyID),
+                       \(PostgresData(device.mac.code))
                 FROM used
                 RETURNING organization_id, id
             )

@@ -32,34 +32,39 @@ package struct PageRequest: Sendable {
 
 extension Ledger {
     /// Makes a partner; only the platform's scope may.
-    package func createPartner(_ id: PartnerID, name: String, scope: Scope) async throws -> TenantRow {
+    package func createPartner(
+        _ id: PartnerID, name: String, mac: RowMAC, scope: Scope
+    ) async throws -> TenantRow {
         try await one(
             """
-            INSERT INTO partners (id, name) VALUES (\(id), \(name))
+            INSERT INTO partners (id, name, mac_key, mac)
+            VALUES (\(id), \(name), \(mac.keyID), \(PostgresData(mac.code)))
             RETURNING id, NULL::uuid, NULL::uuid, name, created_at
             """, scope: scope)
     }
 
     /// Makes an organization of a partner that the scope sees.
     package func createOrganization(
-        _ id: OrganizationID, partner: PartnerID, name: String, scope: Scope
+        _ id: OrganizationID, partner: PartnerID, name: String, mac: RowMAC, scope: Scope
     ) async throws -> TenantRow {
         try await one(
             """
-            INSERT INTO organizations (id, partner_id, name)
-            SELECT \(id), p.id, \(name) FROM partners p WHERE p.id = \(partner)
+            INSERT INTO organizations (id, partner_id, name, mac_key, mac)
+            SELECT \(id), p.id, \(name), \(mac.keyID), \(PostgresData(mac.code))
+            FROM partners p WHERE p.id = \(partner)
             RETURNING id, partner_id, NULL::uuid, name, created_at
             """, scope: scope, missing: "partnerId names no partner that you may see")
     }
 
     /// Makes a site of an organization that the scope sees.
     package func createSite(
-        _ id: SiteID, organization: OrganizationID, name: String, scope: Scope
+        _ id: SiteID, organization: OrganizationID, name: String, mac: RowMAC, scope: Scope
     ) async throws -> TenantRow {
         try await one(
             """
-            INSERT INTO sites (organization_id, id, name)
-            SELECT o.id, \(id), \(name) FROM organizations o WHERE o.id = \(organization)
+            INSERT INTO sites (organization_id, id, name, mac_key, mac)
+            SELECT o.id, \(id), \(name), \(mac.keyID), \(PostgresData(mac.code))
+            FROM organizations o WHERE o.id = \(organization)
             RETURNING id, NULL::uuid, organization_id, name, created_at
             """, scope: scope, missing: "organizationId names no organization that you may see")
     }
@@ -91,26 +96,6 @@ extension Ledger {
             """, scope: scope, decode: Self.tenant)
     }
 
-    /// Where a site belongs, if the scope sees it.
-    package func site(_ id: SiteID, scope: Scope) async throws -> SitePlace? {
-        try await pool.query(
-            """
-            SELECT s.organization_id, o.partner_id FROM sites s
-            LEFT JOIN organizations o ON o.id = s.organization_id WHERE s.id = \(id)
-            """, scope: scope
-        ) { row in
-            let (organization, partner) = try row.decode((OrganizationID, PartnerID?).self)
-            return SitePlace(site: id, organization: organization, partner: partner)
-        }.first
-    }
-
-    /// Whether the scope sees an organization.
-    package func seesOrganization(_ id: OrganizationID, scope: Scope) async throws -> Bool {
-        try await !pool.query("SELECT id FROM organizations WHERE id = \(id)", scope: scope) { row in
-            try row.decode(OrganizationID.self)
-        }.isEmpty
-    }
-
     private func one(_ statement: SQL, scope: Scope, missing: String = "nothing was made") async throws
         -> TenantRow
     {
@@ -126,14 +111,4 @@ extension Ledger {
         return TenantRow(
             id: id.value, partner: partner, organization: organization, name: name, createdAt: createdAt)
     }
-}
-
-/// A site with the levels above it.
-package struct SitePlace: Sendable {
-    /// The site.
-    package let site: SiteID
-    /// Its organization.
-    package let organization: OrganizationID
-    /// Its partner; `nil` when the scope does not see that far up.
-    package let partner: PartnerID?
 }

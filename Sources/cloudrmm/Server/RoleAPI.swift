@@ -59,11 +59,20 @@ extension Roles {
             try keys.renewServerCertificates(api: apiNames, gateway: gatewayNames, now: .now())
         }
         let counters = EventCounters()
-        let authenticator = Authenticator(ledger: ledger, macKey: apiKeys.macKey, macKeyID: apiKeys.macKeyID)
-        let submitter = Submitter(ledger: ledger, signer: apiKeys.signer, front: front, logger: logger)
+        let logger = logger
+        let judge = apiKeys.edgeJudge { edge in
+            counters.increment("alteredRow.\(edge.table)")
+            logger.error(
+                "a row that says where something belongs was altered, and grants nothing",
+                metadata: ["row.table": "\(edge.table)", "row.id": "\(edge)"])
+        }
+        let authenticator = Authenticator(
+            ledger: ledger, macKey: apiKeys.macKey, macKeyID: apiKeys.macKeyID, judge: judge)
+        let submitter = Submitter(
+            ledger: ledger, signer: apiKeys.signer, judge: judge, front: front, logger: logger)
         let agentGatewayURL = settings.agentGatewayURL
         let gatewayPort = settings.gatewayPort
-        let enroller = Enroller(ledger: ledger, signer: apiKeys.signer) {
+        let enroller = Enroller(ledger: ledger, signer: apiKeys.signer, judge: judge) {
             agentGatewayURL ?? "wss://localhost:\(ports["gateway"] ?? gatewayPort)"
         }
         let readiness = Self.readiness(ledger, connection)
@@ -72,7 +81,8 @@ extension Roles {
                 host: settings.host, port: settings.apiPort, tls: { tls.context },
                 hosts: apiNames.names.union(apiNames.addresses)
             ) { port in ports.bound("api", port) },
-            ledger: ledger, authenticator: authenticator, submitter: submitter, enroller: enroller,
+            ledger: ledger, authenticator: authenticator,
+            tenants: TenantMaker(ledger: ledger, judge: judge), submitter: submitter, enroller: enroller,
             presence: Presence(front: front), queues: QueueView(ledger: ledger, front: front),
             readiness: readiness, counters: counters, logger: logger)
         let part = Part("api", ending: .graceful) {
