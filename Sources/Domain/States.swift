@@ -72,8 +72,8 @@ package enum Outcome: Int16, Sendable, CaseIterable {
 /// Where a job is.
 ///
 /// `accepted`: committed, its target not yet expanded; a worker takes it out within seconds. `active`: it has
-/// runs that have not ended; the folder of its deltas takes it out. `paused`: as active, but nothing is
-/// marked. `completed`, `cancelled`: ended.
+/// runs that have not ended, or more are to come; the folder of its deltas takes it out. `paused`: as active,
+/// but nothing is marked. `completed`, `cancelled`: ended.
 package enum JobState: Int16, Sendable, CaseIterable {
     case accepted = 0
     case active = 1

@@ -32,6 +32,19 @@ extension World {
     }
 }
 
+extension Ledger {
+    /// Expands up to so many jobs to their end; returns the organizations of those that it brought there.
+    func expand(limit: Int) async throws -> [OrganizationID] {
+        var organizations: [OrganizationID] = []
+        for job in try await unexpandedJobs(besides: [], limit: limit) {
+            var expansion = Expansion.goesOn
+            while expansion == .goesOn { expansion = try await expand(job, chunk: 2) }
+            if expansion == .whole { organizations.append(job.organization) }
+        }
+        return organizations
+    }
+}
+
 extension AttemptResult {
     /// The agent's word about a marked run.
     init(

@@ -3,6 +3,7 @@ package import Ledger
 package import Logging
 import Postgres
 import Streams
+import Synchronization
 
 /// Takes out of every state what its deadline has passed, and brings PostgreSQL and the queue in line.
 ///
@@ -12,6 +13,8 @@ package final class Reconciler: Sendable {
     private let ledger: Ledger
     private let front: QueueFront
     private let logger: Logger
+    // In memory: a worker that knows nothing tries a job once and learns it, and nothing is lost by that.
+    private let setbacks = Mutex(Setbacks())
 
     /// A reconciler on the worker's login.
     package init(ledger: Ledger, front: QueueFront, logger: Logger) {
@@ -138,11 +141,49 @@ package final class Reconciler: Sendable {
         return false
     }
 
-    /// Expands one accepted job into its runs; whether there was one.
-    package func expandOnce() async throws -> Bool {
-        let organizations = try await ledger.expand(limit: 1)
-        await front.offer([], and: organizations)
-        return !organizations.isEmpty
+    /// Expands the oldest job that is free by a chunk, then one whose time to be tried again has come;
+    /// returns whether any came further.
+    package func expandOnce(at now: ContinuousClock.Instant = .now) async throws -> Bool {
+        let (aside, due) = setbacks.withLock { ($0.jobs, $0.due(at: now)) }
+        var isFurther = false
+        for job in try await ledger.unexpandedJobs(besides: aside, limit: 8) where !isFurther {
+            isFurther = try await expand(job, at: now)
+        }
+        guard let due else { return isFurther }
+        return try await expand(due, at: now) || isFurther
+    }
+
+    /// Expands a job by a chunk. What the database holds against this job is noted, and the job steps aside.
+    private func expand(
+        _ job: (organization: OrganizationID, id: JobID), at now: ContinuousClock.Instant
+    ) async throws -> Bool {
+        let expansion: Expansion
+        do {
+            expansion = try await ledger.expand(job, chunk: 2_000)
+        } catch let error as PostgresError where error.isOfStatement {
+            guard let setback = setbacks.withLock({ $0.note(job, at: now) }) else { throw error }
+            logger.log(
+                level: setback.isLonger ? .warning : .debug, "a job's expansion fails and is tried later",
+                metadata: [
+                    "organization.id": "\(job.organization)", "job.id": "\(job.id)",
+                    "failures": "\(setback.failures)", "error": "\(error)",
+                ])
+            return false
+        }
+        if let failures = setbacks.withLock({ $0.forget(job.id) }) {
+            logger.notice(
+                "a job's expansion goes on",
+                metadata: [
+                    "organization.id": "\(job.organization)", "job.id": "\(job.id)",
+                    "failures": "\(failures)",
+                ])
+        }
+        switch expansion {
+        case .passed: return false
+        case .goesOn, .whole:
+            await front.offer([], and: [job.organization])
+            return true
+        }
     }
 
     /// Marks every organization of which a run has been queued for two seconds, so that what the fast path
@@ -220,5 +261,15 @@ package final class Reconciler: Sendable {
         let (added, removed) = try await front.queue.correct(missing: missing, extra: extra, epoch: epoch)
         logger.notice("running runs corrected", metadata: ["added": "\(added)", "removed": "\(removed)"])
         return false
+    }
+}
+
+extension PostgresError {
+    /// Whether the server has judged the statement, or did not end it in time; the rest says nothing of it.
+    fileprivate var isOfStatement: Bool {
+        switch code {
+        case .server, .timeout: true
+        case .connection, .cancelled, .overloaded, .closed, .decoding, .configuration: false
+        }
     }
 }

@@ -76,6 +76,16 @@ package enum Submission: Sendable, Equatable {
     case failed(mayBeThere: Bool)
 }
 
+/// How far a step of an expansion has come.
+package enum Expansion: Sendable {
+    /// Another worker is at the job, or was before.
+    case passed
+    /// Runs were made, and more may be to come.
+    case goesOn
+    /// The job has all its runs.
+    case whole
+}
+
 /// A run that was queued by a commit and may go to the queue directly.
 package struct QueuedRun: Sendable, Hashable {
     /// Which run, of which tenant and device, in which lane.
@@ -114,7 +124,7 @@ extension Ledger {
     ///
     /// Devices are joined under the scope, so a device that the scope does not see gets no run, and its job
     /// is refused; the caller has judged the list before and signs only what it saw. Targets that are a site
-    /// or an organization are expanded by `expand`.
+    /// or an organization are expanded by `expand`, chunk by chunk.
     /// - Returns: one outcome a job, in order, and the runs that were queued.
     package func submit(_ jobs: [SubmittedJob], scope: Scope) async throws -> ([Submission], [QueuedRun]) {
         var listed = (
@@ -237,53 +247,82 @@ extension Ledger {
         return hash.bytes == job.requestHash ? .repeated(id, state) : .idempotencyConflict
     }
 
-    /// Expands up to so many accepted jobs, the oldest first, into runs; a worker repeats it until nothing
-    /// is left.
+    /// The oldest jobs whose target is not wholly expanded, but for those that are left aside.
+    package func unexpandedJobs(
+        besides aside: [JobID], limit: Int
+    ) async throws -> [(organization: OrganizationID, id: JobID)] {
+        try await pool.query(
+            """
+            SELECT organization_id, id FROM jobs WHERE total IS NULL AND id <> ALL(\(aside))
+            ORDER BY id LIMIT \(limit)
+            """, scope: .platform
+        ) { row in try row.decode((OrganizationID, JobID).self) }
+    }
+
+    /// Expands a job over the next devices of its target, at most `chunk`, and commits; a worker repeats it
+    /// until the job is whole.
     ///
-    /// On a connection of its own: a job over many devices takes seconds, and nothing is to wait behind it.
-    /// - Returns: the organizations that have new work, one entry a job.
-    package func expand(limit: Int) async throws -> [OrganizationID] {
-        // Most looks find nothing, and need no connection of their own.
-        let isThere = try await pool.query(
-            "SELECT EXISTS (SELECT FROM jobs WHERE total IS NULL)", scope: .platform
-        ) { row in try row.decode(Bool.self) }
-        guard isThere.first == true else { return [] }
-        return try await pool.transaction(scope: .platform, timeout: Self.expansionTimeout) { transaction in
-            try await transaction.query(
+    /// The job keeps the device that it has come to, in the same commit as the runs up to it: whoever goes
+    /// on, and whatever became of the one before, no device gets two runs or none. It is active from its
+    /// first chunk on, and its total is known with its last. On a connection of its own: nothing is to wait
+    /// behind it.
+    package func expand(
+        _ job: (organization: OrganizationID, id: JobID), chunk: Int
+    ) async throws -> Expansion {
+        let isWhole = try await pool.transaction(scope: .platform, timeout: Self.expansionTimeout) {
+            try await $0.query(
                 """
-                WITH picked AS (
+                WITH picked AS MATERIALIZED (
                     -- One worker a job; the others go on with the next.
-                    SELECT organization_id, id FROM jobs
+                    SELECT * FROM (
+                        SELECT * FROM jobs WHERE organization_id = \(job.organization) AND id = \(job.id)
+                        OFFSET 0 FOR UPDATE SKIP LOCKED
+                    ) j
                     WHERE total IS NULL
-                    ORDER BY id LIMIT \(limit)
-                    FOR UPDATE SKIP LOCKED
+                ), chosen AS MATERIALIZED (
+                    SELECT p.priority, p.kind, p.expires_at, d.id, d.site_id FROM picked p
+                    CROSS JOIN LATERAL (
+                        -- Bounds and order are those of the primary key, so no other index fits.
+                        SELECT d.id, d.site_id FROM devices d
+                        WHERE (d.organization_id, d.id) > (p.organization_id, p.expanded_to)
+                          AND (d.organization_id, d.id) <= (p.organization_id, \(Self.endOfDevices))
+                          AND (p.site_id IS NULL OR d.site_id = p.site_id)
+                        ORDER BY d.organization_id, d.id LIMIT \(chunk)
+                    ) d
+                    WHERE p.cancel_requested_at IS NULL
                 ), made AS (
                     INSERT INTO runs (organization_id, id, job_id, device_id, site_id, state, priority, lane,
                                       generation, expires_at, deadline)
-                    SELECT j.organization_id, crmm_uuid7(), j.id, d.id, d.site_id, 1, j.priority,
-                           CASE j.kind WHEN 'script' THEN 1 ELSE 0 END, 1, j.expires_at, j.expires_at
-                    FROM picked p
-                    JOIN jobs j ON j.organization_id = p.organization_id AND j.id = p.id
-                    JOIN devices d ON d.organization_id = j.organization_id
-                         AND (j.site_id IS NULL OR d.site_id = j.site_id)
-                    WHERE j.cancel_requested_at IS NULL
-                    RETURNING organization_id, job_id
+                    SELECT \(job.organization), crmm_uuid7(), \(job.id), id, site_id, 1, priority,
+                           CASE kind WHEN 'script' THEN 1 ELSE 0 END, 1, expires_at, expires_at
+                    FROM chosen
                 ), counted AS (
-                    SELECT organization_id, job_id, count(*)::integer AS total FROM made GROUP BY 1, 2
+                    SELECT p.expanded + c.n AS expanded, coalesce(c.last, p.expanded_to) AS expanded_to,
+                           c.n < \(chunk) AS whole,
+                           c.n < \(chunk)
+                               AND p.expanded + c.n = (SELECT sum(x) FROM unnest(p.ended) x) AS finished
+                    FROM picked p
+                    CROSS JOIN (SELECT count(*)::integer AS n,
+                                       (SELECT id FROM chosen ORDER BY id DESC LIMIT 1) AS last
+                                FROM chosen) c
                 )
-                UPDATE jobs j SET total = coalesce(c.total, 0),
-                       state = CASE WHEN j.cancel_requested_at IS NOT NULL THEN 11
-                                    WHEN c.total IS NULL THEN 10 ELSE 1 END,
-                       finished_at = CASE WHEN c.total IS NULL THEN now() END
-                FROM picked p
-                LEFT JOIN counted c ON c.organization_id = p.organization_id AND c.job_id = p.id
-                WHERE j.organization_id = p.organization_id AND j.id = p.id
-                RETURNING j.organization_id
+                UPDATE jobs j SET expanded = c.expanded, expanded_to = c.expanded_to,
+                       total = CASE WHEN c.whole THEN c.expanded END,
+                       -- Whoever changes the total or what has ended decides, under the row's lock.
+                       state = CASE WHEN c.finished
+                                    THEN CASE WHEN j.cancel_requested_at IS NULL THEN 10 ELSE 11 END
+                                    WHEN j.state = 0 THEN 1 ELSE j.state END,
+                       finished_at = CASE WHEN c.finished THEN now() END
+                FROM counted c WHERE j.organization_id = \(job.organization) AND j.id = \(job.id)
+                RETURNING c.whole
                 """, timeout: Self.expansionTimeout
-            ) { row in try row.decode(OrganizationID.self) }
-        }
+            ) { row in try row.decode(Bool.self) }
+        }.first
+        return isWhole.map { $0 ? .whole : .goesOn } ?? .passed
     }
 
-    // Hundreds of thousands of devices.
-    private static let expansionTimeout = Duration.seconds(25)
+    private static let endOfDevices = DeviceID(UniqueID(high: .max, low: .max))
+
+    // Far more than a chunk takes.
+    private static let expansionTimeout = Duration.seconds(10)
 }

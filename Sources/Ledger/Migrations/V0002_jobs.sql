@@ -56,8 +56,11 @@ CREATE TABLE jobs (
     maximum_attempts integer NOT NULL,
     idempotent boolean NOT NULL,
     released_wave integer NOT NULL DEFAULT 0,
-    -- Runs that the target was expanded into, and how many of them ended how: succeeded … unknown by raw
-    -- value - 9.
+    -- The device up to which a site or an organization is expanded, and how many runs that made.
+    expanded_to uuid NOT NULL DEFAULT '00000000-0000-0000-0000-000000000000',
+    expanded integer NOT NULL DEFAULT 0,
+    -- Runs that the target was expanded into, NULL until all are there, and how many of them ended how:
+    -- succeeded … unknown by raw value - 9.
     total integer,
     ended integer[] NOT NULL DEFAULT '{0,0,0,0,0,0}',
     created_by uuid NOT NULL,
@@ -328,7 +331,8 @@ GRANT SELECT, INSERT ON run_history TO crmm_api;
 GRANT SELECT ON run_output, attempts, run_states TO crmm_api;
 GRANT SELECT, INSERT ON job_deltas TO crmm_api;
 GRANT SELECT ON jobs, run_history TO crmm_worker, crmm_gateway;
-GRANT UPDATE (state, total, ended, finished_at, cancel_pending) ON jobs TO crmm_worker;
+GRANT UPDATE (state, expanded_to, expanded, total, ended, finished_at, cancel_pending) ON jobs
+    TO crmm_worker;
 GRANT UPDATE (state, ended, finished_at) ON jobs TO crmm_gateway;
 GRANT SELECT, INSERT, DELETE ON runs TO crmm_worker;
 GRANT UPDATE (state, generation, attempt, token, gateway_id, queued_at, deadline, cancel_requested_at)
