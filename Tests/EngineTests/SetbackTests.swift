@@ -1,6 +1,7 @@
 import Domain
 import Ledger
 import Postgres
+import TestSupport
 import Testing
 import Trust
 
