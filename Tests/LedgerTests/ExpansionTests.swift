@@ -107,6 +107,22 @@ import Testing
         #expect(row.state == .cancelled && row.total == 2 && row.counts == [.cancelled: 2])
     }
 
+    @Test(
+        "A job that could not be expanded until it expired ends with the runs that it has", arguments: [0, 2])
+    func expired(expanded: Int) async throws {
+        let (world, tenant, job) = try await accepted(5)
+        if expanded > 0 { #expect(try await world.worker.expand(job, chunk: expanded) == .goesOn) }
+        try await world.owner.execute(
+            "UPDATE jobs SET expires_at = now() - interval '1 second' WHERE id = \(job.1)", scope: .none)
+        try await world.lapse(try await runs(tenant).map(\.run))
+        _ = try await world.worker.expire(limit: 10)
+        #expect(try await world.worker.expand(job, chunk: 2) == .whole)
+        try await world.fold()
+        let row = try await row(job, tenant)
+        #expect(row.state == .completed && row.total == expanded)
+        #expect(row.counts == (expanded == 0 ? [:] : [.expired: expanded]))
+    }
+
     @Test("A job that another worker expands is passed by, and nothing waits for it")
     func taken() async throws {
         let (world, _, job) = try await accepted(1)

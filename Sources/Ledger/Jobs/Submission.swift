@@ -264,8 +264,8 @@ extension Ledger {
     ///
     /// The job keeps the device that it has come to, in the same commit as the runs up to it: whoever goes
     /// on, and whatever became of the one before, no device gets two runs or none. It is active from its
-    /// first chunk on, and its total is known with its last. On a connection of its own: nothing is to wait
-    /// behind it.
+    /// first chunk on, and its total is known with its last. A job that was cancelled or has expired
+    /// meanwhile ends with the runs that it has. On a connection of its own: nothing is to wait behind it.
     package func expand(
         _ job: (organization: OrganizationID, id: JobID), chunk: Int
     ) async throws -> Expansion {
@@ -289,7 +289,7 @@ extension Ledger {
                           AND (p.site_id IS NULL OR d.site_id = p.site_id)
                         ORDER BY d.organization_id, d.id LIMIT \(chunk)
                     ) d
-                    WHERE p.cancel_requested_at IS NULL
+                    WHERE p.cancel_requested_at IS NULL AND p.expires_at > now()
                 ), made AS (
                     INSERT INTO runs (organization_id, id, job_id, device_id, site_id, state, priority, lane,
                                       generation, expires_at, deadline)
