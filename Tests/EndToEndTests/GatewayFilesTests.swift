@@ -114,5 +114,13 @@ extension EndToEndTests {
             #expect(try await connect(to: port) == "resumed")
             for gateway in [second, third, again] { #expect(try await gateway.stop() == .exited(0)) }
         }
+
+        @Test("a role starts from a file of settings alone", arguments: Installation.RoleName.allCases)
+        func fromFile(_ role: Installation.RoleName) async throws {
+            try await installation.crash(role)
+            let process = try await installation.startFromFile(role)
+            #expect(try await process.stop() == .exited(0))
+            try await installation.start(role)
+        }
     }
 }

@@ -95,6 +95,24 @@ actor Installation {
         return (process, port)
     }
 
+    /// Starts a role whose settings all stand in a file, in an environment without any; the caller ends it.
+    func startFromFile(_ role: RoleName) async throws -> Running {
+        let file = "\(scratch.path)/settings-\(role)"
+        let settings =
+            environment + [
+                ("CLOUDRMM_ROLES", role.rawValue), ("CLOUDRMM_KEYS_DIR", try directory(of: role)),
+                ("CLOUDRMM_OPERATIONS_PORT", "0"), ("CLOUDRMM_API_PORT", "\(apiPort)"),
+                ("CLOUDRMM_GATEWAY_PORT", "\(gatewayPort)"),
+            ]
+        let text = "# All of it.\n\n" + settings.map { "\($0.0) = \($0.1)\n" }.joined()
+        try DurableFile.write(Array(text.utf8), to: file)
+        let process = try Running(
+            try Binaries.path("cloudrmm"), ["serve", "--config", file], log: "\(scratch.path)/file-\(role)")
+        let line = try await process.line("ready roles=\(role) ")
+        #expect(line.contains(" operations=http://127.0.0.1:"))
+        return process
+    }
+
     /// Runs a gateway that cannot start, to its end.
     func runGateway(keys: String) async throws -> ToolResult {
         try await tool(

@@ -16,11 +16,12 @@ struct Keys: AsyncParsableCommand {
             commandName: "create-administrator",
             abstract: "Make an API key of the whole platform and print it.",
             discussion: """
-                Reads DATABASE_URL (the API's login) from the environment and needs the API's directory of \
-                keys; run 'cloudrmm migrate' first. The key is printed here and never again.
+                Needs DATABASE_URL (the API's login) and the API's directory of keys; run 'cloudrmm \
+                migrate' first. The key is printed here and never again.
                 """)
 
-        @Option(help: "The directory of the installation's keys.")
+        @Option(
+            help: "The directory of the installation's keys; else $CLOUDRMM_KEYS_DIR, else .cloudrmm/keys.")
         var keysDir: String?
 
         @Option(help: "What the key is called.")
@@ -29,6 +30,8 @@ struct Keys: AsyncParsableCommand {
         @Option(help: "Days until it ends.")
         var expiresInDays = 30
 
+        @OptionGroup var options: SettingsOptions
+
         func validate() throws {
             guard (1...3_650).contains(expiresInDays) else {
                 throw ValidationError("--expires-in-days is \(expiresInDays); allowed are 1 to 3650")
@@ -36,13 +39,13 @@ struct Keys: AsyncParsableCommand {
         }
 
         func run() async throws {
-            guard let url = environmentVariable("DATABASE_URL"), !url.isEmpty else {
-                throw ValidationError("the environment has no DATABASE_URL, the API's login")
-            }
-            let directory = keysDir ?? environmentVariable("CLOUDRMM_KEYS_DIR") ?? ".cloudrmm/keys"
-            let keys = try KeyFiles(directory: absolutePath(directory)).openAPIKeys()
+            let given = try options.settings([.keysDir: keysDir])
+            let url = try given.require(.databaseURL, for: "create-administrator")
+            let configuration = try given.parse(.databaseURL, url) { try PostgresConfiguration(url: $0) }
+            let directory = given.keysDirectory
+            let keys = try KeyFiles(directory: directory).openAPIKeys()
             let pool = PostgresPool(
-                configuration: try PostgresConfiguration(url: url), logger: try makeLogger(level: "warning"))
+                configuration: configuration, logger: try makeLogger(level: "warning"))
             pool.start()
             let ledger = Ledger(pool: pool)
             let deployment = try await ledger.deployment(orCreate: keys.signer.deployment)

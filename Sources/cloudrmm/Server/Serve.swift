@@ -6,6 +6,7 @@ import Ledger
 import Logging
 import Postgres
 import Process
+import Redis
 import ServiceLifecycle
 
 /// `cloudrmm serve`: some roles of an installation, on engines that run elsewhere.
@@ -13,60 +14,58 @@ struct Serve: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
         abstract: "Run roles of an installation against PostgreSQL and Redis that run elsewhere.",
         discussion: """
-            Reads DATABASE_URL (the API's login), CLOUDRMM_WORKER_DATABASE_URL, \
-            CLOUDRMM_GATEWAY_DATABASE_URL, REDIS_URL and CLOUDRMM_REDIS_LOADER_URL from the \
-            environment; run 'cloudrmm migrate' first. The host of API_URL stands in the \
-            API's certificate and may be asked for, that of AGENT_GATEWAY_URL stands in the gateways'. A \
-            gateway reads nothing but the directory 'gateway' in the directory of keys, a worker no key.
+            Settings come from these options, else the environment, else a file: DATABASE_URL (the API's \
+            login), CLOUDRMM_WORKER_DATABASE_URL, CLOUDRMM_GATEWAY_DATABASE_URL, REDIS_URL, \
+            CLOUDRMM_REDIS_LOADER_URL and those named below; run 'cloudrmm migrate' first. The host of \
+            API_URL stands in the API's certificate and may be asked for, that of AGENT_GATEWAY_URL stands \
+            in the gateways'. A gateway reads nothing but the directory 'gateway' in the directory of keys, \
+            a worker no key.
             """)
 
-    @Option(help: "The roles, separated by commas: api, gateway, worker.")
-    var roles: String
+    @Option(help: "The roles, separated by commas: api, gateway, worker; else $CLOUDRMM_ROLES.")
+    var roles: String?
 
-    @Option(help: "The directory of the installation's keys; of a gateway, one that has 'gateway' in it.")
+    @Option(
+        help: """
+            The directory of the installation's keys, of a gateway one that has 'gateway' in it; else \
+            $CLOUDRMM_KEYS_DIR, else .cloudrmm/keys.
+            """)
     var keysDir: String?
 
-    @Option(help: "The address to listen on.")
-    var host = "127.0.0.1"
+    @Option(help: "The address to listen on; else $CLOUDRMM_HOST, else 127.0.0.1.")
+    var host: String?
 
-    @Option(help: "Port of the API (0: any free one).")
-    var apiPort = 3001
+    @Option(help: "Port of the API (0: any free one); else $CLOUDRMM_API_PORT, else 3001.")
+    var apiPort: String?
 
-    @Option(help: "Port of the agents' gateway (0: any free one).")
-    var gatewayPort = 3002
+    @Option(help: "Port of the agents' gateway (0: any free one); else $CLOUDRMM_GATEWAY_PORT, else 3002.")
+    var gatewayPort: String?
 
-    @Option(help: "Port of health and metrics, on this machine only (0: any free one); none without it.")
-    var operationsPort: Int?
+    @Option(
+        help: """
+            Port of health and metrics, on this machine only (0: any free one); else \
+            $CLOUDRMM_OPERATIONS_PORT, else none.
+            """)
+    var operationsPort: String?
 
-    @Option(help: "Log level: trace, debug, info, notice, warning, error.")
-    var logLevel = "notice"
+    @Option(
+        help: """
+            Log level: trace, debug, info, notice, warning, error; else $CLOUDRMM_LOG_LEVEL, else notice.
+            """)
+    var logLevel: String?
+
+    @OptionGroup var options: SettingsOptions
 
     func run() async throws {
-        let logger = try makeLogger(level: logLevel)
-        var chosen: Set<Role> = []
-        for name in roles.split(separator: ",") {
-            guard let role = Role(rawValue: String(name)) else {
-                let allowed = Role.allCases.map(\.rawValue).joined(separator: ", ")
-                throw ValidationError("--roles names \"\(name)\"; allowed are: \(allowed)")
-            }
-            chosen.insert(role)
-        }
-        guard !chosen.isEmpty else { throw ValidationError("--roles names no role") }
-        let redis = try require("REDIS_URL")
-        var settings = RoleSettings(
-            apiDatabaseURL: chosen.contains(.api) ? try require("DATABASE_URL") : "",
-            workerDatabaseURL: chosen.contains(.worker) ? try require("CLOUDRMM_WORKER_DATABASE_URL") : "",
-            gatewayDatabaseURL: chosen.contains(.gateway) ? try require("CLOUDRMM_GATEWAY_DATABASE_URL") : "",
-            redisURL: redis, redisLoaderURL: environmentVariable("CLOUDRMM_REDIS_LOADER_URL") ?? redis,
-            keysDirectory: absolutePath(
-                keysDir ?? environmentVariable("CLOUDRMM_KEYS_DIR") ?? ".cloudrmm/keys"))
-        settings.host = host
-        settings.apiPort = apiPort
-        settings.gatewayPort = gatewayPort
+        let given = try options.settings([
+            .roles: roles, .keysDir: keysDir, .host: host, .apiPort: apiPort, .gatewayPort: gatewayPort,
+            .operationsPort: operationsPort, .logLevel: logLevel,
+        ])
+        let logger = try given.logger()
+        let chosen = try given.roles()
+        var settings = try RoleSettings(given, for: chosen)
+        let operationsPort = try given.number(.operationsPort, in: 0...65_535)
         settings.operationsPort = operationsPort ?? 0
-        settings.agentGatewayURL = environmentVariable("AGENT_GATEWAY_URL")
-        try settings.apiNames.addHost(of: "API_URL")
-        try settings.gatewayNames.addHost(of: "AGENT_GATEWAY_URL")
         let ports = BoundPorts()
         let builder = Roles(settings: settings, logger: logger)
         var parts: [Part] = []
@@ -112,21 +111,67 @@ struct Serve: AsyncParsableCommand {
         let group = serviceGroup(of: parts, logger: logger)
         try await group.run()
     }
+}
 
-    private func require(_ name: String) throws -> String {
-        guard let value = environmentVariable(name), !value.isEmpty else {
-            throw ValidationError("the environment has no \(name), which these roles need")
+extension Settings {
+    fileprivate func logger() throws -> Logger {
+        let level = self[.logLevel] ?? "notice"
+        guard Logger.Level(rawValue: level) != nil else {
+            throw refusal(
+                .logLevel, "allowed are \(Logger.Level.allCases.map(\.rawValue).joined(separator: ", "))")
         }
-        return value
+        return try makeLogger(level: level)
+    }
+
+    fileprivate func roles() throws -> Set<Role> {
+        var chosen: Set<Role> = []
+        for name in try require(.roles, for: "serve").split(separator: ",") {
+            guard let role = Role(rawValue: String(name)) else {
+                throw refusal(.roles, "allowed are \(Role.allCases.map(\.rawValue).joined(separator: ", "))")
+            }
+            chosen.insert(role)
+        }
+        guard !chosen.isEmpty else { throw refusal(.roles, "no role is named") }
+        return chosen
+    }
+}
+
+extension RoleSettings {
+    /// What some roles need, each value judged before anything starts.
+    fileprivate init(_ given: Settings, for roles: Set<Role>) throws {
+        func database(_ setting: Setting, of role: Role) throws -> String {
+            guard roles.contains(role) else { return "" }
+            let url = try given.require(setting, for: "the role \(role.rawValue)")
+            _ = try given.parse(setting, url) { try PostgresConfiguration(url: $0) }
+            return url
+        }
+        func redis(_ setting: Setting, _ url: String) throws -> String {
+            _ = try given.parse(setting, url) { try RedisConfiguration(url: $0) }
+            return url
+        }
+        let redisURL = try redis(.redisURL, given.require(.redisURL, for: "every role"))
+        self.init(
+            apiDatabaseURL: try database(.databaseURL, of: .api),
+            workerDatabaseURL: try database(.workerDatabaseURL, of: .worker),
+            gatewayDatabaseURL: try database(.gatewayDatabaseURL, of: .gateway),
+            redisURL: redisURL,
+            redisLoaderURL: try given[.redisLoaderURL].map { try redis(.redisLoaderURL, $0) } ?? redisURL,
+            keysDirectory: given.keysDirectory)
+        if let host = given[.host] { self.host = host }
+        if let port = try given.number(.apiPort, in: 0...65_535) { apiPort = port }
+        if let port = try given.number(.gatewayPort, in: 0...65_535) { gatewayPort = port }
+        agentGatewayURL = given[.agentGatewayURL]
+        try apiNames.addHost(of: .apiURL, in: given)
+        try gatewayNames.addHost(of: .agentGatewayURL, in: given)
     }
 }
 
 extension ListenerNames {
-    /// Adds the host of the URL that a variable holds, if it holds one.
-    fileprivate mutating func addHost(of variable: String) throws {
-        guard let url = environmentVariable(variable), !url.isEmpty else { return }
+    /// Adds the host of a setting's URL, if there is one.
+    fileprivate mutating func addHost(of setting: Setting, in given: Settings) throws {
+        guard let url = given[setting] else { return }
         guard let host = URLComponents(string: url)?.host?.lowercased(), !host.isEmpty else {
-            throw ValidationError("\(variable) is not a URL with a host")
+            throw given.refusal(setting, "it is not a URL with a host")
         }
         let bare = host.trimmingCharacters(in: ["[", "]"])
         let isAddress = bare.contains(":") || bare.allSatisfy { $0.isASCII && ($0.isNumber || $0 == ".") }
@@ -138,19 +183,19 @@ extension ListenerNames {
 struct Migrate: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
         abstract: "Bring the database's schema to this release.",
-        discussion: "Reads the owner's URL from --owner-url or CLOUDRMM_OWNER_DATABASE_URL.")
+        discussion: "Reads the owner's URL from --owner-url, else CLOUDRMM_OWNER_DATABASE_URL.")
 
     @Option(help: "The database, as its owner.")
     var ownerURL: String?
 
+    @OptionGroup var options: SettingsOptions
+
     func run() async throws {
-        guard let url = ownerURL ?? environmentVariable("CLOUDRMM_OWNER_DATABASE_URL") else {
-            throw ValidationError(
-                "--owner-url is missing, and so is CLOUDRMM_OWNER_DATABASE_URL in the environment")
-        }
+        let given = try options.settings([.ownerDatabaseURL: ownerURL])
+        let url = try given.require(.ownerDatabaseURL, for: "migrate")
+        let configuration = try given.parse(.ownerDatabaseURL, url) { try PostgresConfiguration(url: $0) }
         let logger = try makeLogger(level: "notice")
-        let applied = try await Migrator(migrations: Ledger.migrations).migrate(
-            PostgresConfiguration(url: url), logger: logger)
+        let applied = try await Migrator(migrations: Ledger.migrations).migrate(configuration, logger: logger)
         printLine(
             applied.isEmpty
                 ? "the schema is up to date"

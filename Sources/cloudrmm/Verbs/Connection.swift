@@ -29,18 +29,17 @@ struct ConnectionOptions: ParsableArguments {
     @Option(help: "How results are printed.")
     var output: Output = .table
 
-    /// A client of the API that the options, the environment or a running `cloudrmm up` name.
+    @OptionGroup var options: SettingsOptions
+
+    /// A client of the API that the options, the settings or a running `cloudrmm up` name.
     func client() throws -> APIClient {
-        let environment = ProcessInfo.processInfo.environment
-        func given(_ option: String?, _ variable: String) -> String? {
-            (option ?? environment[variable]).flatMap { $0.isEmpty ? nil : $0 }
-        }
+        let given = try options.settings([.apiURL: apiURL, .apiKey: apiKey, .ca: ca])
         // Address and key come from one place: a ready.json that happens to lie here must not get a key that
         // was meant for another API, nor give its own away to one.
-        let (url, key) = (given(apiURL, "API_URL"), given(apiKey, "CLOUDRMM_API_KEY"))
+        let (url, key) = (given[.apiURL], given[.apiKey])
         switch (url, key) {
         case (let url?, let key?):
-            return APIClient(url: url, key: key, certificateAuthority: given(ca, "CLOUDRMM_CA"))
+            return APIClient(url: url, key: key, certificateAuthority: given[.ca])
         case (nil, nil):
             guard let ready = try ReadyFile.find(in: dataDir), let url = ready.apiURL, let key = ready.apiKey
             else {
@@ -50,7 +49,7 @@ struct ConnectionOptions: ParsableArguments {
                         + "CLOUDRMM_API_KEY")
             }
             return APIClient(
-                url: url, key: key, certificateAuthority: given(ca, "CLOUDRMM_CA") ?? ready.caCertificate)
+                url: url, key: key, certificateAuthority: given[.ca] ?? ready.caCertificate)
         case (_?, nil):
             throw Failure(.usage, "API_URL is given without a key for it: set CLOUDRMM_API_KEY")
         case (nil, _?):
