@@ -212,4 +212,37 @@ import Testing
             "UPDATE runs SET device_id = \(other.all[0]) WHERE id = \(runs[1].run)", scope: .none)
         #expect(try await world.count(orphans) == 1)
     }
+
+    @Test(
+        "What a halved batch has committed keeps its outcome when the rest fails", arguments: [false, true])
+    func halved(mayBeThere: Bool) async throws {
+        try await World.with { world in
+            let tenant = try await world.tenant(devices: 2)
+            // A device that is gone halves the batch, and the half without the first job fails.
+            let jobs = [[tenant.all[0]], [tenant.all[1], fresh()]].map { world.job(tenant, devices: $0) }
+            let failure: SQL =
+                mayBeThere ? "PERFORM pg_terminate_backend(pg_backend_pid())" : "RAISE EXCEPTION 'no'"
+            try await world.owner.pipeline(
+                scope: .none,
+                [
+                    """
+                    CREATE FUNCTION fail() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+                        IF (SELECT count(*) FROM made) = 1 AND EXISTS (SELECT FROM made WHERE total = 2) THEN
+                            \(fragment: failure);
+                        END IF;
+                        RETURN NULL;
+                    END $$
+                    """,
+                    """
+                    CREATE TRIGGER fail AFTER INSERT ON jobs REFERENCING NEW TABLE AS made
+                    FOR EACH STATEMENT EXECUTE FUNCTION fail()
+                    """,
+                ])
+            let (outcomes, runs) = try await world.api.submit(jobs, scope: tenant.scope)
+            #expect(outcomes == [.accepted(.active), .failed(mayBeThere: mayBeThere)])
+            #expect(runs.map(\.device) == [tenant.all[0]])
+            #expect(try await world.count("SELECT count(*) FROM jobs") == 1)
+            #expect(try await world.api.job(jobs[0].id, scope: tenant.scope)?.state == .active)
+        }
+    }
 }
