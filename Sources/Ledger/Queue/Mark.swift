@@ -152,18 +152,25 @@ extension Ledger {
     // of one only lets the primary key be probed.
     static let isLocked: SQL = "r.organization_id = l.organization_id AND r.id = ANY (ARRAY[l.id])"
 
+    // `locked`, still open: the runs whose current attempt has this token; a condition on `r` may follow.
+    static func lockedAttempts(_ runs: [(OrganizationID, RunID, AttemptToken)]) -> SQL {
+        """
+        locked AS MATERIALIZED (
+            SELECT r.organization_id, r.id
+            FROM (SELECT * FROM unnest(\(runs.map(\.0)), \(runs.map(\.1)), \(runs.map(\.2)))
+                      AS i(organization_id, id, token) ORDER BY organization_id, id) i
+            \(fragment: lockRun)
+            WHERE r.token = i.token
+        """
+    }
+
     /// Takes runs that a gateway is about to send: notes that they were sent, and returns those that still
     /// may be.
     package func take(_ runs: [(OrganizationID, RunID, AttemptToken)]) async throws -> [Delivery] {
         try await Self.inBatches(runs) { runs in
             try await pool.query(
                 """
-                WITH locked AS MATERIALIZED (
-                    SELECT r.organization_id, r.id
-                    FROM (SELECT * FROM unnest(\(runs.map(\.0)), \(runs.map(\.1)), \(runs.map(\.2)))
-                              AS i(organization_id, id, token) ORDER BY organization_id, id) i
-                    \(fragment: Self.lockRun)
-                    WHERE r.state IN (3, 4) AND r.token = i.token
+                WITH \(fragment: Self.lockedAttempts(runs)) AND r.state IN (3, 4)
                 )
                 UPDATE runs r SET sent_at = coalesce(r.sent_at, now()) FROM locked l
                 WHERE \(fragment: Self.isLocked)

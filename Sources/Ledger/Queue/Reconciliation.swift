@@ -76,12 +76,7 @@ extension Ledger {
         try await Self.inBatches(runs) { runs in
             try await pool.query(
                 """
-                WITH locked AS MATERIALIZED (
-                    SELECT r.organization_id, r.id
-                    FROM (SELECT * FROM unnest(\(runs.map(\.0)), \(runs.map(\.1)), \(runs.map(\.2)))
-                              AS i(organization_id, id, token) ORDER BY organization_id, id) i
-                    \(fragment: Self.lockRun)
-                    WHERE r.state = 3 AND r.sent_at IS NULL AND r.token = i.token
+                WITH \(fragment: Self.lockedAttempts(runs)) AND r.state = 3 AND r.sent_at IS NULL
                 ), \(fragment: Self.requeueLocked)
                 """, scope: .organizations(runs.map(\.0)), decode: Self.queuedRun)
         }
