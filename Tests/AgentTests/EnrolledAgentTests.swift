@@ -25,9 +25,11 @@ import Wire
 
     /// Runs an agent on a directory beside the body, and stops it afterwards.
     private func withAgent(
-        _ directory: DataDirectory, startedDelay: Duration = .seconds(3_600), _ body: () async throws -> Void
+        _ directory: DataDirectory, startedDelay: Duration = .seconds(3_600),
+        logger: Logger = Logger(label: "test", factory: { _ in SwiftLogNoOpLogHandler() }),
+        _ body: () async throws -> Void
     ) async throws {
-        let agent = try await makeAgent(directory, startedDelay: startedDelay)
+        let agent = try await makeAgent(directory, startedDelay: startedDelay, logger: logger)
         async let running: Void = agent.run()
         let result: Result<Void, any Error>
         do { result = .success(try await body()) } catch { result = .failure(error) }
@@ -38,13 +40,14 @@ import Wire
 
     /// A child that another test forks at this moment holds every lock of this process until it executes its
     /// program, so a lock that was just released may be held a little longer.
-    private func makeAgent(_ directory: DataDirectory, startedDelay: Duration) async throws -> EnrolledAgent {
+    private func makeAgent(
+        _ directory: DataDirectory, startedDelay: Duration, logger: Logger
+    ) async throws -> EnrolledAgent {
         while true {
             do {
                 return try EnrolledAgent(
                     directory: directory, backoff: Backoff(base: .milliseconds(5), limit: .milliseconds(20)),
-                    now: Instant.now, startedDelay: startedDelay,
-                    logger: Logger(label: "test", factory: { _ in SwiftLogNoOpLogHandler() }))
+                    now: Instant.now, startedDelay: startedDelay, logger: logger)
             } catch let error as ProcessError where error.code == .locked {
                 await Task.yield()
             }
@@ -437,4 +440,48 @@ import Wire
             #expect(directory.waitingResults() == 0)
         }
     }
+
+    @Test("the start of a script lies in the journal when the script runs")
+    func startIsWrittenFirst() async throws {
+        try await withGateway { gateway, directory in
+            try await withAgent(directory) {
+                let session = try await gateway.welcomedSession()
+                let job = fixture.job(.script, Script(.sh, "cat \(directory.journal)"))
+                session.send(.dispatch(fixture.dispatch(job)))
+                let written = String(decoding: try await finished(session).stdout.head.bytes, as: UTF8.self)
+                #expect(written.contains(#""record":"accepted","job":"\#(job.job)""#))
+                #expect(written.contains(#""record":"started","job":"\#(job.job)""#))
+            }
+        }
+    }
+
+    @Test("a result is sent only once it is stored")
+    func resultIsStoredFirst() async throws {
+        try await withGateway { gateway, directory in
+            let told = Mailbox<String>()
+            try await withAgent(directory, logger: Logger(label: "test") { _ in Told(messages: told) }) {
+                let session = try await gateway.welcomedSession()
+                let job = fixture.job(.script, Script(.sh, "echo said; rm -r \(directory.outbox)"))
+                session.send(.dispatch(fixture.dispatch(job)))
+                while try await told.next() != "a result cannot be stored" {}
+                try Directory.make(directory.outbox)
+                let result = try await finished(session)
+                #expect(result.stdout.head.bytes == Array("said\n".utf8) && result.reason == nil)
+            }
+        }
+    }
+}
+
+/// Hands on what is logged.
+private struct Told: LogHandler {
+    let messages: Mailbox<String>
+    var metadata: Logger.Metadata = [:]
+    var logLevel = Logger.Level.trace
+
+    subscript(metadataKey key: String) -> Logger.Metadata.Value? {
+        get { metadata[key] }
+        set { metadata[key] = newValue }
+    }
+
+    func log(event: LogEvent) { messages.put("\(event.message)") }
 }
