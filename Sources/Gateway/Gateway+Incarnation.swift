@@ -9,9 +9,9 @@ import Trust
 /// The heartbeat, and what happens when it has lapsed.
 extension Gateway {
     /// Beats, and takes a new incarnation when the beat has lapsed or the data set is another one.
-    func beat() async {
+    func beat(in first: Epoch?) async {
         var last = ContinuousClock.now
-        var epoch: Epoch?
+        var epoch = first
         // Stays until a new incarnation has been taken whole.
         var isStale = false
         while !Task.isCancelled {

@@ -103,6 +103,8 @@ package final class Gateway: Sendable {
     /// incarnation.
     package func run(onBound: @escaping @Sendable (Int) async -> Void) async throws {
         try await begin(id)
+        // Before anybody can be noted in it: a session is no sign of an earlier data set then.
+        let epoch = try await front.queue.epoch()
         let listener = Listener(
             group: group, tls: tls, pace: configuration.pace,
             actions: AgentHandler.Actions(
@@ -115,7 +117,7 @@ package final class Gateway: Sendable {
         let settling = Task { await settler.run() }
         await withTaskGroup(of: Void.self) { tasks in
             tasks.addTask { await self.answer() }
-            tasks.addTask { await self.beat() }
+            tasks.addTask { await self.beat(in: epoch) }
             tasks.addTask { await self.deliver() }
             tasks.addTask { await self.recordStarts() }
             tasks.addTask { await self.keepUp() }

@@ -87,7 +87,8 @@ import Testing
                 let (_, more) = try await bench.world.submit(tenant, [tenant.all[2]])
                 try await mark(tenant, bench)
                 #expect(try await station.refiller.refillOnce() == more.count)
-                #expect(try await station.entriesRead(bench) - walked <= 10, "from the low water")
+                let passed = try await station.entriesRead(bench) - walked
+                #expect(passed <= 10, "from the low water")
             }
         }
     }

@@ -19,7 +19,8 @@ import Wire
                 deployment: fresh(), rootKey: SigningKey(), jobKey: SigningKey(), keySetVersion: 1,
                 serverCA: try CertificateAuthority.make(commonName: "s", validitySeconds: 60).certificate,
                 deviceCA: try CertificateAuthority.make(commonName: "d", validitySeconds: 60), now: .now())
-            let submitter = Submitter(ledger: world.api, signer: signer, front: bench.front, logger: .quiet)
+            let submitter = Submitter(
+                ledger: world.api, signer: signer, judge: World.judge, front: bench.front, logger: .quiet)
             let requests = ["first", "second"].map { key in
                 JobRequest(
                     job: NewJob(kind: .script, target: .devices(tenant.all), script: Script(.sh, "true")),

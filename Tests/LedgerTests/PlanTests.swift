@@ -181,11 +181,9 @@ import Trust
         }
     }
 
-    /// The blocks that the services have touched so far, in memory or not.
+    /// The blocks that were touched so far, in memory or not.
     private static func blocks(_ world: World) async throws -> Int {
-        for login in world.logins {
-            try await login.pool.execute("SELECT pg_stat_force_next_flush()", scope: .none)
-        }
+        try await world.flushStatistics()
         return try await world.count(
             """
             SELECT sum(heap_blks_hit + heap_blks_read + coalesce(idx_blks_hit, 0)

@@ -285,47 +285,4 @@ import Testing
         #expect(all.count { $0 == .duplicate } == 40)
         #expect(try await world.api.job(job, scope: tenant.scope)?.counts == [.succeeded: 40])
     }
-
-    @Test("While one folds, another finds nothing to do and does not wait")
-    func oneFolder() async throws {
-        let world = try World.here()
-        try await world.clear()
-        let tenant = try await world.tenant(devices: 2)
-        let (_, runs) = try await world.submit(tenant, tenant.all)
-        _ = try await world.gateway.settle(try await world.send(runs).map { AttemptResult($0) })
-        try await world.owner.transaction(scope: .none) { transaction in
-            try await transaction.execute("SELECT pg_advisory_xact_lock(\(Ledger.folderLock))")
-            #expect(try await world.worker.foldDeltas(limit: 10) == 0)
-            #expect(try await world.count("SELECT sum(n) FROM job_deltas") == 2)
-        }
-        #expect(try await world.worker.foldDeltas(limit: 10) == 1)
-        #expect(try await world.worker.foldDeltas(limit: 10) == 0)
-        #expect(try await world.count("SELECT sum(ended[1]) FROM jobs") == 2)
-    }
-
-    @Test("A job does not complete while a run is open, whichever half of an amendment is folded first")
-    func halfAnAmendment() async throws {
-        let world = try World.here()
-        try await world.clear()
-        let tenant = try await world.tenant(devices: 2)
-        let (job, runs) = try await world.submit(tenant, tenant.all)
-        let marked = try await world.send(runs)
-        _ = try await world.gateway.settle([AttemptResult(marked[0], .unknown)])
-        func note(_ outcome: Outcome, _ n: Int32) async throws {
-            try await world.owner.execute(
-                """
-                INSERT INTO job_deltas (organization_id, job_id, outcome, n)
-                VALUES (\(tenant.organization), \(job), \(outcome), \(n))
-                """, scope: .none)
-            try await world.fold()
-        }
-        func state() async throws -> JobState? { try await world.api.job(job, scope: tenant.scope)?.state }
-        try await note(.succeeded, 1)
-        #expect(try await state() == .active)
-        try await note(.unknown, -1)
-        #expect(try await state() == .active)
-        _ = try await world.gateway.settle([AttemptResult(marked[1])])
-        try await world.fold()
-        #expect(try await state() == .completed)
-    }
 }

@@ -1,7 +1,7 @@
 package import Domain
 package import Ledger
 package import Postgres
-import Trust
+package import Trust
 
 /// One organization of a partner of its own, with its sites and devices.
 package struct Tenant: Sendable {
@@ -21,7 +21,16 @@ package struct Tenant: Sendable {
 package extension World {
     /// Who submits the jobs of tests.
     static let principal: APIKeyID = fresh()
-    /// The MAC of rows that nobody judges here.
+    /// Who made the MACs of tenants' rows.
+    static let judge: EdgeJudge = {
+        do {
+            let key = try MACKey(bytes: [UInt8](repeating: 7, count: MACKey.byteCountMin))
+            return EdgeJudge(key: key, keyID: "tests") { _ in }
+        } catch {
+            preconditionFailure("a key of enough bytes was refused: \(error)")
+        }
+    }()
+    /// The MAC of rows that nobody judges.
     static let mac = RowMAC(keyID: "", code: [])
 
     /// Makes a tenant with so many sites of so many devices each.
@@ -30,27 +39,33 @@ package extension World {
             partner: partner ?? fresh(), organization: fresh(), sites: (0..<sites).map { _ in fresh() },
             devices: (0..<sites).map { _ in (0..<devices).map { _ in fresh() } })
         let places = made.sites.enumerated().flatMap { index, site in made.devices[index].map { _ in site } }
+        func mac(_ edge: ParentEdge) -> PostgresData { PostgresData(Self.judge.mac(of: edge).code) }
+        let siteMACs = made.sites.map { mac(.site($0, of: made.organization)) }
+        let deviceMACs = zip(made.all, places).map { mac(.device($0, at: $1, of: made.organization)) }
         try await owner.pipeline(
             scope: .none,
             [
                 """
-                INSERT INTO partners (id, name, mac_key, mac) VALUES (\(made.partner), 'partner', '', '')
+                INSERT INTO partners (id, name, mac_key, mac)
+                VALUES (\(made.partner), 'partner', 'tests', \(mac(.partner(made.partner))))
                 ON CONFLICT DO NOTHING
                 """,
                 """
                 INSERT INTO organizations (id, partner_id, name, mac_key, mac)
-                VALUES (\(made.organization), \(made.partner), 'organization', '', '')
+                VALUES (\(made.organization), \(made.partner), 'organization', 'tests',
+                        \(mac(.organization(made.organization, of: made.partner))))
                 """,
                 """
                 INSERT INTO sites (organization_id, id, name, mac_key, mac)
-                SELECT \(made.organization), id, 'site', '', '' FROM unnest(\(made.sites)) AS s(id)
+                SELECT \(made.organization), id, 'site', 'tests', mac
+                FROM unnest(\(made.sites), \(siteMACs)) AS s(id, mac)
                 """,
                 """
                 INSERT INTO devices (organization_id, id, site_id, hostname, platform, agent_version,
                                      key_hash, assignment, assignment_version, mac_key, mac)
                 SELECT \(made.organization), id, site, 'host', 'linux', '1', decode(repeat('00', 32), 'hex'),
-                       '', 1, '', ''
-                FROM unnest(\(made.all), \(places)) AS d(id, site)
+                       '', 1, 'tests', mac
+                FROM unnest(\(made.all), \(places), \(deviceMACs)) AS d(id, site, mac)
                 """,
             ])
         return made

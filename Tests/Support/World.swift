@@ -45,7 +45,7 @@ package struct World: Sendable {
         server = try Self.pool(connections: 1)
         server.start()
         try await server.createDatabase(name)
-        owner = try Self.pool(database: name)
+        owner = try Self.pool(database: name, connections: connections)
         owner.start()
         services = try ["crmm_api", "crmm_worker", "crmm_gateway"].map { [name] in
             try Self.pool(user: $0, database: name, connections: connections)
@@ -111,6 +111,17 @@ package extension World {
     /// The number that a statement finds.
     func count(_ statement: SQL) async throws -> Int {
         try await owner.query(statement, scope: .none) { try $0.decode(Int.self) }.first ?? 0
+    }
+
+    /// Writes what the connections of the owner and of the services have counted, so that nothing of before
+    /// is counted later; in a world of one connection a login, and while nothing runs.
+    func flushStatistics() async throws {
+        for pool in [owner] + logins.map(\.pool) {
+            try await pool.execute("SELECT pg_stat_force_next_flush()", scope: .none)
+            try await pool.transaction(scope: .none) { transaction in
+                _ = try await transaction.execute("SELECT pg_stat_force_next_flush()")
+            }
+        }
     }
 
     /// Asks until a statement of a service waits for a lock.
