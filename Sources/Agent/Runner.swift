@@ -309,7 +309,7 @@ final class Runner: Sendable {
     /// Says `started` if the run outlives the delay; cancelled at its end.
     private func sendStarted(_ name: AttemptName, _ at: Instant) async {
         do { try await Task.sleep(for: startedDelay) } catch { return }
-        send(.started(Started(name: name, at: at)))
+        send(.started(Started(name: name, at: at, journalPosition: journal.position)))
     }
 
     // MARK: - Results

@@ -24,7 +24,8 @@ struct Flapping {
         devices[device] = (now, before + 1)
         guard before >= Self.calmMax else { return .zero }
         let wait = Self.backoff.ceiling(attempt: before - Self.calmMax)
-        due[device] = now + wait
+        // Who comes again before its time does not put it off.
+        due[device] = min(due[device] ?? now + wait, now + wait)
         return wait
     }
 

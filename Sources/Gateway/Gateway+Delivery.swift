@@ -94,7 +94,9 @@ extension Gateway {
         }
     }
 
-    func send(_ deliveries: [Delivery], _ contents: [JobID: JobContents.Content]) {
+    /// Sends attempts to their devices' sessions, or to the one that is given.
+    func send(_ deliveries: [Delivery], _ contents: [JobID: JobContents.Content], to session: Session? = nil)
+    {
         var frames: [DeviceID: [GatewayFrame]] = [:]
         for delivery in deliveries {
             guard let content = contents[delivery.job] else { continue }
@@ -107,7 +109,7 @@ extension Gateway {
                         name: name, job: content.statement, leafIndex: leaf,
                         proof: leaf.map { leaf in content.tree?.proof(of: leaf) ?? [] })))
         }
-        for (device, frames) in frames { sessions[device]?.send(frames) }
+        for (device, frames) in frames { (session ?? sessions[device])?.send(frames) }
         counters.increment("dispatched", by: deliveries.count)
     }
 }

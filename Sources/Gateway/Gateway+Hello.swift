@@ -19,7 +19,7 @@ extension Gateway {
             if !session.isServing { session.close(.busy) }
             return
         }
-        post.yield(.hello(hello, session, peer))
+        post.yield(.hello(hello, session, peer, at: .now))
     }
 
     func answer() async {
@@ -33,10 +33,10 @@ extension Gateway {
                 running += 1
                 tasks.addTask {
                     switch event {
-                    case .hello(let hello, let session, let peer):
+                    case .hello(let hello, let session, let peer, let arrival):
                         self.waitingHellos.subtract(1, ordering: .relaxed)
                         // Who has gone already is not answered.
-                        if !session.hasEnded { await self.welcome(hello, session, peer) }
+                        if !session.hasEnded { await self.welcome(hello, session, peer, at: arrival) }
                     case .closed(let session): await self.leave(session)
                     }
                 }
@@ -44,9 +44,11 @@ extension Gateway {
         }
     }
 
-    private func welcome(_ hello: Hello, _ session: Session, _ peer: PeerIdentity) async {
+    private func welcome(
+        _ hello: Hello, _ session: Session, _ peer: PeerIdentity, at arrival: ContinuousClock.Instant
+    ) async {
         do {
-            try await reconcile(hello, session, peer)
+            try await reconcile(hello, session, peer, at: arrival)
         } catch let reason as Refusal {
             counters.increment("refused.\(reason.code)")
             session.close(.refused(reason.message))
@@ -63,18 +65,44 @@ extension Gateway {
     }
 
     /// Judges the device, writes its presence, and only then compares what it holds with what the server
-    /// believes. A hello that is repeated is answered alike, but for the presence, which stands.
-    private func reconcile(_ hello: Hello, _ session: Session, _ peer: PeerIdentity) async throws {
+    /// believes. A hello that is repeated is answered alike.
+    private func reconcile(
+        _ hello: Hello, _ session: Session, _ peer: PeerIdentity, at arrival: ContinuousClock.Instant
+    ) async throws {
+        // Before the row is read: what is not here any more then is there.
+        let unwritten = journals[peer.device]
         let identity = try await judge(peer)
         let isFirst = !session.isServing
-        if isFirst, try await !register(session) { return }
-        let open = try await ledger.openAttempts(of: peer.device, organization: peer.organization)
+        guard try await isFirst ? register(session, helloAt: arrival) : publish(session) else { return }
+        if isFirst {
+            let known = max(identity.journal, unwritten ?? identity.journal)
+            session.journalCopy = known.copy
+            guard try await answer(hello, session, identity, journalPosition: known.position) else { return }
+        } else {
+            // Nobody restores a journal under the session that speaks for it.
+            guard try await answer(hello, session, identity, journalPosition: 0) else { return }
+        }
+        note(journal: hello.journalPosition, session)
+        if !isFirst || isCalm(peer.device) { try await wake([session]) }
+        try await ledger.seen(
+            peer.device, organization: peer.organization, hostname: hello.hostname, platform: hello.platform,
+            agentVersion: hello.agentVersion)
+        counters.increment(isFirst ? "hellos" : "hellosRepeated")
+    }
+
+    /// Compares what the device holds with what the server believes, says what follows, and sends what the
+    /// device lacks; `false` if the session is over.
+    private func answer(
+        _ hello: Hello, _ session: Session, _ identity: DeviceIdentity, journalPosition: Int
+    ) async throws -> Bool {
+        let (device, organization) = (session.device, session.organization)
+        let open = try await ledger.openAttempts(of: device, organization: organization)
         let held = hello.held.filter { name in !open.contains { $0.name == name } }
         let amendable = try await ledger.amendable(
-            held.map(\.run), device: peer.device, organization: peer.organization)
-        // Nobody restores a journal under the session that speaks for it.
-        let position = isFirst ? max(identity.journalPosition, positions[peer.device]) : 0
-        let plan = HelloPlan(hello, open: open, amendable: amendable, journalPosition: position)
+            held.map(\.run), device: device, organization: organization)
+        let plan = HelloPlan(hello, open: open, amendable: amendable, journalPosition: journalPosition)
+        // Another session of the device may have come meanwhile, and speaks for it now.
+        guard sessions[device] === session else { return false }
         // Before anything else is sent, and before the device counts as what its journal says now.
         if !plan.lost.isEmpty {
             let settlements = try await ledger.settle(plan.lost.map { AttemptResult(lost: $0, session) })
@@ -83,7 +111,9 @@ extension Gateway {
         }
         if plan.isRestored {
             counters.increment("journalRegressed")
-            positions.forget([peer.device: Int.max])
+            let place = JournalPlace(copy: session.journalCopy + 1, position: hello.journalPosition)
+            try await ledger.restored(device, organization: organization, place: place)
+            session.journalCopy = place.copy
         }
         let said = session.welcome(
             Welcome(
@@ -91,16 +121,12 @@ extension Gateway {
                 assignment: hello.assignmentVersion < identity.assignmentVersion ? identity.assignment : nil,
                 drop: plan.drop, cancel: plan.cancel, pingSeconds: configuration.pace.pingSeconds,
                 helloSeconds: configuration.pace.helloSeconds))
+        guard let said else { return false }
         for frame in said { handle(frame, session) }
         // Taken first: noted as sent, and returned only if it still may be.
         let taken = try await ledger.take(plan.resend.map { ($0.organization, $0.run, $0.token) })
-        send(taken, try await contents.contents(of: taken.map { ($0.organization, $0.job) }))
-        if !isFirst || isCalm(peer.device) { try await wake([session]) }
-        try await ledger.seen(
-            peer.device, organization: peer.organization, hostname: hello.hostname, platform: hello.platform,
-            agentVersion: hello.agentVersion, journalPosition: hello.journalPosition,
-            restored: plan.isRestored)
-        counters.increment(isFirst ? "hellos" : "hellosRepeated")
+        send(taken, try await contents.contents(of: taken.map { ($0.organization, $0.job) }), to: session)
+        return true
     }
 
     /// Whether the device may hold a session now.
@@ -125,7 +151,13 @@ extension Gateway {
 
     /// Says in the queue, and here, that the device's session is this one; `false` if it is over or another
     /// is newer.
-    private func register(_ session: Session) async throws -> Bool {
+    private func register(_ session: Session, helloAt arrival: ContinuousClock.Instant) async throws -> Bool {
+        // An agent that had no answer for so long has gone, and is perhaps served elsewhere by now.
+        guard ContinuousClock.now - arrival < Self.patience else {
+            counters.increment("refused.busy")
+            session.close(.busy)
+            return false
+        }
         // Said again if a new incarnation was taken meanwhile, which may not have seen this session.
         var gateway: GatewayID
         repeat {
@@ -147,19 +179,45 @@ extension Gateway {
         return true
     }
 
+    /// Says again in the queue that the device's session is this one, in case that was lost; `false`, and the
+    /// session is over, if a later one is known there.
+    private func publish(_ session: Session) async throws -> Bool {
+        var gateway: GatewayID
+        repeat {
+            gateway = id
+            let (named, number) = (gateway, session.number)
+            let isKept = try await front.call { epoch in
+                try await self.front.queue.republish(
+                    [(device: session.device, session: number)], gateway: named, epoch: epoch)
+            }
+            guard isKept == [true] else {
+                session.close(.superseded)
+                return false
+            }
+        } while gateway != id
+        guard session.hasEnded else { return true }
+        try await withdraw(session, from: gateway)
+        return false
+    }
+
     func leave(_ session: Session) async {
         guard sessions.remove(session) else { return }
-        let (device, number, gateway) = (session.device, session.number, id)
         do {
-            _ = try await front.call { epoch in
-                try await self.front.queue.absent(
-                    device: device, gateway: gateway, session: number, epoch: epoch)
-            }
-            try await ledger.left(device, organization: session.organization)
+            try await withdraw(session, from: id)
+            try await ledger.left(session.device, organization: session.organization)
         } catch {
             logger.debug(
                 "the end of a session was not noted",
-                metadata: ["device.id": "\(device)", "error": "\(error)"])
+                metadata: ["device.id": "\(session.device)", "error": "\(error)"])
+        }
+    }
+
+    /// Takes a session's presence back, if it is still this one's.
+    func withdraw(_ session: Session, from gateway: GatewayID) async throws {
+        let (device, number) = (session.device, session.number)
+        _ = try await front.call { epoch in
+            try await self.front.queue.absent(
+                device: device, gateway: gateway, session: number, epoch: epoch)
         }
     }
 
@@ -191,6 +249,8 @@ extension Gateway {
         return false
     }
 
+    /// How long an agent waits for its welcome.
+    private static let patience = Duration.seconds(10)
     private static let hellosAtOnce = 64
     private static let waitingHellosMax = 4_096
 }

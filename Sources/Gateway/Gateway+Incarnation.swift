@@ -16,11 +16,7 @@ extension Gateway {
         var isStale = false
         while !Task.isCancelled {
             do {
-                // The heartbeat's time runs from when Redis gets it, which is not before this.
-                let sent = ContinuousClock.now
-                try await front.queue.beat(gateway: id, milliseconds: Self.heartbeatMilliseconds)
-                if sent - last > .milliseconds(Self.heartbeatMilliseconds) { isStale = true }
-                last = sent
+                if try await !beat(id, after: &last) { isStale = true }
                 let current = try await front.queue.epoch()
                 if let current, current != epoch {
                     // Before the first data set was seen nobody can have been noted in it.
@@ -54,27 +50,25 @@ extension Gateway {
         let all = sessions.all
         let parts = stride(from: 0, to: all.count, by: 128).map { all[$0..<min($0 + 128, all.count)] }
         for part in parts {
+            let named = part.map { (device: $0.device, session: $0.number) }
             let kept = try await front.call { epoch in
-                try await self.front.queue.republish(
-                    part.map { (device: $0.device, session: $0.number) }, gateway: new, epoch: epoch)
+                try await self.front.queue.republish(named, gateway: new, epoch: epoch)
             }
-            // A later session of the device is known elsewhere: the one here is a leftover.
-            for (session, isKept) in zip(part, kept) where !isKept { session.close(.superseded) }
-            // One that ended meanwhile took itself back from the incarnation before.
-            for session in part where session.hasEnded {
-                _ = try await front.call { epoch in
-                    try await self.front.queue.absent(
-                        device: session.device, gateway: new, session: session.number, epoch: epoch)
-                }
+            for (session, (said, isKept)) in zip(part, zip(named, kept)) {
+                // A later session of the device is known elsewhere: the one here is a leftover, unless it is
+                // about to get that later number.
+                if !isKept, session.number == said.session { session.close(.superseded) }
+                // One that ended meanwhile took itself back from the incarnation before.
+                if session.hasEnded { try await withdraw(session, from: new) }
             }
-            try await beat(new, after: &last)
+            try await keepUp(new, &last)
         }
         // What lies in the old inbox was never sent; the reclaimer returns it.
         try await front.queue.beat(gateway: old, milliseconds: 1)
         for part in parts {
             let returned = try await ledger.reconnect(part.map { ($0.organization, $0.device) })
             await front.offer([], and: returned.map(\.organization))
-            try await beat(new, after: &last)
+            try await keepUp(new, &last)
         }
         logger.notice(
             "gateway took a new incarnation",
@@ -82,15 +76,20 @@ extension Gateway {
         return last
     }
 
-    /// Beats; throws if the incarnation has lapsed since the beat before.
-    private func beat(_ id: GatewayID, after last: inout ContinuousClock.Instant) async throws {
+    /// Beats between two parts; throws if the new incarnation has lapsed already.
+    private func keepUp(_ id: GatewayID, _ last: inout ContinuousClock.Instant) async throws {
+        guard try await beat(id, after: &last) else {
+            throw GatewayError(.lapsed, "the heartbeat lapsed while the sessions were published")
+        }
+    }
+
+    /// Beats; `false` if the incarnation had lapsed since the beat before.
+    private func beat(_ id: GatewayID, after last: inout ContinuousClock.Instant) async throws -> Bool {
         // The heartbeat's time runs from when Redis gets it, which is not before this.
         let sent = ContinuousClock.now
         try await front.queue.beat(gateway: id, milliseconds: Self.heartbeatMilliseconds)
-        guard sent - last <= .milliseconds(Self.heartbeatMilliseconds) else {
-            throw GatewayError(.lapsed, "the heartbeat lapsed while the sessions were published")
-        }
-        last = sent
+        defer { last = sent }
+        return sent - last <= .milliseconds(Self.heartbeatMilliseconds)
     }
 
     static let heartbeatMilliseconds = 5_000

@@ -56,7 +56,7 @@ package final class Gateway: Sendable {
     let inbox: RedisBlockingConnection
     let incarnation: Mutex<GatewayID>
     private let starts = Mutex<[DeviceID: [Start]]>([:])
-    let positions = JournalPositions()
+    let journals = JournalPlaces()
     let flapping = Mutex(Flapping())
     let waitingHellos = Atomic(0)
     let events: AsyncStream<Event>
@@ -66,7 +66,7 @@ package final class Gateway: Sendable {
     private typealias Start = (OrganizationID, DeviceID, RunID, AttemptToken, Instant)
 
     enum Event: Sendable {
-        case hello(Hello, Session, PeerIdentity)
+        case hello(Hello, Session, PeerIdentity, at: ContinuousClock.Instant)
         case closed(Session)
     }
 
@@ -124,7 +124,7 @@ package final class Gateway: Sendable {
         }
         // In a task of its own: this one is cancelled, and what it still has to say must be said.
         await Task { await self.stop(channel) }.value
-        await writePositions()
+        await writeJournals()
         settler.finish()
         await settling.value
         // Everything is closed; the threads need not be waited for.
@@ -163,9 +163,10 @@ package final class Gateway: Sendable {
         switch frame {
         case .hello, .ping: break
         case .accepted(let accepted):
-            positions.note(accepted.journalPosition, of: session.device, session.organization)
+            note(journal: accepted.journalPosition, session)
             counters.increment("accepted")
         case .started(let started):
+            note(journal: started.journalPosition, session)
             let start = (
                 session.organization, session.device, started.name.run, started.name.token, started.at
             )
@@ -214,22 +215,28 @@ package final class Gateway: Sendable {
     /// What is done once a second.
     private func keepUp() async {
         while !Task.isCancelled {
-            await writePositions()
+            await writeJournals()
             await wakeFlapping()
             // Cancellation ends the wait early, which is what is wanted.
             try? await Task.sleep(for: .seconds(1))
         }
     }
 
+    /// A device has said how far its journal is.
+    func note(journal position: Int, _ session: Session) {
+        let place = JournalPlace(copy: session.journalCopy, position: position)
+        journals.note(place, of: session.device, session.organization)
+    }
+
     /// A journal that is restored from a copy must not pass for the one that said more, so what agents say
     /// between their hellos is written too.
-    private func writePositions() async {
-        let batch = positions.pending
+    private func writeJournals() async {
+        let batch = journals.pending
         do {
-            positions.forget(try await ledger.note(positions: batch))
+            journals.forget(try await ledger.note(journals: batch))
         } catch {
             logger.warning(
-                "journal positions were not written",
+                "places in journals were not written",
                 metadata: ["devices": "\(batch.count)", "error": "\(error)"])
         }
     }

@@ -16,6 +16,8 @@ final class Session: Sendable {
     private struct State {
         /// The number that the queue gave; 0 until the hello is answered.
         var number = 0
+        /// Which copy of its journal the device speaks from.
+        var journalCopy = 0
         /// Results that were handed on and are not acknowledged yet, and whether there are too many.
         var inFlight = 0
         var hasManyResults = false
@@ -89,12 +91,18 @@ final class Session: Sendable {
         }
     }
 
+    /// Which copy of its journal the device speaks from.
+    var journalCopy: Int {
+        get { state.withLock { $0.journalCopy } }
+        set { state.withLock { $0.journalCopy = newValue } }
+    }
+
     /// Answers a hello. The answer to the first is the first frame of the session, and behind it leaves what
     /// was to be sent too early.
-    /// - Returns: what the device has said meanwhile.
-    func welcome(_ welcome: Welcome) -> [AgentFrame] {
+    /// - Returns: what the device has said meanwhile; `nil` if the session is closed.
+    func welcome(_ welcome: Welcome) -> [AgentFrame]? {
         state.withLock { state in
-            guard !state.isClosed else { return [] }
+            guard !state.isClosed else { return nil }
             write([.welcome(welcome)] + (state.early ?? []))
             state.early = nil
             defer { state.unjudged = [] }

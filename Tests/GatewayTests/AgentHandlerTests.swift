@@ -58,7 +58,7 @@ import Wire
             let said = session.welcome(
                 Welcome(session: 1, assignment: nil, drop: [], cancel: [], pingSeconds: 30, helloSeconds: 300)
             )
-            heard.words.withLock { $0.messages += said }
+            heard.words.withLock { $0.messages += said ?? [] }
         }
 
         /// The gateway has judged the device.
@@ -126,7 +126,7 @@ import Wire
         let line = try line()
         line.receive(.hello(.example()))
         line.receive(.accepted(Accepted(name: Self.name, journalPosition: 1)))
-        line.receive(.started(Started(name: Self.name, at: Instant(seconds: 1))))
+        line.receive(.started(Started(name: Self.name, at: Instant(seconds: 1), journalPosition: 2)))
         #expect(line.hellos == [.example()])
         #expect(line.messages.count == 2)
         #expect(line.violations.isEmpty)
@@ -270,7 +270,7 @@ import Wire
         "A message before the hello closes with 4400",
         arguments: [
             AgentFrame.ping(1), .accepted(Accepted(name: name, journalPosition: 1)),
-            .started(Started(name: name, at: Instant(seconds: 1))),
+            .started(Started(name: name, at: Instant(seconds: 1), journalPosition: 2)),
             .finished(Finished(name: name, outcome: .succeeded, finishedAt: Instant(seconds: 1))),
             .rejected(Rejected(name: name, code: "x", message: "x")),
         ])

@@ -21,12 +21,23 @@ import Trust
     func due() {
         var flapping = Flapping()
         for _ in 0..<5 { _ = flapping.connected(device, now: start) }
-        #expect(flapping.takeDue(now: start + .milliseconds(1_999)).isEmpty)
-        #expect(flapping.takeDue(now: start + .seconds(2)) == [device])
+        #expect(flapping.takeDue(now: start + .milliseconds(999)).isEmpty)
+        #expect(flapping.takeDue(now: start + .seconds(1)) == [device])
         #expect(flapping.takeDue(now: start + .seconds(3)).isEmpty)
         #expect(flapping.connected(device, now: start + .seconds(3)) == .seconds(4))
         #expect(flapping.takeDue(now: start + .seconds(6)).isEmpty)
         #expect(flapping.takeDue(now: start + .seconds(7)) == [device])
+    }
+
+    @Test("Who comes again and again before its time is woken at its time all the same")
+    func restless() {
+        var flapping = Flapping()
+        for _ in 0..<12 { _ = flapping.connected(device, now: start) }
+        #expect(flapping.takeDue(now: start + .seconds(1)) == [device], "the first wait counts")
+        for second in 1...60 where flapping.takeDue(now: start + .seconds(second)).isEmpty {
+            _ = flapping.connected(device, now: start + .seconds(second))
+        }
+        #expect(flapping.takeDue(now: start + .seconds(62)) == [device])
     }
 
     @Test("A minute without a new session is calm, and is forgotten")

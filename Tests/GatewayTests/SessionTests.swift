@@ -149,7 +149,7 @@ import Wire
             #expect(name == AttemptName(run: marked[0].run, attempt: 1, token: marked[0].token))
             #expect(try await bench.world.count("SELECT count(*) FROM runs WHERE sent_at IS NOT NULL") == 1)
             try await agent.send(.accepted(Accepted(name: name, journalPosition: 1)))
-            try await agent.send(.started(Started(name: name, at: .now())))
+            try await agent.send(.started(Started(name: name, at: .now(), journalPosition: 2)))
             try await bench.until { try await bench.world.state(name.run) == .running }
             try await agent.send(
                 .finished(Finished(name: name, outcome: .succeeded, exitCode: 0, finishedAt: .now())))
@@ -260,9 +260,54 @@ import Wire
             #expect(bench.gateway.counters.snapshot["journalRegressed"] == 1)
             // Written also where no hello follows.
             try await back.send(.accepted(Accepted(name: name, journalPosition: 20)))
-            try await bench.until {
+            try await bench.until(looks: 100_000) {
                 try await bench.world.count("SELECT journal_position FROM devices WHERE id = \(device)") == 20
             }
+        }
+    }
+
+    @Test("What a device started since its hello counts: a copy restored from before that is seen")
+    func regressedAfterTheStart() async throws {
+        try await Bench.run { bench in
+            let tenant = try await bench.world.tenant()
+            let context = try #require(try await bench.enroll(tenant)[tenant.all[0]])
+            let agent = try await TestAgent.connect(bench, context, hello: .example(journalPosition: 10))
+            _ = try await agent.welcome()
+            let (_, runs) = try await bench.world.submit(tenant, tenant.all)
+            _ = try await bench.dispatch(runs)
+            let name = try #require(try await agent.dispatches(1).first)
+            try await agent.send(.accepted(Accepted(name: name, journalPosition: 11)))
+            // The copy is made here: accepted, and not begun.
+            try await agent.send(.started(Started(name: name, at: .now(), journalPosition: 12)))
+            try await agent.send(.ping(1))
+            #expect(await agent.next() == .frame(.pong(1)))
+            try await agent.leave()
+            let back = try await TestAgent.connect(bench, context, hello: .example(journalPosition: 11))
+            _ = try await back.welcome()
+            try await bench.until { try await bench.world.state(name.run) == .unknown }
+        }
+    }
+
+    @Test("Presence that was lost while the session lives comes back with its next hello")
+    func presenceComesBack() async throws {
+        try await Bench.run { bench in
+            let tenant = try await bench.world.tenant()
+            let device = tenant.all[0]
+            let context = try #require(try await bench.enroll(tenant)[device])
+            let agent = try await TestAgent.connect(bench, context)
+            let first = try await agent.welcome()
+            let presence = try #require(try await bench.queue.presence(of: [device])[0])
+            let epoch = try await bench.front.epoch()
+            // As by the end of a half-open session that was answered later than this one.
+            try await bench.queue.absent(
+                device: device, gateway: presence.gateway, session: presence.session, epoch: epoch)
+            try await agent.send(.hello(.example()))
+            #expect(try await agent.welcome().session == first.session)
+            #expect(try await bench.queue.presence(of: [device]) == [presence])
+            // A later session elsewhere is the one that counts.
+            _ = try await bench.queue.present(device: device, gateway: fresh(), epoch: epoch)
+            try await agent.send(.hello(.example()))
+            #expect(await agent.next() == .closed(4409))
         }
     }
 
@@ -415,7 +460,7 @@ import Wire
             let agent = try await TestAgent.connect(bench, try #require(contexts[tenant.all[1]]))
             _ = try await agent.welcome()
             let name = AttemptName(run: marked[0].run, attempt: 1, token: marked[0].token)
-            try await agent.send(.started(Started(name: name, at: .now())))
+            try await agent.send(.started(Started(name: name, at: .now(), journalPosition: 2)))
             try await agent.send(.finished(Finished(name: name, outcome: .succeeded, finishedAt: .now())))
             #expect(await agent.next() == .frame(.acknowledged(name)))
             #expect(try await bench.world.state(name.run) == .dispatched)

@@ -7,14 +7,19 @@ import Testing
 
 /// What is noted of devices.
 @Suite(.serialized, .world) struct DeviceTests {
-    @Test("Journal positions only rise, across tenants, and a row that somebody writes is not waited for")
-    func positions() async throws {
+    @Test("Places in journals only rise, across tenants, and a row that somebody writes is not waited for")
+    func journals() async throws {
         let world = try World.here()
         let tenants = [try await world.tenant(devices: 2), try await world.tenant()]
         let devices = tenants.flatMap { tenant in tenant.all.map { (tenant.organization, $0) } }
-        func note(_ position: Int) async throws -> [DeviceID: Int] {
+        func note(_ position: Int, copy: Int = 0) async throws -> [DeviceID: JournalPlace] {
             try await world.gateway.note(
-                positions: devices.map { (organization: $0.0, device: $0.1, position: position) })
+                journals: devices.map {
+                    (
+                        organization: $0.0, device: $0.1,
+                        place: JournalPlace(copy: copy, position: position)
+                    )
+                })
         }
         func kept() async throws -> [Int] {
             try await world.owner.query(
@@ -22,7 +27,8 @@ import Testing
                 scope: .none
             ) { try $0.decode(Int.self) }
         }
-        #expect(try await note(7) == Dictionary(devices.map { ($0.1, 7) }) { $1 })
+        let seven = JournalPlace(copy: 0, position: 7)
+        #expect(try await note(7) == Dictionary(devices.map { ($0.1, seven) }) { $1 })
         #expect(try await note(5).count == 3)
         #expect(try await kept() == [7, 7, 7])
         let written = try await world.owner.transaction(scope: .none) { transaction in
@@ -32,5 +38,16 @@ import Testing
         }
         #expect(Set(written.keys) == Set(devices.dropFirst().map(\.1)))
         #expect(try await kept().sorted() == [7, 9, 9])
+        // A copy begins where it was made, once; what is still said of the journal before counts for nothing.
+        for position in [3, 2] {
+            for (organization, device) in devices {
+                try await world.gateway.restored(
+                    device, organization: organization, place: JournalPlace(copy: 1, position: position))
+            }
+        }
+        #expect(try await note(8).count == 3)
+        #expect(try await kept() == [3, 3, 3])
+        #expect(try await note(4, copy: 1).count == 3)
+        #expect(try await kept() == [4, 4, 4])
     }
 }

@@ -138,7 +138,7 @@ import Trust
             for run in rows.queued {
                 try await world.gateway.seen(
                     run.queued.device, organization: run.queued.organization, hostname: "h", platform: "p",
-                    agentVersion: "1", journalPosition: 1, restored: false)
+                    agentVersion: "1")
                 try await world.gateway.left(run.queued.device, organization: run.queued.organization)
             }
             return 10

@@ -17,7 +17,7 @@ import Wire
                     assignmentVersion: 1,
                     journalPosition: 7, held: [name], ended: [])),
             .accepted(Accepted(name: name, journalPosition: 8)),
-            .started(Started(name: name, at: Instant(seconds: 3))), .finished(finished),
+            .started(Started(name: name, at: Instant(seconds: 3), journalPosition: 2)), .finished(finished),
             .rejected(Rejected(name: name, code: "signature", message: "no")), .ping(4),
         ]
         for frame in frames { #expect(try AgentFrame.decode(frame.encoded) == frame) }

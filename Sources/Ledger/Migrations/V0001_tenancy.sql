@@ -134,7 +134,10 @@ CREATE TABLE devices (
     state smallint NOT NULL DEFAULT 0,
     mac_key text NOT NULL,
     mac bytea NOT NULL,
+    -- How far the journal was by the last word, and how often it was restored from a copy: a position counts
+    -- within one copy.
     journal_position bigint NOT NULL DEFAULT 0,
+    journal_copy integer NOT NULL DEFAULT 0,
     last_seen_at timestamptz,
     created_at timestamptz NOT NULL DEFAULT now(),
     PRIMARY KEY (organization_id, id),
@@ -228,5 +231,5 @@ GRANT SELECT, INSERT ON partners, organizations, sites TO crmm_api;
 GRANT SELECT, INSERT, UPDATE ON devices, enrollment_tokens, certificates, api_keys TO crmm_api;
 GRANT SELECT ON organizations, sites, devices TO crmm_worker;
 GRANT SELECT ON devices, certificates TO crmm_gateway;
-GRANT UPDATE (hostname, platform, agent_version, journal_position, last_seen_at) ON devices
+GRANT UPDATE (hostname, platform, agent_version, journal_position, journal_copy, last_seen_at) ON devices
     TO crmm_gateway;

@@ -62,6 +62,25 @@ package struct EnrolledDevice: Sendable {
     }
 }
 
+/// How far a device's journal is. A position counts within one copy of the journal.
+package struct JournalPlace: Sendable, Hashable, Comparable {
+    /// How often the journal was restored from a copy.
+    package var copy: Int
+    /// Entries ever written to it.
+    package var position: Int
+
+    /// A place in a journal.
+    package init(copy: Int, position: Int) {
+        self.copy = copy
+        self.position = position
+    }
+
+    /// By copy, then by position.
+    package static func < (a: JournalPlace, b: JournalPlace) -> Bool {
+        (a.copy, a.position) < (b.copy, b.position)
+    }
+}
+
 /// What a gateway needs to know of a device that shows a certificate.
 package struct DeviceIdentity: Sendable {
     /// Where it belongs.
@@ -71,7 +90,7 @@ package struct DeviceIdentity: Sendable {
     package let assignment: [UInt8]
     package let assignmentVersion: Int
     /// How far its journal was, by the last word that was written.
-    package let journalPosition: Int
+    package let journal: JournalPlace
     /// Whether the device may hold a session.
     package let isActive: Bool
     /// Whether the certificate of this serial may be used, and until when.
@@ -159,69 +178,83 @@ extension Ledger {
     ) async throws -> DeviceIdentity? {
         try await pool.grouped(
             """
-            SELECT d.site_id, d.key_hash, d.assignment, d.assignment_version, d.journal_position, d.state = 0,
-                   c.revoked_at IS NOT NULL, c.not_after
+            SELECT d.site_id, d.key_hash, d.assignment, d.assignment_version, d.journal_copy,
+                   d.journal_position, d.state = 0, c.revoked_at IS NOT NULL, c.not_after
             FROM devices d
             JOIN certificates c ON c.organization_id = d.organization_id AND c.device_id = d.id
             WHERE d.organization_id = \(organization) AND d.id = \(device) AND c.serial = \(certificateSerial)
             """, scope: .organization(organization)
         ) { row in
-            let (site, keyHash, assignment, version, position, isActive, isRevoked, end) = try row.decode(
-                (SiteID, PostgresData, PostgresData, Int32, Int, Bool, Bool, Instant).self)
+            let (site, keyHash, assignment, version, copy, position, isActive, isRevoked, end) =
+                try row.decode(
+                    (SiteID, PostgresData, PostgresData, Int32, Int32, Int, Bool, Bool, Instant).self)
             return DeviceIdentity(
                 site: site, keyHash: keyHash.bytes, assignment: assignment.bytes,
                 assignmentVersion: Int(version),
-                journalPosition: position, isActive: isActive, certificateRevoked: isRevoked,
-                certificateEnd: end)
+                journal: JournalPlace(copy: Int(copy), position: position), isActive: isActive,
+                certificateRevoked: isRevoked, certificateEnd: end)
         }.first
     }
 
-    /// Notes what a hello said; a session's end notes only the time.
-    ///
-    /// The journal's position only rises, unless the journal was `restored` from a copy: then it is what the
-    /// hello says, once what the copy has forgotten is settled.
+    /// Notes what a hello said of the device; a session's end notes only the time.
     package func seen(
         _ device: DeviceID, organization: OrganizationID, hostname: String, platform: String,
-        agentVersion: String, journalPosition: Int, restored: Bool
+        agentVersion: String
     ) async throws {
         _ = try await pool.grouped(
             """
             UPDATE devices SET hostname = \(hostname), platform = \(platform),
-                   agent_version = \(agentVersion),
-                   journal_position = CASE WHEN \(restored) THEN \(journalPosition)
-                                           ELSE greatest(journal_position, \(journalPosition)) END,
-                   last_seen_at = now()
+                   agent_version = \(agentVersion), last_seen_at = now()
             WHERE organization_id = \(organization) AND id = \(device)
             """, scope: .organization(organization)
         ) { _ in 0 }
     }
 
-    /// Notes how far devices' journals have come; they only rise. Returns what is written: a device whose row
-    /// somebody writes just now is left to the next call, and is not waited for.
+    /// Notes how far devices' journals have come; they only rise, and what is said of an earlier copy counts
+    /// for nothing. Returns what is done with: a device whose row somebody writes just now is left to the
+    /// next call, and is not waited for.
     package func note(
-        positions: [(organization: OrganizationID, device: DeviceID, position: Int)]
-    ) async throws -> [DeviceID: Int] {
-        let rows = try await Self.inBatches(positions) { positions in
+        journals: [(organization: OrganizationID, device: DeviceID, place: JournalPlace)]
+    ) async throws -> [DeviceID: JournalPlace] {
+        let rows = try await Self.inBatches(journals) { journals in
             try await pool.query(
                 """
                 WITH locked AS MATERIALIZED (
-                    SELECT d.organization_id, d.id, i.position
-                    FROM unnest(\(positions.map(\.organization)), \(positions.map(\.device)),
-                                \(positions.map(\.position))) AS i(organization_id, id, position)
+                    SELECT d.organization_id, d.id, i.copy, i.position
+                    FROM unnest(\(journals.map(\.organization)), \(journals.map(\.device)),
+                                \(journals.map { Int32($0.place.copy) }), \(journals.map(\.place.position)))
+                        AS i(organization_id, id, copy, position)
                     CROSS JOIN LATERAL (
                         SELECT * FROM devices d
                         WHERE d.organization_id = i.organization_id AND d.id = i.id
                         OFFSET 0 FOR UPDATE SKIP LOCKED
                     ) d
                 )
-                UPDATE devices d SET journal_position = greatest(d.journal_position, l.position)
+                UPDATE devices d SET journal_position = CASE d.journal_copy WHEN l.copy
+                    THEN greatest(d.journal_position, l.position) ELSE d.journal_position END
                 FROM locked l
-                WHERE d.organization_id = l.organization_id AND d.id = l.id
-                RETURNING d.id, l.position
-                """, scope: .organizations(positions.map(\.organization))
-            ) { row in try row.decode((DeviceID, Int).self) }
+                WHERE d.organization_id = ANY (ARRAY[l.organization_id]) AND d.id = ANY (ARRAY[l.id])
+                RETURNING d.id, l.copy, l.position
+                """, scope: .organizations(journals.map(\.organization))
+            ) { row in
+                let (device, copy, position) = try row.decode((DeviceID, Int32, Int).self)
+                return (device, JournalPlace(copy: Int(copy), position: position))
+            }
         }
         return Dictionary(rows) { $1 }
+    }
+
+    /// Notes that a device's journal was restored from a copy, which begins at this place; once for each
+    /// copy, and only when what the copy has forgotten is settled.
+    package func restored(
+        _ device: DeviceID, organization: OrganizationID, place: JournalPlace
+    ) async throws {
+        try await pool.execute(
+            """
+            UPDATE devices SET journal_copy = \(Int32(place.copy)), journal_position = \(place.position)
+            WHERE organization_id = \(organization) AND id = \(device)
+              AND journal_copy < \(Int32(place.copy))
+            """, scope: .organization(organization))
     }
 
     /// Notes the end of a device's session.

@@ -140,23 +140,28 @@ package struct Started: WireObject, Equatable {
     package var name: AttemptName
     /// When, by the device's clock.
     package var at: Instant
+    /// Entries ever written to the journal, this start among them.
+    package var journalPosition: Int
 
     /// A start.
-    package init(name: AttemptName, at: Instant) {
+    package init(name: AttemptName, at: Instant, journalPosition: Int) {
         self.name = name
         self.at = at
+        self.journalPosition = journalPosition
     }
 
     /// Reads the fields.
     package init(from reader: inout FieldReader) throws(FieldError) {
         name = try AttemptName(from: &reader)
         at = try reader.field("at")
+        journalPosition = try reader.field("journalPosition", Int.self, .in(1...Int.max))
     }
 
     /// Appends the fields.
     package func fields(to writer: inout JSONWriter) {
         name.fields(to: &writer)
         writer.field("at", at)
+        writer.field("journalPosition", journalPosition)
     }
 }
 
