@@ -105,7 +105,8 @@ import Trust
         },
         Call("openAttempts", 2) { world, rows in
             try await world.gateway.openAttempts(
-                of: rows.running[0].queued.device, organization: rows.tenant.organization
+                // Its dispatched run is not among those that were undelivered.
+                of: rows.dispatched[0].queued.device, organization: rows.tenant.organization
             ).count * 5
         },
         Call("settle", 46) { world, rows in
