@@ -17,7 +17,16 @@ import Trust
             let token: AttemptToken
         }
 
+        struct Device: Sendable {
+            let id: DeviceID
+            let site: SiteID
+            /// The serial of its certificate, and the hash of a key of the API.
+            let serial: String
+            let hash: [UInt8]
+        }
+
         let tenant: Tenant
+        let devices: [Device]
         let queued: [Run]
         let waiting: [Run]
         let dispatched: [Run]
@@ -144,6 +153,61 @@ import Trust
             }
             return 10
         },
+        Call("positions", 40) { world, rows in
+            try await world.gateway.note(
+                positions: rows.devices.map { (rows.tenant.organization, $0.id, 2) }
+            ).count
+        },
+        Call("places", 32) { world, rows in
+            try await world.api.places(of: rows.devices.map(\.id), scope: rows.tenant.scope).count
+        },
+        Call("site", 16) { world, rows in
+            var found = 0
+            for device in rows.devices {
+                let site = try await world.api.site(device.site, scope: rows.tenant.scope)
+                found += site?.organization == rows.tenant.organization ? 1 : 0
+            }
+            return found
+        },
+        Call("edges", 10) { world, rows in
+            for _ in rows.devices {
+                _ = try await world.api.edges(of: rows.tenant.organization, scope: .platform)
+            }
+            return 10
+        },
+        Call("identity", 14) { world, rows in
+            var found = 0
+            for device in rows.devices {
+                let identity = try await world.gateway.identity(
+                    device.id, organization: rows.tenant.organization, certificateSerial: device.serial)
+                found += identity?.site == device.site ? 1 : 0
+            }
+            return found
+        },
+        Call("device", 6) { world, rows in
+            var found = 0
+            for device in rows.devices {
+                found += try await world.api.device(device.id, scope: rows.tenant.scope) == nil ? 0 : 1
+            }
+            return found
+        },
+        Call("device count", 16) { world, rows in
+            var found = 0
+            for device in rows.devices {
+                let count = try await world.api.deviceCount(
+                    organization: rows.tenant.organization, site: device.site, atMost: 10_000,
+                    scope: rows.tenant.scope)
+                found += count == 5 ? 1 : 0
+            }
+            return found
+        },
+        Call("API key", 6) { world, rows in
+            var found = 0
+            for device in rows.devices {
+                found += try await world.api.apiKey(hash: device.hash) == nil ? 0 : 1
+            }
+            return found
+        },
         Call("sweeps", 2) { world, _ in
             try await world.worker.undeliver(limit: 10).count + world.worker.awaitWord(limit: 10)
                 + world.worker.expire(limit: 10).count
@@ -157,7 +221,9 @@ import Trust
             // Autovacuum looks at a table after fifty changes. What fills and empties again is empty.
             let tenant = try await world.tenant(devices: 60)
             for _ in 0..<60 { _ = try await world.submit(tenant, [tenant.all[0]]) }
-            try await world.owner.execute("DELETE FROM runs", scope: .none)
+            try await world.owner.pipeline(
+                scope: .none,
+                ["DELETE FROM runs", "DELETE FROM jobs", "DELETE FROM devices", "DELETE FROM sites"])
             // Nobody but the calls reads, and no later statistics make plans anew.
             try await world.owner.execute(
                 """
@@ -193,17 +259,38 @@ import Trust
             """)
     }
 
-    /// Makes ten thousand rows of each kind: jobs of four runs, one in each state, and devices likewise.
+    /// Makes ten thousand rows of each kind: jobs of four runs, one in each state, devices, five at a site,
+    /// likewise, with their certificates, and as many other organizations and keys.
     private static func fill(_ world: World, _ tenant: Tenant) async throws -> Rows {
         try await world.owner.pipeline(
             scope: .none,
             [
+                // What is said of the empty tables is not to slow this down.
+                "SET LOCAL enable_nestloop = off",
+                """
+                INSERT INTO organizations (id, partner_id, name, mac_key, mac)
+                SELECT crmm_uuid7(), \(tenant.partner), 'other', '', '' FROM generate_series(1, 10000)
+                """,
+                """
+                INSERT INTO sites (organization_id, id, name, mac_key, mac)
+                SELECT \(tenant.organization), crmm_uuid7(), n::text, '', ''
+                FROM generate_series(0, 1999) AS s(n)
+                """,
                 """
                 INSERT INTO devices (organization_id, id, site_id, hostname, platform, agent_version,
                                      key_hash, assignment, assignment_version, mac_key, mac)
-                SELECT \(tenant.organization), crmm_uuid7(), \(tenant.sites[0]), 'host', 'linux', '1',
-                       decode(repeat('00', 32), 'hex'), '', 1, '', ''
-                FROM generate_series(1, 10000)
+                SELECT \(tenant.organization), crmm_uuid7(), s.id, 'host', 'linux', '1',
+                       sha256(n::text::bytea), '', 1, '', ''
+                FROM generate_series(1, 10000) AS d(n)
+                JOIN (SELECT id, row_number() OVER (ORDER BY random()) AS m FROM sites) s ON m = 1 + n % 2000
+                """,
+                """
+                INSERT INTO certificates (organization_id, device_id, serial, key_hash, not_after)
+                SELECT organization_id, id, id::text, key_hash, now() + interval '1 day' FROM devices
+                """,
+                """
+                INSERT INTO api_keys (id, name, key_hash, permissions, expires_at, mac_key, mac)
+                SELECT crmm_uuid7(), 'key', key_hash, '{}', now() + interval '1 day', '', '' FROM devices
                 """,
                 """
                 INSERT INTO jobs (organization_id, id, kind, state, priority, statement, timeout_seconds,
@@ -259,8 +346,19 @@ import Trust
                     job: job, token: token)
             }
         }
+        let devices = try await world.owner.query(
+            """
+            SELECT id, site_id, id::text, key_hash FROM (
+                SELECT id, site_id, key_hash, row_number() OVER (ORDER BY id) AS n FROM devices
+            ) d WHERE n % 1000 = 500
+            """, scope: .none
+        ) { row in
+            let (id, site, serial, hash) = try row.decode((DeviceID, SiteID, String, PostgresData).self)
+            return Rows.Device(id: id, site: site, serial: serial, hash: hash.bytes)
+        }
         return Rows(
-            tenant: tenant, queued: try await runs(.queued), waiting: try await runs(.waiting),
+            tenant: tenant, devices: devices, queued: try await runs(.queued),
+            waiting: try await runs(.waiting),
             dispatched: try await runs(.dispatched), running: try await runs(.running),
             unknown: try await runs(.unknown))
     }
@@ -278,8 +376,12 @@ extension PlanTests.Rows {
                     job: fresh(), token: fresh())
             }
         }
+        let devices = (0..<10).map { _ in
+            Device(id: fresh(), site: fresh(), serial: "", hash: [])
+        }
         self.init(
-            tenant: tenant, queued: runs(), waiting: runs(), dispatched: runs(), running: runs(),
+            tenant: tenant, devices: devices, queued: runs(), waiting: runs(), dispatched: runs(),
+            running: runs(),
             unknown: runs())
     }
 }

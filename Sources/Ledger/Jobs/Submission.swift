@@ -110,11 +110,13 @@ extension Ledger {
     package func deviceCount(
         organization: OrganizationID, site: SiteID?, atMost: Int, scope: Scope
     ) async throws -> Int {
-        try await pool.query(
+        // A plan for each: a site's devices are not looked for among the organization's.
+        let ofSite: SQL = site.map { "AND site_id = \($0)" } ?? ""
+        return try await pool.query(
             """
             SELECT count(*) FROM (
-                SELECT 1 FROM devices WHERE organization_id = \(organization)
-                  AND (\(site)::uuid IS NULL OR site_id = \(site)) LIMIT \(atMost)
+                SELECT 1 FROM devices WHERE organization_id = \(organization) \(fragment: ofSite)
+                LIMIT \(atMost)
             ) counted
             """, scope: scope
         ) { row in try row.decode(Int.self) }.first ?? 0

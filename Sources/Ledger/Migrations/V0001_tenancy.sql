@@ -95,9 +95,11 @@ CREATE TABLE organizations (
     paused boolean NOT NULL DEFAULT false,
     mac_key text NOT NULL,
     mac bytea NOT NULL,
-    created_at timestamptz NOT NULL DEFAULT now(),
-    UNIQUE (partner_id, id)
+    created_at timestamptz NOT NULL DEFAULT now()
 );
+-- This index and others are partial by what only a condition on their first column implies, or on the one
+-- that only they have: else one could be walked from end to end for an id.
+CREATE INDEX organizations_by_partner ON organizations (partner_id, id) WHERE partner_id IS NOT NULL;
 
 CREATE TABLE sites (
     organization_id uuid NOT NULL REFERENCES organizations (id),
@@ -143,7 +145,7 @@ CREATE TABLE devices (
     PRIMARY KEY (organization_id, id),
     FOREIGN KEY (organization_id, site_id) REFERENCES sites (organization_id, id)
 );
-CREATE INDEX devices_by_site ON devices (organization_id, site_id, id);
+CREATE INDEX devices_by_site ON devices (organization_id, site_id, id) WHERE site_id IS NOT NULL;
 CREATE UNIQUE INDEX devices_by_id ON devices (id);
 
 CREATE TABLE certificates (

@@ -105,11 +105,14 @@ extension Ledger {
                        stderr_head, stderr_tail, stderr_bytes
                 FROM gone WHERE stdout_bytes + stderr_bytes > 0
             ), single AS (
-                -- A job with one run settles here; nobody else updates its counters at this moment.
+                -- A job with one run settles here; nobody else updates its counters at this moment. It is
+                -- named as `isLocked` names a run; and nothing may imply that it has an organization, else
+                -- the index of these would be there to be walked.
                 UPDATE jobs j SET ended[g.outcome - 9] = j.ended[g.outcome - 9] + 1, finished_at = now(),
                        state = CASE WHEN j.cancel_requested_at IS NULL THEN 10 ELSE 11 END
                 FROM gone g
-                WHERE j.organization_id = g.organization_id AND j.id = g.job_id AND j.total = 1
+                WHERE j.organization_id IS NOT DISTINCT FROM g.organization_id
+                  AND j.id = ANY (ARRAY[g.job_id]) AND j.total = 1
                 RETURNING j.id
             ), deltas AS (
                 INSERT INTO job_deltas (organization_id, job_id, outcome, n)

@@ -233,6 +233,7 @@ extension Ledger {
                 UPDATE devices d SET journal_position = CASE d.journal_copy WHEN l.copy
                     THEN greatest(d.journal_position, l.position) ELSE d.journal_position END
                 FROM locked l
+                -- As `isLocked` says it of a run; an index of devices leads with the organization.
                 WHERE d.organization_id = ANY (ARRAY[l.organization_id]) AND d.id = ANY (ARRAY[l.id])
                 RETURNING d.id, l.copy, l.position
                 """, scope: .organizations(journals.map(\.organization))

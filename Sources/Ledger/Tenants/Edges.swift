@@ -55,7 +55,7 @@ extension Ledger {
     /// Where a site belongs, if the scope sees it.
     package func site(_ id: SiteID, scope: Scope) async throws -> SitePlace? {
         try await pool.query(
-            "\(fragment: Self.sites) AND s.id = \(id)", scope: scope, decode: Self.sitePlace
+            Self.sites("SELECT \(id)::uuid"), scope: scope, decode: Self.sitePlace
         ).first
     }
 
@@ -64,11 +64,11 @@ extension Ledger {
         let results = try await pool.pipeline(
             scope: scope,
             [
-                "SELECT id, organization_id, site_id, mac_key, mac FROM devices WHERE id = ANY(\(devices))",
                 """
-                \(fragment: Self.sites)
-                  AND s.id IN (SELECT site_id FROM devices WHERE id = ANY(\(devices)))
+                SELECT d.id, d.organization_id, d.site_id, d.mac_key, d.mac
+                FROM \(fragment: Self.named(devices))
                 """,
+                Self.sites("SELECT DISTINCT d.site_id FROM \(fragment: Self.named(devices))"),
             ])
         let sites = Dictionary(
             uniqueKeysWithValues: try results[1].rows.map(Self.sitePlace).map { ($0.site, $0) })
@@ -86,14 +86,28 @@ extension Ledger {
         return places
     }
 
-    /// Sites with what is above them; only a site's own scope does not see its organization.
-    private static let sites: SQL = """
-        SELECT s.id, s.organization_id, s.mac_key, s.mac, o.partner_id, o.mac_key, o.mac, p.mac_key, p.mac
-        FROM sites s
-        LEFT JOIN organizations o ON o.id = s.organization_id
-        LEFT JOIN partners p ON p.id = o.partner_id
-        WHERE (o.id IS NOT NULL OR (SELECT crmm_site()) IS NOT NULL)
+    // Those of the devices that the scope sees, as `d`: one probe a device, whatever the statistics say.
+    private static func named(_ devices: [DeviceID]) -> SQL {
         """
+        unnest(\(devices)) AS i(id)
+        CROSS JOIN LATERAL (SELECT * FROM devices d WHERE d.id = i.id OFFSET 0) d
+        """
+    }
+
+    /// The sites of these ids with what is above them, one probe each; only a site's own scope does not see
+    /// its organization.
+    private static func sites(_ ids: SQL) -> SQL {
+        """
+        SELECT s.id, s.organization_id, s.mac_key, s.mac, o.partner_id, o.mac_key, o.mac, p.mac_key, p.mac
+        FROM (\(fragment: ids)) i(id)
+        CROSS JOIN LATERAL (SELECT * FROM sites s WHERE s.id = i.id OFFSET 0) s
+        LEFT JOIN LATERAL (
+            SELECT * FROM organizations o WHERE o.id = s.organization_id OFFSET 0
+        ) o ON true
+        LEFT JOIN LATERAL (SELECT * FROM partners p WHERE p.id = o.partner_id OFFSET 0) p ON true
+        WHERE o.id IS NOT NULL OR (SELECT crmm_site()) IS NOT NULL
+        """
+    }
 
     @Sendable private static func sitePlace(_ row: PostgresRow) throws -> SitePlace {
         let (
