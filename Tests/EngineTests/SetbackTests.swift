@@ -1,6 +1,7 @@
 import Domain
 import Ledger
 import Postgres
+import Synchronization
 import TestSupport
 import Testing
 import Trust
@@ -15,10 +16,11 @@ import Trust
         try await world.owner.pipeline(
             scope: .none,
             [
+                "DROP TABLE IF EXISTS planted",
                 "CREATE TABLE planted (job_id uuid)",
                 "GRANT SELECT ON planted TO crmm_worker",
                 """
-                CREATE FUNCTION planted() RETURNS trigger LANGUAGE plpgsql AS $$
+                CREATE OR REPLACE FUNCTION planted() RETURNS trigger LANGUAGE plpgsql AS $$
                 BEGIN
                     IF EXISTS (SELECT FROM planted WHERE job_id = NEW.job_id) THEN
                         RAISE EXCEPTION 'planted';
@@ -26,7 +28,10 @@ import Trust
                     RETURN NEW;
                 END $$
                 """,
-                "CREATE TRIGGER planted BEFORE INSERT ON runs FOR EACH ROW EXECUTE FUNCTION planted()",
+                """
+                CREATE OR REPLACE TRIGGER planted BEFORE INSERT ON runs
+                FOR EACH ROW EXECUTE FUNCTION planted()
+                """,
             ])
     }
 
@@ -36,17 +41,7 @@ import Trust
             let world = bench.world
             try await plant(world)
             let tenant = try await world.tenant(devices: 3)
-            var jobs: [JobID] = []
-            for age in 0..<3 {
-                let job = SubmittedJob(
-                    id: .new(at: .now() + .seconds(age)), organization: tenant.organization, site: nil,
-                    kind: .ping, priority: .standard, statement: [1], devices: nil, targetSite: nil,
-                    timeoutSeconds: 60, maximumAttempts: 1, idempotent: false,
-                    expiresAt: .now() + .seconds(3_600), principal: fresh(), idempotencyKey: nil,
-                    requestHash: [])
-                _ = try await world.api.submit([job], scope: tenant.scope)
-                jobs.append(job.id)
-            }
+            let jobs = try await world.submitOverAll(tenant, 3)
             func states() async throws -> [JobState?] {
                 var states: [JobState?] = []
                 for job in jobs { states.append(try await world.api.job(job, scope: tenant.scope)?.state) }
@@ -65,6 +60,29 @@ import Trust
             #expect(try await states() == [.active, .active, .active])
             #expect(try await world.count("SELECT count(*) FROM runs") == 9)
             #expect(try await !bench.reconciler.expandOnce(at: now + .seconds(100)))
+        }
+    }
+
+    @Test("A job that had failed and that another worker is at is no job that came further; a whole one is")
+    func passed() async throws {
+        try await Bench.run { bench in
+            let world = bench.world
+            try await plant(world)
+            let tenant = try await world.tenant(devices: 3)
+            let job = try await world.submitOverAll(tenant, 1)[0]
+            try await world.owner.execute("INSERT INTO planted VALUES (\(job))", scope: .none)
+            let now = ContinuousClock.now
+            #expect(try await !bench.reconciler.expandOnce(at: now))
+            try await world.owner.transaction(scope: .none) { transaction in
+                try await transaction.execute("SELECT FROM jobs WHERE id = \(job) FOR UPDATE")
+                #expect(try await !bench.reconciler.expandOnce(at: now + .seconds(2)))
+            }
+            #expect(bench.reconciler.setbacks.withLock { $0.jobs } == [job])
+            #expect(try await !bench.reconciler.expandOnce(at: now + .seconds(2)), "it waits again")
+            try await world.owner.execute("DELETE FROM planted", scope: .none)
+            #expect(try await world.worker.expand((tenant.organization, job), chunk: 9) == .whole)
+            #expect(try await !bench.reconciler.expandOnce(at: now + .seconds(3)))
+            #expect(bench.reconciler.setbacks.withLock { $0.jobs } == [])
         }
     }
 
@@ -97,5 +115,18 @@ import Trust
         for job in jobs.dropLast() { #expect(setbacks.note(job, at: now) != nil) }
         #expect(setbacks.note(jobs[Setbacks.jobsMax], at: now) == nil)
         #expect(setbacks.note(jobs[0], at: now) != nil, "one that is known is noted again")
+    }
+}
+
+extension World {
+    /// Commits so many jobs over a tenant's organization that are still to be expanded; oldest first.
+    func submitOverAll(_ tenant: Tenant, _ count: Int) async throws -> [JobID] {
+        let jobs = (0..<count).map { age in
+            var job = job(tenant, devices: nil)
+            job.id = .new(at: .now() + .seconds(age))
+            return job
+        }
+        _ = try await api.submit(jobs, scope: tenant.scope)
+        return jobs.map(\.id)
     }
 }

@@ -14,7 +14,9 @@ package final class Reconciler: Sendable {
     private let front: QueueFront
     private let logger: Logger
     // In memory: a worker that knows nothing tries a job once and learns it, and nothing is lost by that.
-    private let setbacks = Mutex(Setbacks())
+    let setbacks = Mutex(Setbacks())
+    // The organization of the job that was expanded last.
+    private let turn = Mutex(OrganizationID(.zero))
 
     /// A reconciler on the worker's login.
     package init(ledger: Ledger, front: QueueFront, logger: Logger) {
@@ -141,12 +143,16 @@ package final class Reconciler: Sendable {
         return false
     }
 
-    /// Expands the oldest job that is free by a chunk, then one whose time to be tried again has come;
-    /// returns whether any came further.
+    /// Expands the oldest free job of the organization whose turn it is by a chunk, so that nobody waits for
+    /// all that another has; then one whose time to be tried again has come. Returns whether any came
+    /// further.
     package func expandOnce(at now: ContinuousClock.Instant = .now) async throws -> Bool {
         let (aside, due) = setbacks.withLock { ($0.jobs, $0.due(at: now)) }
+        var jobs = try await ledger.unexpandedJobs(after: turn.withLock(\.self), besides: aside, limit: 8)
+        if jobs.isEmpty { jobs = try await ledger.unexpandedJobs(besides: aside, limit: 8) }
         var isFurther = false
-        for job in try await ledger.unexpandedJobs(besides: aside, limit: 8) where !isFurther {
+        for job in jobs where !isFurther {
+            turn.withLock { $0 = job.organization }
             isFurther = try await expand(job, at: now)
         }
         guard let due else { return isFurther }
@@ -170,17 +176,22 @@ package final class Reconciler: Sendable {
                 ])
             return false
         }
-        if let failures = setbacks.withLock({ $0.forget(job.id) }) {
-            logger.notice(
-                "a job's expansion goes on",
-                metadata: [
-                    "organization.id": "\(job.organization)", "job.id": "\(job.id)",
-                    "failures": "\(failures)",
-                ])
-        }
         switch expansion {
-        case .passed: return false
+        case .passed:
+            setbacks.withLock { $0.postpone(job.id, at: now) }
+            return false
+        case .done:
+            _ = setbacks.withLock { $0.forget(job.id) }
+            return false
         case .goesOn, .whole:
+            if let failures = setbacks.withLock({ $0.forget(job.id) }) {
+                logger.notice(
+                    "a job's expansion goes on",
+                    metadata: [
+                        "organization.id": "\(job.organization)", "job.id": "\(job.id)",
+                        "failures": "\(failures)",
+                    ])
+            }
             await front.offer([], and: [job.organization])
             return true
         }

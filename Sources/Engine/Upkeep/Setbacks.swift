@@ -7,9 +7,12 @@ struct Setbacks {
     struct Setback {
         let organization: OrganizationID
         var failures = 0
-        /// Whether the wait may be longer than the one before.
-        var isLonger = true
         var until: ContinuousClock.Instant
+
+        /// Whether the wait may be longer than the one before.
+        var isLonger: Bool {
+            failures == 1 || backoff.ceiling(attempt: failures - 1) > backoff.ceiling(attempt: failures - 2)
+        }
     }
 
     private var setbacks: [JobID: Setback] = [:]
@@ -30,8 +33,6 @@ struct Setbacks {
         guard setbacks[job.id] != nil || setbacks.count < Self.jobsMax else { return nil }
         var setback = setbacks[job.id] ?? Setback(organization: job.organization, until: now)
         let ceiling = Self.backoff.ceiling(attempt: setback.failures)
-        setback.isLonger =
-            setback.failures == 0 || ceiling > Self.backoff.ceiling(attempt: setback.failures - 1)
         var generator = SystemRandomNumberGenerator()
         // At least half of the ceiling: the others go first.
         setback.until = now + (ceiling + Self.backoff.wait(attempt: setback.failures, using: &generator)) / 2
@@ -40,7 +41,12 @@ struct Setbacks {
         return setback
     }
 
-    /// Forgets a job that has come further; returns how often it had failed, if it had.
+    /// Lets a job that another worker is at wait as after its first failure.
+    mutating func postpone(_ job: JobID, at now: ContinuousClock.Instant) {
+        setbacks[job]?.until = now + Self.backoff.base
+    }
+
+    /// Forgets a job that has come further or is whole; returns how often it had failed, if it had.
     mutating func forget(_ job: JobID) -> Int? { setbacks.removeValue(forKey: job)?.failures }
 
     static let jobsMax = 1_000

@@ -82,7 +82,7 @@ extension Ledger {
             """, scope: scope, decode: Self.job)
     }
 
-    private static let endOfIDs = JobID(UniqueID(high: .max, low: .max))
+    static let endOfIDs = JobID(UniqueID(high: .max, low: .max))
 
     /// The runs of a job, by id.
     package func runs(of job: JobID, after: RunID?, limit: Int, scope: Scope) async throws -> [RunRow] {

@@ -78,8 +78,10 @@ package enum Submission: Sendable, Equatable {
 
 /// How far a step of an expansion has come.
 package enum Expansion: Sendable {
-    /// Another worker is at the job, or was before.
+    /// Another worker is at the job.
     case passed
+    /// The job had all its runs before.
+    case done
     /// Runs were made, and more may be to come.
     case goesOn
     /// The job has all its runs.
@@ -249,14 +251,17 @@ extension Ledger {
         return hash.bytes == job.requestHash ? .repeated(id, state) : .idempotencyConflict
     }
 
-    /// The oldest jobs whose target is not wholly expanded, but for those that are left aside.
+    /// Jobs whose target is not wholly expanded, but for those that are left aside: the oldest of the next
+    /// organization after this one, then its others and those of the organizations behind it.
     package func unexpandedJobs(
-        besides aside: [JobID], limit: Int
+        after organization: OrganizationID = ID(.zero), besides aside: [JobID], limit: Int
     ) async throws -> [(organization: OrganizationID, id: JobID)] {
         try await pool.query(
             """
-            SELECT organization_id, id FROM jobs WHERE total IS NULL AND id <> ALL(\(aside))
-            ORDER BY id LIMIT \(limit)
+            SELECT organization_id, id FROM jobs
+            WHERE total IS NULL AND (organization_id, id) > (\(organization), \(Self.endOfIDs))
+              AND id <> ALL(\(aside))
+            ORDER BY organization_id, id LIMIT \(limit)
             """, scope: .platform
         ) { row in try row.decode((OrganizationID, JobID).self) }
     }
@@ -271,56 +276,62 @@ extension Ledger {
     package func expand(
         _ job: (organization: OrganizationID, id: JobID), chunk: Int
     ) async throws -> Expansion {
-        let isWhole = try await pool.transaction(scope: .platform, timeout: Self.expansionTimeout) {
-            try await $0.query(
-                """
-                WITH picked AS MATERIALIZED (
-                    -- One worker a job; the others go on with the next.
-                    SELECT * FROM (
-                        SELECT * FROM jobs WHERE organization_id = \(job.organization) AND id = \(job.id)
-                        OFFSET 0 FOR UPDATE SKIP LOCKED
-                    ) j
-                    WHERE total IS NULL
-                ), chosen AS MATERIALIZED (
-                    SELECT p.priority, p.kind, p.expires_at, d.id, d.site_id FROM picked p
-                    CROSS JOIN LATERAL (
-                        -- Bounds and order are those of the primary key, so no other index fits.
-                        SELECT d.id, d.site_id FROM devices d
-                        WHERE (d.organization_id, d.id) > (p.organization_id, p.expanded_to)
-                          AND (d.organization_id, d.id) <= (p.organization_id, \(Self.endOfDevices))
-                          AND (p.site_id IS NULL OR d.site_id = p.site_id)
-                        ORDER BY d.organization_id, d.id LIMIT \(chunk)
-                    ) d
-                    WHERE p.cancel_requested_at IS NULL AND p.expires_at > now()
-                ), made AS (
-                    INSERT INTO runs (organization_id, id, job_id, device_id, site_id, state, priority, lane,
-                                      generation, expires_at, deadline)
-                    SELECT \(job.organization), crmm_uuid7(), \(job.id), id, site_id, 1, priority,
-                           CASE kind WHEN 'script' THEN 1 ELSE 0 END, 1, expires_at, expires_at
-                    FROM chosen
-                ), counted AS (
-                    SELECT p.expanded + c.n AS expanded, coalesce(c.last, p.expanded_to) AS expanded_to,
-                           c.n < \(chunk) AS whole,
-                           c.n < \(chunk)
-                               AND p.expanded + c.n = (SELECT sum(x) FROM unnest(p.ended) x) AS finished
-                    FROM picked p
-                    CROSS JOIN (SELECT count(*)::integer AS n,
-                                       (SELECT id FROM chosen ORDER BY id DESC LIMIT 1) AS last
-                                FROM chosen) c
-                )
-                UPDATE jobs j SET expanded = c.expanded, expanded_to = c.expanded_to,
-                       total = CASE WHEN c.whole THEN c.expanded END,
-                       -- Whoever changes the total or what has ended decides, under the row's lock.
-                       state = CASE WHEN c.finished
-                                    THEN CASE WHEN j.cancel_requested_at IS NULL THEN 10 ELSE 11 END
-                                    WHEN j.state = 0 THEN 1 ELSE j.state END,
-                       finished_at = CASE WHEN c.finished THEN now() END
-                FROM counted c WHERE j.organization_id = \(job.organization) AND j.id = \(job.id)
-                RETURNING c.whole
-                """, timeout: Self.expansionTimeout
-            ) { row in try row.decode(Bool.self) }
-        }.first
-        return isWhole.map { $0 ? .whole : .goesOn } ?? .passed
+        let (isWhole, wasOpen) =
+            try await pool.transaction(scope: .platform, timeout: Self.expansionTimeout) {
+                try await $0.query(
+                    """
+                    WITH picked AS MATERIALIZED (
+                        -- One worker a job; the others pass it by.
+                        SELECT * FROM (
+                            SELECT * FROM jobs WHERE organization_id = \(job.organization) AND id = \(job.id)
+                            OFFSET 0 FOR UPDATE SKIP LOCKED
+                        ) j
+                        WHERE total IS NULL
+                    ), chosen AS MATERIALIZED (
+                        SELECT p.priority, p.kind, p.expires_at, d.id, d.site_id FROM picked p
+                        CROSS JOIN LATERAL (
+                            -- Bounds and order are those of the primary key, so no other index fits.
+                            SELECT d.id, d.site_id FROM devices d
+                            WHERE (d.organization_id, d.id) > (p.organization_id, p.expanded_to)
+                              AND (d.organization_id, d.id) <= (p.organization_id, \(Self.endOfDevices))
+                              AND (p.site_id IS NULL OR d.site_id = p.site_id)
+                            ORDER BY d.organization_id, d.id LIMIT \(chunk)
+                        ) d
+                        WHERE p.cancel_requested_at IS NULL AND p.expires_at > now()
+                    ), made AS (
+                        INSERT INTO runs (organization_id, id, job_id, device_id, site_id, state, priority,
+                                          lane, generation, expires_at, deadline)
+                        SELECT \(job.organization), crmm_uuid7(), \(job.id), id, site_id, 1, priority,
+                               CASE kind WHEN 'script' THEN 1 ELSE 0 END, 1, expires_at, expires_at
+                        FROM chosen
+                    ), counted AS (
+                        SELECT p.expanded + c.n AS expanded, coalesce(c.last, p.expanded_to) AS expanded_to,
+                               c.n < \(chunk) AS whole,
+                               c.n < \(chunk)
+                                   AND p.expanded + c.n = (SELECT sum(x) FROM unnest(p.ended) x) AS finished
+                        FROM picked p
+                        CROSS JOIN (SELECT count(*)::integer AS n,
+                                           (SELECT id FROM chosen ORDER BY id DESC LIMIT 1) AS last
+                                    FROM chosen) c
+                    ), moved AS (
+                        UPDATE jobs j SET expanded = c.expanded, expanded_to = c.expanded_to,
+                               total = CASE WHEN c.whole THEN c.expanded END,
+                               -- Whoever changes the total or what has ended decides, under the row's lock.
+                               state = CASE WHEN c.finished
+                                            THEN CASE WHEN j.cancel_requested_at IS NULL THEN 10 ELSE 11 END
+                                            WHEN j.state = 0 THEN 1 ELSE j.state END,
+                               finished_at = CASE WHEN c.finished THEN now() END
+                        FROM counted c WHERE j.organization_id = \(job.organization) AND j.id = \(job.id)
+                        RETURNING c.whole
+                    )
+                    SELECT (SELECT whole FROM moved),
+                           EXISTS (SELECT FROM jobs WHERE organization_id = \(job.organization)
+                                   AND id = \(job.id) AND total IS NULL)
+                    """, timeout: Self.expansionTimeout
+                ) { row in try row.decode((Bool?, Bool).self) }
+            }.first ?? (nil, false)
+        if let isWhole { return isWhole ? .whole : .goesOn }
+        return wasOpen ? .passed : .done
     }
 
     private static let endOfDevices = DeviceID(UniqueID(high: .max, low: .max))

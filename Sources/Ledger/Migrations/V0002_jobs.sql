@@ -77,9 +77,9 @@ CREATE TABLE jobs (
 CREATE UNIQUE INDEX jobs_by_idempotency_key ON jobs (organization_id, created_by, idempotency_key)
     WHERE idempotency_key IS NOT NULL;
 CREATE INDEX jobs_by_organization ON jobs (organization_id, id) WHERE organization_id IS NOT NULL;
--- Jobs that a worker still has to expand or to cancel. No index names a column that settlement writes, so
--- that its update stays on the row's page.
-CREATE INDEX jobs_accepted ON jobs (id) WHERE total IS NULL;
+-- Jobs that a worker still has to expand, organization by organization, or to cancel. No index names a column
+-- that settlement writes, so that its update stays on the row's page.
+CREATE INDEX jobs_accepted ON jobs (organization_id, id) WHERE total IS NULL;
 CREATE INDEX jobs_cancelling ON jobs (organization_id, id) WHERE cancel_pending;
 
 CREATE TABLE runs (
