@@ -1,3 +1,6 @@
+import Domain
+import Trust
+
 /// Why a caller was not let in, or was not given what it asked for.
 package struct AccessError: Error, CustomStringConvertible {
     /// What kind of refusal this is.
@@ -26,6 +29,15 @@ package struct AccessError: Error, CustomStringConvertible {
         self.code = code
         self.field = field
         self.message = message
+    }
+
+    /// What a caller is told of a row that grants nothing: of an altered one that it is, of any other what it
+    /// is told of an id of nobody.
+    init(_ refusal: EdgeRefusal, field: String) {
+        switch refusal {
+        case .missing, .outside: self.init(.notFound, field: field, "names nothing that you may see")
+        case .altered(let edge): self.init(.alteredRow, field: field, edge.refusal)
+        }
     }
 
     /// The one answer to every credential that does not hold.

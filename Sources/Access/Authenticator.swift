@@ -110,8 +110,8 @@ package final class Authenticator: Sendable {
         return (row, secret.text)
     }
 
-    /// Refuses a level that the maker does not see, or sees only by a row that was altered: the key's own MAC
-    /// would vouch for that row ever after.
+    /// Refuses a level that is not the maker's own or below, or is so only by a row that was altered: the
+    /// key's own MAC would vouch for that row ever after.
     private func check(_ level: Level, for maker: Principal?) async throws {
         let scope = maker?.scope ?? .platform
         let (field, edges): (String, [SealedEdge])
@@ -129,11 +129,10 @@ package final class Authenticator: Sendable {
         case .site(let id):
             (field, edges) = ("siteId", try await ledger.site(id, scope: scope)?.edges ?? [])
         }
-        guard !edges.isEmpty else {
-            throw AccessError(.notFound, field: field, "names nothing that you may see")
-        }
-        if let altered = judge.firstAltered(of: edges) {
-            throw AccessError(.alteredRow, field: field, altered.refusal)
+        do throws(EdgeRefusal) {
+            try judge.require(edges, upTo: maker?.level ?? .platform)
+        } catch {
+            throw AccessError(error, field: field)
         }
     }
 }

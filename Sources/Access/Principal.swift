@@ -2,24 +2,6 @@ package import Domain
 import Ledger
 package import Postgres
 
-/// The part of the tenancy that a principal acts on.
-package enum Level: Sendable, Hashable {
-    case platform
-    case partner(PartnerID)
-    case organization(OrganizationID)
-    case site(SiteID)
-
-    /// The rows that it sees.
-    package var scope: Scope {
-        switch self {
-        case .platform: .platform
-        case .partner(let id): .partner(id)
-        case .organization(let id): .organization(id)
-        case .site(let id): .site(id)
-        }
-    }
-}
-
 /// Who is calling, judged: nothing in it comes from a row whose MAC did not hold.
 package struct Principal: Sendable, Hashable {
     /// The API key that was shown.

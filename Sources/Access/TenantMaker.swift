@@ -1,10 +1,10 @@
 package import Domain
 package import Ledger
-package import Postgres
+import Postgres
 package import Trust
 
-/// Makes partners, organizations and sites, each with the MAC of where it belongs, and only below a row whose
-/// own MAC holds.
+/// Makes partners, organizations and sites, each with the MAC of where it belongs, and only within the level
+/// of who asks, below rows whose own MACs hold.
 package struct TenantMaker: Sendable {
     private let ledger: Ledger
     private let judge: EdgeJudge
@@ -15,38 +15,46 @@ package struct TenantMaker: Sendable {
         self.judge = judge
     }
 
-    /// Makes a partner; only the platform's scope may.
-    package func createPartner(name: String, scope: Scope) async throws -> TenantRow {
+    /// Makes a partner; only the platform's level may.
+    package func createPartner(name: String, level: Level) async throws -> TenantRow {
+        guard level == .platform else {
+            throw AccessError(.forbidden, "only a key of the platform can make a partner")
+        }
         let id = PartnerID.new(at: .now())
-        return try await ledger.createPartner(id, name: name, mac: judge.mac(of: .partner(id)), scope: scope)
+        return try await ledger.createPartner(
+            id, name: name, mac: judge.mac(of: .partner(id)), scope: level.scope)
     }
 
-    /// Makes an organization of a partner that the scope sees.
+    /// Makes an organization of a partner that is the level or below it.
     package func createOrganization(
-        partner: PartnerID, name: String, scope: Scope
+        partner: PartnerID, name: String, level: Level
     ) async throws -> TenantRow {
-        try check(await ledger.edges(of: partner, scope: scope), field: "partnerId")
+        try require(await ledger.edges(of: partner, scope: level.scope), upTo: level, field: "partnerId")
         let id = OrganizationID.new(at: .now())
         return try await ledger.createOrganization(
             id, partner: partner, name: name, mac: judge.mac(of: .organization(id, of: partner)),
-            scope: scope)
+            scope: level.scope)
     }
 
-    /// Makes a site of an organization that the scope sees.
+    /// Makes a site of an organization that is the level or below it.
     package func createSite(
-        organization: OrganizationID, name: String, scope: Scope
+        organization: OrganizationID, name: String, level: Level
     ) async throws -> TenantRow {
-        try check(await ledger.edges(of: organization, scope: scope), field: "organizationId")
+        try require(
+            await ledger.edges(of: organization, scope: level.scope), upTo: level, field: "organizationId")
         let id = SiteID.new(at: .now())
         return try await ledger.createSite(
             id, organization: organization, name: name, mac: judge.mac(of: .site(id, of: organization)),
-            scope: scope)
+            scope: level.scope)
     }
 
-    /// Whether there is a row at all is the statement's to find that makes the one below it.
-    private func check(_ edges: [SealedEdge], field: String) throws(AccessError) {
-        if let altered = judge.firstAltered(of: edges) {
-            throw AccessError(.alteredRow, field: field, altered.refusal)
+    private func require(
+        _ edges: [SealedEdge], upTo level: Level, field: String
+    ) throws(AccessError) {
+        do throws(EdgeRefusal) {
+            try judge.require(edges, upTo: level)
+        } catch {
+            throw AccessError(error, field: field)
         }
     }
 }

@@ -20,6 +20,26 @@ package enum ParentEdge: Sendable, Hashable, CustomStringConvertible {
         }
     }
 
+    /// The level that the row is; `nil` for a device, which is none.
+    package var level: Level? {
+        switch self {
+        case .partner(let id): .partner(id)
+        case .organization(let id, _): .organization(id)
+        case .site(let id, _): .site(id)
+        case .device: nil
+        }
+    }
+
+    /// The level that the row belongs to.
+    package var parent: Level {
+        switch self {
+        case .partner: .platform
+        case .organization(_, let partner): .partner(partner)
+        case .site(_, let organization): .organization(organization)
+        case .device(_, let site, _): .site(site)
+        }
+    }
+
     /// What a MAC of this edge covers, under a key of this id: table, row, key, then what the row belongs to.
     package func parts(keyID: String) -> [[UInt8]] {
         let (id, parents): ([UInt8], [[UInt8]]) =

@@ -1,3 +1,6 @@
+import Domain
+import Trust
+
 /// Why the engine refused. Nothing was changed.
 package struct EngineError: Error, Equatable, CustomStringConvertible {
     /// What kind of refusal this is.
@@ -24,6 +27,15 @@ package struct EngineError: Error, Equatable, CustomStringConvertible {
         self.code = code
         self.field = field
         self.message = message
+    }
+
+    /// What a caller is told of a row that grants nothing: of an altered one that it is, of any other what it
+    /// is told of an id of nobody.
+    init(_ refusal: EdgeRefusal, unseen: EngineError) {
+        switch refusal {
+        case .missing, .outside: self = unseen
+        case .altered(let edge): self.init(.alteredRow, field: unseen.field, edge.refusal)
+        }
     }
 
     /// The sentence, after the field's name.

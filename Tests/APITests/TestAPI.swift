@@ -101,7 +101,13 @@ extension TestAPI {
     ) async throws {
         let macKey = try MACKey(bytes: Array(repeating: 7, count: 32))
         let counters = EventCounters()
-        let judge = EdgeJudge(key: macKey, keyID: "k1") { counters.increment("alteredRow.\($0.table)") }
+        let judge = EdgeJudge(key: macKey, keyID: "k1") { refusal in
+            switch refusal {
+            case .missing: break
+            case .outside(let edge): counters.increment("outsideRow.\(edge.table)")
+            case .altered(let edge): counters.increment("alteredRow.\(edge.table)")
+            }
+        }
         let authenticator = Authenticator(ledger: ledger, macKey: macKey, macKeyID: "k1", judge: judge)
         let (_, admin) = try await authenticator.createKey(
             name: "admin", level: .platform, permissions: Permission.all, expiresIn: .seconds(600), by: nil)
@@ -164,11 +170,11 @@ extension TestAPI {
     ) async throws -> Tenancy {
         let now = Instant.now()
         let tenants = TenantMaker(ledger: ledger, judge: judge)
-        let partner = PartnerID(try await tenants.createPartner(name: name, scope: .platform).id)
+        let partner = PartnerID(try await tenants.createPartner(name: name, level: .platform).id)
         let organization = OrganizationID(
-            try await tenants.createOrganization(partner: partner, name: name, scope: .platform).id)
+            try await tenants.createOrganization(partner: partner, name: name, level: .platform).id)
         let site = SiteID(
-            try await tenants.createSite(organization: organization, name: name, scope: .platform).id)
+            try await tenants.createSite(organization: organization, name: name, level: .platform).id)
         let (row, key) = try await authenticator.createKey(
             name: name, level: .organization(organization), permissions: Permission.all,
             expiresIn: .seconds(600), by: nil)

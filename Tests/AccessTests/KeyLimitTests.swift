@@ -8,14 +8,14 @@ import Trust
 
 extension TestDatabase {
     func makeOrganization() async throws -> OrganizationID {
-        let partner = try await tenants.createPartner(name: "p", scope: .platform)
+        let partner = try await tenants.createPartner(name: "p", level: .platform)
         let organization = try await tenants.createOrganization(
-            partner: ID(partner.id), name: "o", scope: .platform)
+            partner: ID(partner.id), name: "o", level: .platform)
         return ID(organization.id)
     }
 
     func makeSite(of organization: OrganizationID) async throws -> SiteID {
-        ID(try await tenants.createSite(organization: organization, name: "s", scope: .platform).id)
+        ID(try await tenants.createSite(organization: organization, name: "s", level: .platform).id)
     }
 }
 

@@ -27,7 +27,8 @@ import Wire
                     idempotencyKey: key, requestHash: [])
             }
             func submit() async throws -> [Result<AcceptedJob, EngineError>] {
-                try await submitter.submit(requests, by: World.principal, scope: tenant.scope)
+                try await submitter.submit(
+                    requests, by: World.principal, level: .organization(tenant.organization))
             }
             try await world.owner.execute(
                 "ALTER TABLE jobs ADD CONSTRAINT no CHECK (idempotency_key <> 'second')", scope: .none)

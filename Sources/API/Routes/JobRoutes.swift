@@ -57,7 +57,7 @@ extension Handlers {
         let principal = try call.principal
         let request = JobRequest(
             job: new, idempotencyKey: call.idempotencyKey, requestHash: SHA256.hash(new.json))
-        let outcomes = try await submitter.submit([request], by: principal.id, scope: principal.scope)
+        let outcomes = try await submitter.submit([request], by: principal.id, level: principal.level)
         return try outcomes[0].get()
     }
 
@@ -79,7 +79,7 @@ extension Handlers {
         }
         let outcomes =
             requests.isEmpty
-            ? [] : try await submitter.submit(requests, by: principal.id, scope: principal.scope)
+            ? [] : try await submitter.submit(requests, by: principal.id, level: principal.level)
         var rest = outcomes[...]
         return BulkAnswer(
             items: items.map { item in

@@ -1,6 +1,6 @@
 package import Domain
 package import Ledger
-package import Postgres
+import Postgres
 package import Trust
 package import Wire
 
@@ -21,20 +21,18 @@ package struct Enroller: Sendable {
         self.gatewayURL = gatewayURL
     }
 
-    /// Makes a token for a site that the scope sees. Its text is shown here and never again: only its hash is
-    /// kept.
+    /// Makes a token for a site that is the level or below it. Its text is shown here and never again: only
+    /// its hash is kept.
     package func createToken(
-        _ new: NewEnrollmentToken, by principal: APIKeyID, scope: Scope
+        _ new: NewEnrollmentToken, by principal: APIKeyID, level: Level
     ) async throws -> CreatedEnrollmentToken {
-        guard let seen = try await ledger.site(new.siteId, scope: scope) else {
-            throw EngineError(.invalid, field: "siteId", "names no site that you may see")
-        }
-        // A site's scope does not see its partner; what the site is was judged above.
-        guard let site = try await ledger.site(new.siteId, scope: .platform), let partner = site.partner,
-            site.organization == seen.organization
-        else { throw EngineError(.invalid, field: "siteId", "names no site that you may see") }
-        // Both looks: what the scope was judged by, and what the token says.
-        try check(seen.edges + site.edges, field: "siteId")
+        let unseen = EngineError(.invalid, field: "siteId", "names no site that you may see")
+        // A site's scope does not see its partner, which the token names: what the scope shows is looked at
+        // again, and judged by what the token will say.
+        guard try await ledger.site(new.siteId, scope: level.scope) != nil,
+            let site = try await ledger.site(new.siteId, scope: .platform), let partner = site.partner
+        else { throw unseen }
+        try require(site.edges, upTo: level, else: unseen)
         let now = Instant.now()
         let id = EnrollmentTokenID.new(at: now)
         let payload = TokenPayload(
@@ -45,7 +43,7 @@ package struct Enroller: Sendable {
         let signed = signer.sign(payload, organization: site.organization, now: now, expiresAt: expiresAt)
         try await ledger.createEnrollmentToken(
             id, site: site, hash: SHA256.hash(signed.encoded), expiresInSeconds: new.expiresInSeconds,
-            usesMax: new.maxUses, by: principal, scope: scope)
+            usesMax: new.maxUses, by: principal, scope: level.scope)
         return CreatedEnrollmentToken(id: id, token: signed.text, expiresAt: expiresAt)
     }
 
@@ -76,9 +74,10 @@ package struct Enroller: Sendable {
         }
         // The token says where the device belongs; where its site is now must be the same.
         let place = try await ledger.site(token.site, scope: .platform)
-        try check(place?.edges ?? [], field: "token")
+        let gone = EngineError(.expiredToken, field: "token", "is for a site that is not there any more")
+        try require(place?.edges ?? [], upTo: .platform, else: gone)
         guard let place, place.organization == organization, place.partner == token.partner else {
-            throw EngineError(.expiredToken, field: "token", "is for a site that is not there any more")
+            throw gone
         }
         let device = DeviceID.new(at: now)
         let certificate = try signer.deviceCA.issueDevice(
@@ -108,9 +107,13 @@ package struct Enroller: Sendable {
             gatewayUrl: gatewayURL())
     }
 
-    private func check(_ edges: [SealedEdge], field: String) throws(EngineError) {
-        if let altered = judge.firstAltered(of: edges) {
-            throw EngineError(.alteredRow, field: field, altered.refusal)
+    private func require(
+        _ edges: [SealedEdge], upTo level: Level, else unseen: EngineError
+    ) throws(EngineError) {
+        do throws(EdgeRefusal) {
+            try judge.require(edges, upTo: level)
+        } catch {
+            throw EngineError(error, unseen: unseen)
         }
     }
 }

@@ -40,13 +40,14 @@ package struct Submitter: Sendable {
         self.logger = logger
     }
 
-    /// Submits jobs; each gets an outcome of its own, in order, and none disturbs its neighbours.
+    /// Submits jobs for targets that are the level or below it; each gets an outcome of its own, in order,
+    /// and none disturbs its neighbours.
     /// - Throws: only when nothing could be done at all, as when the database does not answer.
     package func submit(
-        _ requests: [JobRequest], by principal: APIKeyID, scope: Scope
+        _ requests: [JobRequest], by principal: APIKeyID, level: Level
     ) async throws -> [Result<AcceptedJob, EngineError>] {
         let now = Instant.now()
-        let places = try await places(of: requests, scope: scope)
+        let places = try await places(of: requests, level: level)
         var outcomes = [Result<AcceptedJob, EngineError>?](repeating: nil, count: requests.count)
         var prepared: [(index: Int, job: SubmittedJob)] = []
         for (index, request) in requests.enumerated() {
@@ -60,7 +61,7 @@ package struct Submitter: Sendable {
         for part in parts(of: prepared) {
             let (submissions, runs): ([Submission], [QueuedRun])
             do {
-                (submissions, runs) = try await ledger.submit(part.map(\.job), scope: scope)
+                (submissions, runs) = try await ledger.submit(part.map(\.job), scope: level.scope)
             } catch {
                 // What was committed before keeps its outcome; else who asks again without a key runs it
                 // twice.
@@ -134,71 +135,63 @@ package struct Submitter: Sendable {
         return parts
     }
 
-    /// Where every target of a submission lies, as far as the scope sees, and which of them only an altered
-    /// row brings there.
+    /// The targets of a submission that the level's scope shows, each judged by its edges up to the level.
     private struct Places {
-        var devices: [DeviceID: DevicePlace] = [:]
-        var sites: [SiteID: OrganizationID] = [:]
-        var counts: [Target: Int] = [:]
-        var alteredDevices: [DeviceID: ParentEdge] = [:]
-        var alteredSites: [SiteID: ParentEdge] = [:]
-        var alteredOrganizations: [OrganizationID: ParentEdge] = [:]
+        typealias Judged<Place> = Result<Place, EdgeRefusal>
 
-        struct Target: Hashable {
-            let organization: OrganizationID
-            let site: SiteID?
-        }
+        var devices: [DeviceID: Judged<DevicePlace>] = [:]
+        var sites: [SiteID: Judged<(organization: OrganizationID, hasDevices: Bool)>] = [:]
+        var organizations: [OrganizationID: Judged<Bool>] = [:]
     }
 
-    private func places(of requests: [JobRequest], scope: Scope) async throws -> Places {
+    private func places(of requests: [JobRequest], level: Level) async throws -> Places {
         var places = Places()
         var devices: Set<DeviceID> = []
         for request in requests {
-            if case .devices(let listed) = request.job.target { devices.formUnion(listed) }
+            switch request.job.target {
+            case .devices(let listed): devices.formUnion(listed)
+            case .site(let site):
+                guard places.sites[site] == nil,
+                    let place = try await ledger.site(site, scope: level.scope)
+                else { break }
+                let hasDevices = try await hasDevices(place.organization, site: site, level)
+                places.sites[site] = judged(place.edges, upTo: level).map { (place.organization, hasDevices) }
+            case .organization(let organization):
+                guard places.organizations[organization] == nil else { break }
+                let edges = try await ledger.edges(of: organization, scope: level.scope)
+                let hasDevices = try await hasDevices(organization, site: nil, level)
+                places.organizations[organization] = judged(edges, upTo: level).map { hasDevices }
+            }
         }
         if !devices.isEmpty {
-            places.devices = try await ledger.places(of: Array(devices), scope: scope)
-            judgeDevices(of: &places)
-        }
-        for request in requests {
-            switch request.job.target {
-            case .devices: break
-            case .site(let site):
-                guard places.sites[site] == nil, let place = try await ledger.site(site, scope: scope) else {
-                    break
-                }
-                places.sites[site] = place.organization
-                places.alteredSites[site] = judge.firstAltered(of: place.edges)
-                try await count(
-                    Places.Target(organization: place.organization, site: site), into: &places, scope: scope)
-            case .organization(let organization):
-                try await count(
-                    Places.Target(organization: organization, site: nil), into: &places, scope: scope)
-            }
+            places.devices = judged(
+                try await ledger.places(of: Array(devices), scope: level.scope), upTo: level)
         }
         return places
     }
 
+    private func hasDevices(
+        _ organization: OrganizationID, site: SiteID?, _ level: Level
+    ) async throws -> Bool {
+        try await ledger.deviceCount(
+            organization: organization, site: site, atMost: 1, scope: level.scope) > 0
+    }
+
     /// Judges the edge of each device and, once each, the edges of their sites upwards.
-    private func judgeDevices(of places: inout Places) {
-        var sites: [SiteID: ParentEdge?] = [:]
-        for (device, place) in places.devices {
-            let site = place.site
-            let altered: ParentEdge? = sites[site.site] ?? judge.firstAltered(of: site.edges)
-            sites.updateValue(altered, forKey: site.site)
-            places.alteredDevices[device] = altered ?? judge.firstAltered(of: [place.edge])
+    private func judged(
+        _ places: [DeviceID: DevicePlace], upTo level: Level
+    ) -> [DeviceID: Places.Judged<DevicePlace>] {
+        var sites: [SiteID: Places.Judged<Void>] = [:]
+        return places.mapValues { place in
+            let id = place.site.site
+            let site = sites[id] ?? judged(place.site.edges, upTo: level)
+            sites[id] = site
+            return site.flatMap { judged([place.edge], upTo: .site(id)) }.map { place }
         }
     }
 
-    private func count(_ target: Places.Target, into places: inout Places, scope: Scope) async throws {
-        guard places.counts[target] == nil else { return }
-        if target.site == nil {
-            let edges = try await ledger.edges(of: target.organization, scope: scope)
-            guard !edges.isEmpty else { return }
-            places.alteredOrganizations[target.organization] = judge.firstAltered(of: edges)
-        }
-        places.counts[target] = try await ledger.deviceCount(
-            organization: target.organization, site: target.site, atMost: 1, scope: scope)
+    private func judged(_ edges: [SealedEdge], upTo level: Level) -> Places.Judged<Void> {
+        Result { () throws(EdgeRefusal) in try judge.require(edges, upTo: level) }
     }
 
     private func prepare(
@@ -243,14 +236,8 @@ package struct Submitter: Sendable {
             var organization: OrganizationID?
             var sites: Set<SiteID> = []
             for (index, device) in devices.enumerated() {
-                guard let place = places.devices[device] else {
-                    throw EngineError(
-                        .invalid, field: "target.deviceIds[\(index)]", "names no device that you may see")
-                }
-                if let altered = places.alteredDevices[device] {
-                    throw EngineError(
-                        .alteredRow, field: "target.deviceIds[\(index)]", altered.refusal)
-                }
+                let place = try seen(
+                    places.devices[device], field: "target.deviceIds[\(index)]", kind: "device")
                 if let organization, organization != place.site.organization {
                     throw EngineError(
                         .invalid, field: "target.deviceIds[\(index)]",
@@ -268,33 +255,35 @@ package struct Submitter: Sendable {
                 organization: organization, commonSite: sites.count == 1 ? sites.first : nil,
                 devices: devices,
                 signed: .list(root: tree.root, size: devices.count))
-        case .site(let site):
-            guard let organization = places.sites[site] else {
-                throw EngineError(.invalid, field: "target.siteId", "names no site that you may see")
-            }
-            if let altered = places.alteredSites[site] {
-                throw EngineError(.alteredRow, field: "target.siteId", altered.refusal)
-            }
-            guard places.counts[Places.Target(organization: organization, site: site)] ?? 0 > 0 else {
+        case .site(let id):
+            let site = try seen(places.sites[id], field: "target.siteId", kind: "site")
+            guard site.hasDevices else {
                 throw EngineError(
                     .invalid, field: "target.siteId", "names a site without devices; a job needs at least one"
                 )
             }
-            return JudgedTarget(organization: organization, site: site, signed: .site(site))
-        case .organization(let organization):
-            guard let count = places.counts[Places.Target(organization: organization, site: nil)] else {
-                throw EngineError(
-                    .invalid, field: "target.organizationId", "names no organization that you may see")
-            }
-            if let altered = places.alteredOrganizations[organization] {
-                throw EngineError(.alteredRow, field: "target.organizationId", altered.refusal)
-            }
-            guard count > 0 else {
+            return JudgedTarget(organization: site.organization, site: id, signed: .site(id))
+        case .organization(let id):
+            guard
+                try seen(places.organizations[id], field: "target.organizationId", kind: "organization")
+            else {
                 throw EngineError(
                     .invalid, field: "target.organizationId",
                     "names an organization without devices; a job needs at least one")
             }
-            return JudgedTarget(organization: organization, signed: .organization)
+            return JudgedTarget(organization: id, signed: .organization)
+        }
+    }
+
+    private func seen<Place>(
+        _ place: Places.Judged<Place>?, field: @autoclosure () -> String, kind: String
+    ) throws(EngineError) -> Place {
+        do throws(EdgeRefusal) {
+            return try (place ?? .failure(.missing)).get()
+        } catch {
+            throw EngineError(
+                error,
+                unseen: EngineError(.invalid, field: field(), "names no \(kind) that you may see"))
         }
     }
 }

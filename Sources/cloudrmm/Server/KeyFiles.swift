@@ -26,11 +26,6 @@ struct KeyFiles {
         let signer: Signer
         let macKey: MACKey
         let macKeyID: String
-
-        /// Makes and judges the MACs of parent edges.
-        func edgeJudge(onAltered: @escaping @Sendable (ParentEdge) -> Void) -> EdgeJudge {
-            EdgeJudge(key: macKey, keyID: macKeyID, onAltered: onAltered)
-        }
     }
 
     /// The keys in a directory; what is missing is made, durably.

@@ -1,9 +1,11 @@
 import Access
 import ArgumentParser
+import Domain
 import Engine
 import Ledger
 import Postgres
 import Process
+import Trust
 
 /// `cloudrmm keys …`: API keys, made by whoever holds the installation's own keys.
 struct Keys: AsyncParsableCommand {
@@ -56,7 +58,7 @@ struct Keys: AsyncParsableCommand {
             let (_, secret) = try await Authenticator(
                 ledger: ledger, macKey: keys.macKey, macKeyID: keys.macKeyID,
                 // A key of the platform hangs on no row.
-                judge: keys.edgeJudge { _ in }
+                judge: EdgeJudge(key: keys.macKey, keyID: keys.macKeyID) { _ in }
             ).createKey(
                 name: name, level: .platform, permissions: Permission.all,
                 expiresIn: .seconds(expiresInDays * 86_400), by: nil)

@@ -60,11 +60,20 @@ extension Roles {
         }
         let counters = EventCounters()
         let logger = logger
-        let judge = apiKeys.edgeJudge { edge in
-            counters.increment("alteredRow.\(edge.table)")
-            logger.error(
-                "a row that says where something belongs was altered, and grants nothing",
-                metadata: ["row.table": "\(edge.table)", "row.id": "\(edge)"])
+        let judge = EdgeJudge(key: apiKeys.macKey, keyID: apiKeys.macKeyID) { refusal in
+            switch refusal {
+            case .missing: break
+            case .outside(let edge):
+                counters.increment("outsideRow.\(edge.table)")
+                logger.error(
+                    "row-level security does not hold: a row outside the caller's level was shown",
+                    metadata: ["row.table": "\(edge.table)", "row.id": "\(edge)"])
+            case .altered(let edge):
+                counters.increment("alteredRow.\(edge.table)")
+                logger.error(
+                    "a row that says where something belongs was altered, and grants nothing",
+                    metadata: ["row.table": "\(edge.table)", "row.id": "\(edge)"])
+            }
         }
         let authenticator = Authenticator(
             ledger: ledger, macKey: apiKeys.macKey, macKeyID: apiKeys.macKeyID, judge: judge)
