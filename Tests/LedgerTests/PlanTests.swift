@@ -153,9 +153,11 @@ import Trust
             }
             return 10
         },
-        Call("positions", 40) { world, rows in
+        Call("journals", 40) { world, rows in
             try await world.gateway.note(
-                positions: rows.devices.map { (rows.tenant.organization, $0.id, 2) }
+                journals: rows.devices.map {
+                    (rows.tenant.organization, $0.id, JournalPlace(copy: 0, position: 2))
+                }
             ).count
         },
         Call("places", 32) { world, rows in
