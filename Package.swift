@@ -169,6 +169,7 @@ let package = Package(
                 "Engine", "Ledger", "Domain", "Postgres", "Redis", "Streams", "TestSupport", "Trust",
                 "Wire", "Process", logging,
             ]),
+        tests("cloudrmmTests", ["cloudrmm", "Domain", "Process", "Trust", logging]),
         tests("EndToEndTests", ["Client", "Domain", "Outbound", "Process", "Wire"]),
         tests("ScriptTests", ["Process"]),
         tests("StreamsTests", ["Streams", "Redis", "Domain", "TestSupport", logging]),

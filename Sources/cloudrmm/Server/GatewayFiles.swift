@@ -23,13 +23,14 @@ struct GatewayFiles {
     static let certificate = "server.pem"
     static let deviceCA = "device-ca.pem"
 
+    func path(_ name: String) -> String { "\(directory)/\(name)" }
+
     /// TLS of the gateway: a device's certificate is asked for, 1.3 only.
-    func tls() throws -> TLSContext {
-        let server = try read(Self.certificate, "the certificate and key of gateways")
-        return try TLSContext.server(
-            certificatePEM: server, keyPEM: server,
-            clientCA: read(Self.deviceCA, "the certificate of the authority of devices"), minimum: .v13,
-            alpn: ["http/1.1"], tickets: ticketKeys(now: .now()))
+    func tls() throws -> ListenerFiles {
+        ListenerFiles(
+            server: try read(Self.certificate, "the certificate and key of gateways"),
+            clientCA: try read(Self.deviceCA, "the certificate of the authority of devices"), minimum: .v13,
+            tickets: try ticketKeys(now: .now()))
     }
 
     /// Seconds until the certificate ends.
@@ -73,7 +74,7 @@ struct GatewayFiles {
     }
 
     private func read(_ name: String, _ what: String) throws -> String {
-        let path = "\(directory)/\(name)"
+        let path = path(name)
         guard fileExists(path) else {
             throw CommandError(
                 "\(path) is missing: \(what). The API makes it in the directory 'gateway' of its keys; start "

@@ -14,7 +14,7 @@ import Trust
 /// | `server-ca.pem`, `server-ca.key` | the authority of gateways and API; the certificate is public |
 /// | `device-ca.pem`, `device-ca.key` | the authority of devices; the certificate is public |
 /// | `server.pem` | certificate and key of the API's listener, made anew at each start and in time |
-/// | `gateway/` | all that gateways read, see `GatewayFiles`: its certificate is made with the API's |
+/// | `gateway/` | all that gateways read, see `GatewayFiles`; made anew where it was moved away |
 ///
 /// Only the API role, and who makes its first key, opens this directory. A gateway reads `gateway/` alone, a
 /// worker nothing.
@@ -45,9 +45,9 @@ struct KeyFiles {
         guard let deploymentID = DeploymentID(deployment) else {
             throw CommandError("\(path("deployment")) does not hold an id")
         }
-        let root = try SigningKey(seed: bytes("root.seed") { randomBytes(SigningKey.seedByteCount) })
-        let job = try SigningKey(seed: bytes("job.seed") { randomBytes(SigningKey.seedByteCount) })
-        let macBytes = try bytes("mac.key") { randomBytes(32) }
+        let root = try SigningKey(seed: bytes("root.seed") { Trust.randomBytes(SigningKey.seedByteCount) })
+        let job = try SigningKey(seed: bytes("job.seed") { Trust.randomBytes(SigningKey.seedByteCount) })
+        let macBytes = try bytes("mac.key") { Trust.randomBytes(32) }
         let serverCA = try authority("server-ca", "CloudRMM server CA")
         let deviceCA = try authority("device-ca", "CloudRMM device CA")
         let signer = Signer(
@@ -62,21 +62,36 @@ struct KeyFiles {
     /// Issues the certificates of both listeners: the API's for the names by which callers know it, the
     /// gateways' for those by which agents do, so that a gateway's key does not speak for the API elsewhere.
     func issueServerCertificates(api: ListenerNames, gateway: ListenerNames) throws {
-        try Directory.make(gatewayFiles.directory, mode: 0o700)
-        let deviceCA = try authority("device-ca", "CloudRMM device CA").certificate
-        try DurableFile.write(
-            Array(deviceCA.pem.utf8), to: "\(gatewayFiles.directory)/\(GatewayFiles.deviceCA)", mode: 0o644)
-        try issue(api, to: path("server.pem"))
-        try issue(gateway, to: "\(gatewayFiles.directory)/\(GatewayFiles.certificate)")
+        try issue(api, to: path(Self.certificate))
+        try issueGatewayFiles(gateway)
     }
 
-    /// Makes the certificates of the listeners anew once two thirds of a life are over.
+    /// Makes the certificate of each listener anew once two thirds of its life are over, or if it is not
+    /// there: whoever moved the gateways' files to another host finds new ones here when those must be
+    /// copied.
     func renewServerCertificates(api: ListenerNames, gateway: ListenerNames, now: Instant) throws {
-        let left = min(
-            try Certificate(pem: read("server.pem")).notAfter - now.seconds,
-            try gatewayFiles.secondsLeft(now: now))
-        guard left < Self.serverSeconds / 3 else { return }
-        try issueServerCertificates(api: api, gateway: gateway)
+        if isDue(path(Self.certificate), now: now) { try issue(api, to: path(Self.certificate)) }
+        let files = gatewayFiles
+        if isDue(files.path(GatewayFiles.certificate), now: now)
+            || !fileExists(files.path(GatewayFiles.deviceCA))
+        {
+            try issueGatewayFiles(gateway)
+        }
+    }
+
+    private func isDue(_ path: String, now: Instant) -> Bool {
+        // A certificate that cannot be read is made anew, as one that is missing.
+        let end = try? Certificate(pem: String(decoding: readFile(path, max: 65_536), as: UTF8.self)).notAfter
+        return end.map { $0 - now.seconds < Self.serverSeconds / 3 } ?? true
+    }
+
+    private func issueGatewayFiles(_ names: ListenerNames) throws {
+        let files = gatewayFiles
+        try Directory.make(files.directory, mode: 0o700)
+        let deviceCA = try authority("device-ca", "CloudRMM device CA").certificate
+        try DurableFile.write(
+            Array(deviceCA.pem.utf8), to: files.path(GatewayFiles.deviceCA), mode: 0o644)
+        try issue(names, to: files.path(GatewayFiles.certificate))
     }
 
     private func issue(_ names: ListenerNames, to path: String) throws {
@@ -89,12 +104,11 @@ struct KeyFiles {
     }
 
     static let serverSeconds: Int64 = 90 * 86_400
+    private static let certificate = "server.pem"
 
     /// TLS of the API: no client certificate, 1.2 and 1.3.
-    func apiTLS() throws -> TLSContext {
-        let server = try read("server.pem")
-        return try TLSContext.server(
-            certificatePEM: server, keyPEM: server, clientCA: nil, minimum: .v12, alpn: ["http/1.1"])
+    func apiTLS() throws -> ListenerFiles {
+        ListenerFiles(server: try read(Self.certificate), minimum: .v12)
     }
 
     private func authority(_ name: String, _ commonName: String) throws -> CertificateAuthority {
@@ -120,8 +134,6 @@ struct KeyFiles {
     }
 
     private func path(_ name: String) -> String { "\(directory)/\(name)" }
-
-    private func randomBytes(_ count: Int) -> [UInt8] { Trust.randomBytes(count) }
 }
 
 /// The names and addresses by which others know a listener; those of this machine always.

@@ -140,7 +140,7 @@ struct Roles {
         let files = GatewayFiles(inKeys: settings.keysDirectory)
         let logger = logger
         let tls = try RenewedTLS(logger: logger) {
-            let context = try files.tls()
+            let found = try files.tls()
             let left = try files.secondsLeft(now: .now())
             if left < KeyFiles.serverSeconds / 4 {
                 // The API makes a new one earlier than that: what lies here is a copy that was not renewed.
@@ -148,7 +148,7 @@ struct Roles {
                     "the gateway's certificate ends soon; copy the API's directory of gateways' files again",
                     metadata: ["days": "\(left / 86_400)"])
             }
-            return context
+            return found
         }
         let gateway = Gateway(
             configuration: GatewayConfiguration(host: settings.host, port: settings.gatewayPort),
