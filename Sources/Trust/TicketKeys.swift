@@ -41,10 +41,7 @@ package struct TicketKeys: Sendable, Hashable {
     private let keys: [Key]
 
     /// New keys for this hour and the next.
-    package init(at now: Int64) {
-        let begin = Self.begin(of: now)
-        keys = [Key(begin: begin), Key(begin: begin + Self.periodSeconds)]
-    }
+    package init(at now: Int64) { self = TicketKeys([]).renewed(at: now) }
 
     /// Takes kept keys back; throws `malformed` for anything else.
     package init(bytes: [UInt8]) throws(TrustError) {

@@ -22,6 +22,10 @@ struct GatewayFiles {
 
     static let certificate = "server.pem"
     static let deviceCA = "device-ca.pem"
+    private static let tickets = "tickets.key"
+    /// How often the lock is tried at a first start: five seconds, for a disk that is slow to make a file
+    /// durable.
+    private static let triesMax = 50
 
     func path(_ name: String) -> String { "\(directory)/\(name)" }
 
@@ -41,26 +45,32 @@ struct GatewayFiles {
 
     /// The keys of tickets as they are now; whoever finds them due makes the next ones, one at a time.
     private func ticketKeys(now: Instant) throws -> TicketKeys {
-        if let kept = keptTicketKeys(), kept.renewed(at: now.seconds) == kept { return kept }
-        guard let lock = try takeLock() else {
-            // Another gateway is at it. The keys it makes are used an hour later, so there is time to read
-            // them; only at the very first start there are none yet.
-            guard let kept = keptTicketKeys() else {
-                throw CommandError("another gateway is making \(directory)/tickets.key; start again")
+        for _ in 0..<Self.triesMax {
+            if let kept = keptTicketKeys(), kept.renewed(at: now.seconds) == kept { return kept }
+            if let lock = try takeLock() {
+                defer { lock.release() }
+                return try makeTicketKeys(now: now)
             }
-            return kept
+            // Another gateway is at it. The keys it makes are used an hour later, so there is time to read
+            // them; only at the very first start there are none yet, and they are waited for.
+            if let kept = keptTicketKeys() { return kept }
         }
-        defer { lock.release() }
+        throw CommandError("another gateway does not finish making \(path(Self.tickets)); start again")
+    }
+
+    /// What may have become due is looked at again under the lock.
+    private func makeTicketKeys(now: Instant) throws -> TicketKeys {
         let kept = keptTicketKeys()
         let renewed = kept?.renewed(at: now.seconds) ?? TicketKeys(at: now.seconds)
-        if renewed != kept { try DurableFile.write(renewed.bytes, to: "\(directory)/tickets.key") }
+        if renewed != kept { try DurableFile.write(renewed.bytes, to: path(Self.tickets)) }
         return renewed
     }
 
-    /// The right to replace the keys of tickets; `nil` while another gateway has it.
+    /// The right to replace the keys of tickets, tried for a tenth of a second; `nil` while another gateway
+    /// has it.
     private func takeLock() throws -> FileLock? {
         do {
-            return try FileLock("\(directory)/tickets.lock")
+            return try FileLock(path("tickets.lock"))
         } catch {
             guard error.code == .locked else { throw error }
             return nil
@@ -68,9 +78,9 @@ struct GatewayFiles {
     }
 
     private func keptTicketKeys() -> TicketKeys? {
-        guard fileExists("\(directory)/tickets.key") else { return nil }
+        guard fileExists(path(Self.tickets)) else { return nil }
         // Keys that cannot be read are made anew: tickets that they sealed cost a full handshake each.
-        return try? TicketKeys(bytes: readFile("\(directory)/tickets.key", max: 4_096))
+        return try? TicketKeys(bytes: readFile(path(Self.tickets), max: 4_096))
     }
 
     private func read(_ name: String, _ what: String) throws -> String {
