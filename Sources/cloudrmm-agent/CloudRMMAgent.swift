@@ -15,7 +15,10 @@ enum CloudRMMAgent {
     /// How long a stop may take before the process ends anyway.
     static let stopSeconds = 5
 
-    static func main() async { await exit(perform(Array(CommandLine.arguments.dropFirst()))) }
+    static func main() async {
+        CryptoLibrary.outliveExit()
+        await exit(perform(Array(CommandLine.arguments.dropFirst())))
+    }
 
     /// Off the main actor, so that frames and runs never wait for a hop to it.
     @concurrent

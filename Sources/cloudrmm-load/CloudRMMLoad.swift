@@ -4,6 +4,7 @@ import Dispatch
 import Domain
 import Glibc
 import Process
+import Trust
 import Wire
 
 /// Simulated fleets and load, for sizing and benchmarks.
@@ -12,6 +13,11 @@ struct CloudRMMLoad: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "cloudrmm-load", abstract: "Simulates agents and submits jobs, and measures.",
         subcommands: [AgentsCommand.self, JobsCommand.self])
+
+    static func main() async {
+        CryptoLibrary.outliveExit()
+        await main(nil)
+    }
 }
 
 /// Where the API listens and how it is trusted.

@@ -1,4 +1,5 @@
 import ArgumentParser
+import Trust
 
 /// The command line: servers and operator verbs.
 @main
@@ -18,6 +19,7 @@ struct CloudRMM: AsyncParsableCommand {
 
     /// Parses, runs, and ends with the documented codes: the parser's own code for bad usage is another.
     static func main() async {
+        CryptoLibrary.outliveExit()
         do {
             var command = try parseAsRoot()
             if var command = command as? any AsyncParsableCommand {

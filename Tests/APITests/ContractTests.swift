@@ -145,9 +145,10 @@ struct ContractTests {
                 if seen.count == 1 { _ = try await client.cancel(job.id) }
                 if seen.count == 2 { try await api.end(job.id) }
             }
-            #expect(seen.count == 3)
+            // A cancel is more than one commit, and each may be seen.
+            #expect(seen.count >= 3 && zip(seen, seen.dropFirst()).allSatisfy { $0 != $1 })
             #expect(seen[0].cancelRequestedAt == nil && seen[1].cancelRequestedAt != nil)
-            #expect(seen[2].state == .cancelled)
+            #expect(seen.last?.state == .cancelled && seen.dropLast().allSatisfy { !$0.state.isEnd })
             var after: [Job] = []
             for try await job in client.events(of: accepted.id) { after.append(job) }
             #expect(after.map(\.state) == [.cancelled])

@@ -189,8 +189,12 @@ import Wire
                 jobs.append(job)
                 runs += made
             }
-            let marked = try await bench.mark(runs).sorted { $0.run < $1.run }
-            let names = marked.map { AttemptName(run: $0.run, attempt: $0.attempt, token: $0.token) }
+            let marked = try await bench.mark(runs)
+            let names = jobs.compactMap { job in
+                marked.first { $0.job == job }.map {
+                    AttemptName(run: $0.run, attempt: $0.attempt, token: $0.token)
+                }
+            }
             let ended = AttemptName(run: fresh(), attempt: 1, token: fresh())
             _ = try await bench.world.gateway.take([(tenant.organization, names[1].run, names[1].token)])
             _ = try await bench.world.api.requestCancel(jobs[1], scope: tenant.scope)
