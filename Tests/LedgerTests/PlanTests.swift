@@ -33,6 +33,8 @@ import Trust
         let running: [Run]
         /// Ended without their device's word.
         let unknown: [Run]
+        /// A job of twenty thousand runs that were not sent.
+        let large: JobID
     }
 
     /// A call of the ledger on ten rows; it returns how many it found.
@@ -143,6 +145,14 @@ import Trust
                     of: run.job, organization: rows.tenant.organization, scope: rows.tenant.scope)
             }
             return 10
+        },
+        Call("cancel a chunk of a large job", 1800) { world, rows in
+            do {
+                _ = try await world.api.requestCancel(rows.large, scope: rows.tenant.scope)
+            } catch is LedgerError {}
+            return try await world.api.cancelRuns(
+                of: rows.large, organization: rows.tenant.organization, scope: rows.tenant.scope
+            ).ended.count / 50
         },
         Call("seen", 56) { world, rows in
             for run in rows.queued {
@@ -362,7 +372,32 @@ import Trust
             tenant: tenant, devices: devices, queued: try await runs(.queued),
             waiting: try await runs(.waiting),
             dispatched: try await runs(.dispatched), running: try await runs(.running),
-            unknown: try await runs(.unknown))
+            unknown: try await runs(.unknown), large: try await large(world, tenant))
+    }
+}
+
+extension PlanTests {
+    /// Makes a job of twenty thousand queued runs.
+    private static func large(_ world: World, _ tenant: Tenant) async throws -> JobID {
+        let job: JobID = fresh()
+        try await world.owner.pipeline(
+            scope: .none,
+            [
+                """
+                INSERT INTO jobs (organization_id, id, kind, state, priority, statement, timeout_seconds,
+                                  maximum_attempts, idempotent, total, created_by, expires_at)
+                VALUES (\(tenant.organization), \(job), 'script', 1, \(Priority.standard), '1', 60, 1, false,
+                        20000, \(World.principal), now() + interval '1 hour')
+                """,
+                """
+                INSERT INTO runs (organization_id, id, job_id, device_id, site_id, state, priority, lane,
+                                  generation, expires_at, deadline)
+                SELECT \(tenant.organization), crmm_uuid7(), \(job), gen_random_uuid(), \(tenant.sites[0]), 1,
+                       \(Priority.standard), 1, 1, now() + interval '1 hour', now() + interval '1 hour'
+                FROM generate_series(1, 20000)
+                """,
+            ])
+        return job
     }
 }
 
@@ -384,6 +419,6 @@ extension PlanTests.Rows {
         self.init(
             tenant: tenant, devices: devices, queued: runs(), waiting: runs(), dispatched: runs(),
             running: runs(),
-            unknown: runs())
+            unknown: runs(), large: fresh())
     }
 }

@@ -46,9 +46,8 @@ extension Ledger {
                 """
                 WITH picked AS MATERIALIZED (
                     SELECT r.organization_id, r.id
-                    FROM jobs j CROSS JOIN LATERAL (\(fragment: Self.runsOfJob)) r
-                    WHERE \(fragment: which) AND r.sent_at IS NULL
-                    ORDER BY r.organization_id, r.id LIMIT 500
+                    FROM jobs j CROSS JOIN LATERAL (\(fragment: Self.nextRunsOfJob)) r
+                    WHERE \(fragment: which) AND r.sent_at IS NULL LIMIT 500
                 ), ended AS MATERIALIZED (
                     SELECT r.organization_id, r.id, 13::smallint AS outcome, 'cancelled'::text AS reason
                     FROM picked i \(fragment: Self.lockUnlocked) WHERE r.sent_at IS NULL
@@ -57,9 +56,8 @@ extension Ledger {
                 """
                 WITH picked AS MATERIALIZED (
                     SELECT r.organization_id, r.id
-                    FROM jobs j CROSS JOIN LATERAL (\(fragment: Self.runsOfJob)) r
-                    WHERE \(fragment: which) AND r.sent_at IS NOT NULL AND r.cancel_requested_at IS NULL
-                    ORDER BY r.organization_id, r.id LIMIT 500
+                    FROM jobs j CROSS JOIN LATERAL (\(fragment: Self.nextRunsOfJob)) r
+                    WHERE \(fragment: which) AND r.sent_at IS NOT NULL LIMIT 500
                 ), locked AS MATERIALIZED (
                     SELECT r.organization_id, r.id FROM picked i \(fragment: Self.lockUnlocked)
                     WHERE r.sent_at IS NOT NULL AND r.cancel_requested_at IS NULL
@@ -76,6 +74,15 @@ extension Ledger {
             ])
         return (try results[0].rows.map(Self.settledRun), try results[1].rows.map(Self.cancelledRun))
     }
+
+    // The oldest open runs of the job `j` for which something is to be done. They are read no further than
+    // that: by an array of one the job does not count as a constant, so no other index has their order.
+    private static let nextRunsOfJob: SQL = """
+        SELECT r.organization_id, r.id, r.sent_at FROM runs r
+        WHERE r.job_id = ANY (ARRAY[j.id]) AND r.organization_id = j.organization_id
+          AND (r.sent_at IS NULL OR r.cancel_requested_at IS NULL)
+        ORDER BY r.job_id, r.id LIMIT 500
+        """
 
     // As `lockRun`, but whoever holds a run is not waited for: the next look finds it.
     private static let lockUnlocked: SQL = """
