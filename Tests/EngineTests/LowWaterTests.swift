@@ -19,6 +19,7 @@ import Testing
 
         private final class Clock: Sendable {
             let time = Mutex(ContinuousClock.now)
+            let step = Mutex(Duration.zero)
         }
 
         init(_ bench: Bench) throws {
@@ -28,11 +29,19 @@ import Testing
             refiller = Refiller(
                 ledger: Ledger(pool: pool), front: bench.front,
                 logger: Logger(label: "test") { _ in SwiftLogNoOpLogHandler() },
-                now: { clock.time.withLock { $0 } })
+                now: {
+                    clock.time.withLock { time in
+                        time += clock.step.withLock(\.self)
+                        return time
+                    }
+                })
         }
 
         /// Lets the low water become too old to be believed.
-        func age() { clock.time.withLock { $0 += Refiller.lowWaterLife } }
+        func age(_ time: Duration = Refiller.lowWaterLife) { clock.time.withLock { $0 += time } }
+
+        /// Lets so much time pass before each reading of the clock from now on.
+        func slow(_ step: Duration) { clock.step.withLock { $0 = step } }
 
         /// How many entries of the index that refill walks its connection has read so far.
         func entriesRead(_ bench: Bench) async throws -> Int {
@@ -136,6 +145,29 @@ import Testing
             station.age()
             #expect(try await station.refiller.refillOnce() == 1)
             #expect(try await bench.claim().map(\.run).contains(late))
+        }
+    }
+
+    @Test(
+        "A mark is cleared at refill's own pace, unless looks from the start are slow",
+        arguments: [(Duration.zero, false), (.milliseconds(50), true)])
+    func pace(took: Duration, staysMarked: Bool) async throws {
+        try await run { bench, station in
+            let tenant = try await bench.world.tenant(devices: 1)
+            _ = try await bench.world.submit(tenant, tenant.all)
+            station.slow(took)
+            try await mark(tenant, bench)
+            #expect(try await station.refiller.refillOnce() == 1)
+            #expect(try await !bench.depth(tenant).marked)
+            station.slow(.zero)
+            // The run waits, so it is marked again and again.
+            station.age(.milliseconds(500))
+            try await mark(tenant, bench)
+            #expect(try await station.refiller.refillOnce() == 0)
+            #expect(try await bench.depth(tenant).marked == staysMarked)
+            station.age()
+            #expect(try await station.refiller.refillOnce() == 0)
+            #expect(try await !bench.depth(tenant).marked)
         }
     }
 }

@@ -21,12 +21,14 @@ package final class Refiller: Sendable {
     /// somewhere each look walks them. So a pass begins at the low water: the first run that the last look
     /// from the very start found, moved on by later ones. Runs come below it (an old run is queued again, a
     /// commit is late), and nothing says so; therefore it is believed for a short time only, then a look
-    /// from the start finds them, and only that look may clear the mark.
+    /// from the start finds them, and only that look may clear the mark. The time is as long as such looks
+    /// are slow: an organization without dead rows is not to stay marked.
     private struct Place {
         /// Nothing before this was queued at the last look from the start.
         var low = RunID(.zero)
-        /// When that look was.
+        /// When that look was, and for how long it is believed.
         let looked: ContinuousClock.Instant
+        var life = Refiller.lowWaterLife
         /// Where a pass that has begun goes on, instead of reading again what the queue holds already.
         var passed: RunID?
         var steps = 0
@@ -79,14 +81,17 @@ package final class Refiller: Sendable {
         }
         let open = marked.filter { $0.room > 0 }
         guard !open.isEmpty else { return 0 }
-        let places = places(of: open)
+        let began = now()
+        let places = places(of: open, at: began)
         let queued = try await ledger.queuedRuns(
             of: zip(open, places).map { ($0.organization, after: $1.after) }, priority: .standard,
             limit: Self.limit)
+        let life = min(Self.lowWaterLife, max(Self.lowWaterLifeMin, (now() - began) * 20))
         var admitted = 0
         for (organization, var place) in zip(open, places) {
             let runs = queued[organization.organization] ?? []
             let isWhole = place.isFromStart && runs.count < Self.limit
+            if place.isFromStart { place.life = life }
             let refilled = try await front.queue.refill(
                 organization: organization.organization, priority: .standard, version: organization.version,
                 entries: runs.map(Entry.init), more: !isWhole, epoch: epoch)
@@ -99,16 +104,17 @@ package final class Refiller: Sendable {
     }
 
     /// Where the next steps begin; those whose last look from the start is too long ago begin there.
-    private func places(of open: [Marked]) -> [Place] {
-        let now = now()
-        return places.withLock { places in
-            places = places.filter { now - $0.value.looked < Self.lowWaterLife }
+    private func places(of open: [Marked], at now: ContinuousClock.Instant) -> [Place] {
+        places.withLock { places in
+            places = places.filter { now - $0.value.looked < $0.value.life }
             return open.map { places[$0.organization] ?? Place(looked: now) }
         }
     }
 
-    // How long a run that comes below the low water may wait for refill, and how often dead rows are walked.
+    // How long a run that comes below the low water may wait for refill, and how often dead rows are walked:
+    // for a twentieth of the time, between the pace of refill and the time by which stragglers are marked.
     static let lowWaterLife = Duration.seconds(2)
+    static let lowWaterLifeMin = Duration.milliseconds(100)
 
     // A full window, and as many more as one step may find room for.
     private static let limit = 384
