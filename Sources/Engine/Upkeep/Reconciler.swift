@@ -42,10 +42,15 @@ package final class Reconciler: Sendable {
     }
 
     private func fold() async {
-        await repeating(every: .milliseconds(25), idle: .milliseconds(50), logger, "fold") {
-            try await self.ledger.foldDeltas(limit: 128) > 0
+        // While a snapshot is held somewhere, each look walks all deltas that were folded since.
+        await repeating(
+            every: .milliseconds(25), idle: .milliseconds(50), timesTook: 10, logger, "fold"
+        ) {
+            try await self.ledger.foldDeltas(limit: Self.foldMax) == Self.foldMax
         }
     }
+
+    private static let foldMax = 128
 
     private func sweep() async {
         await repeating(every: .milliseconds(200), idle: .seconds(1), logger, "sweep") {

@@ -1,15 +1,18 @@
 import Logging
 
-/// Repeats a step until the task is cancelled: soon again while there is work, later when there is none, and
-/// with a growing wait after errors. Trouble is said once when it begins and once when it has passed.
+/// Repeats a step until the task is cancelled: soon again while there is work, later when there is none (the
+/// longer, the longer the step took, if that is asked for), and with a growing wait after errors. Trouble is
+/// said once when it begins and once when it has passed.
 func repeating(
-    every busy: Duration, idle: Duration, _ logger: Logger, _ name: String, _ step: () async throws -> Bool
+    every busy: Duration, idle: Duration, timesTook factor: Int = 0, _ logger: Logger, _ name: String,
+    _ step: () async throws -> Bool
 ) async {
     var trouble = Trouble(name: name, logger: logger)
     while !Task.isCancelled {
-        var wait = idle
+        var wait = busy
         do {
-            if try await step() { wait = busy }
+            let began = ContinuousClock.now
+            if try await !step() { wait = idleWait(idle, timesTook: factor, .now - began) }
             trouble.passed()
         } catch is CancellationError {
             return
@@ -20,6 +23,12 @@ func repeating(
         // Cancellation ends the wait early, which is what is wanted.
         if wait > .zero { try? await Task.sleep(for: wait) }
     }
+}
+
+/// The wait after a step that found nothing and took so long: at least `idle`, at most two seconds for what
+/// it took.
+func idleWait(_ idle: Duration, timesTook factor: Int, _ took: Duration) -> Duration {
+    max(idle, min(.seconds(2), took * factor))
 }
 
 /// Does work that a cancellation breaks off only after a grace: what was begun is to be taken to its end, but
