@@ -25,6 +25,15 @@ extension EndToEndTests {
             "CLOUDRMM_GATEWAY_DATABASE_URL=postgresql://a@localhost/x",
         ]
 
+        @Test("a relative path begins where the process is, whatever PWD says")
+        func relativePath() async throws {
+            let result = try await tool(
+                try Binaries.path("cloudrmm"), ["serve", "--config", "no-such-file"],
+                environment: [("PWD", "/nowhere")])
+            #expect(result.exit == .exited(2))
+            #expect(result.errors.contains("cannot open /no-such-file: "), "\(result.errors)")
+        }
+
         @Test("the command line goes before the environment, the environment before the file")
         func precedence() async throws {
             let lines = Self.engines + ["CLOUDRMM_ROLES=api,worker", "CLOUDRMM_API_PORT=file"]

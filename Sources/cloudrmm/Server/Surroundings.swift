@@ -1,5 +1,6 @@
 import ArgumentParser
 import Domain
+import Foundation
 import Logging
 import Process
 
@@ -25,7 +26,9 @@ func untilCancelled() async throws {
     while true { try await Task.sleep(for: .seconds(3_600)) }
 }
 
-/// A path from the root, by the directory that the shell was in.
+/// A path from the root, by the directory that the process is in. What `PWD` says may be another: it is the
+/// shell's word, and whoever changes the directory and starts the program need not be one.
 func absolutePath(_ path: String) -> String {
-    path.hasPrefix("/") ? path : "\(environmentVariable("PWD") ?? ".")/\(path)"
+    let directory = FileManager.default.currentDirectoryPath
+    return path.hasPrefix("/") ? path : directory == "/" ? "/\(path)" : "\(directory)/\(path)"
 }
