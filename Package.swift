@@ -137,6 +137,13 @@ let package = Package(
             name: "EmbeddedProbe", dependencies: ["Embedded", "Process", logging],
             path: "Tests/EmbeddedProbe",
             swiftSettings: settings),
+        .executableTarget(
+            name: "QueueBench",
+            dependencies: [
+                "Domain", "Engine", "Ledger", "Postgres", "Redis", "Streams", "Trust", "Wire", logging,
+            ],
+            path: "Tests/QueueBench",
+            swiftSettings: settings),
         tests("EmbeddedTests", ["Embedded", "Process", "EmbeddedProbe", logging]),
         tests("CatalogTests", ["Catalog"]),
         target(

@@ -30,6 +30,8 @@ package struct Submitter: Sendable {
     private let judge: EdgeJudge
     private let front: QueueFront
     private let logger: Logger
+    private let commits: Gathering<[SubmittedJob], [Submission]>
+    private let places: Gathering<[DeviceID], [DeviceID: DevicePlace]>
 
     /// A submitter on the API's login.
     package init(ledger: Ledger, signer: Signer, judge: EdgeJudge, front: QueueFront, logger: Logger) {
@@ -38,6 +40,27 @@ package struct Submitter: Sendable {
         self.judge = judge
         self.front = front
         self.logger = logger
+        commits = Self.commits(ledger: ledger, front: front)
+        places = Gathering(sizeMax: Limits.deviceIDsMax) { scope, devices in
+            let places = try await ledger.places(of: Array(Set(devices.joined())), scope: scope)
+            return devices.map { _ in places }
+        }
+    }
+
+    /// Commits signed jobs, those of concurrent callers together, and hands their runs to the queue.
+    package static func commits(
+        ledger: Ledger, front: QueueFront
+    ) -> Gathering<[SubmittedJob], [Submission]> {
+        Gathering(sizeMax: runsMax) { scope, parts in
+            let (outcomes, runs) = try await ledger.submit(parts.flatMap(\.self), scope: scope)
+            let unexpanded = parts.joined().filter { $0.devices == nil }.map(\.organization)
+            await front.offer(runs, and: unexpanded)
+            var rest = outcomes[...]
+            return parts.map { part in
+                defer { rest.removeFirst(part.count) }
+                return Array(rest.prefix(part.count))
+            }
+        }
     }
 
     /// Submits jobs for targets that are the level or below it; each gets an outcome of its own, in order,
@@ -59,9 +82,10 @@ package struct Submitter: Sendable {
         }
         var hasCommitted = false
         for part in parts(of: prepared) {
-            let (submissions, runs): ([Submission], [QueuedRun])
+            let submissions: [Submission]
             do {
-                (submissions, runs) = try await ledger.submit(part.map(\.job), scope: level.scope)
+                submissions = try await commits(
+                    part.map(\.job), size: part.reduce(0) { $0 + $1.job.size }, scope: level.scope)
             } catch {
                 // What was committed before keeps its outcome; else who asks again without a key runs it
                 // twice.
@@ -90,7 +114,6 @@ package struct Submitter: Sendable {
                                 "names a device that has just gone or moved; read the devices again"))
                     }
             }
-            await front.offer(runs, and: part.filter { $0.job.devices == nil }.map(\.job.organization))
         }
         return outcomes.map { $0 ?? .failure(EngineError(.invalid, "the job was not judged")) }
     }
@@ -118,14 +141,16 @@ package struct Submitter: Sendable {
         await front.offer([], and: [organization])
     }
 
-    // A transaction carries at most so many runs, so that a large bulk does not hold locks for long.
+    // A transaction carries at most so many jobs and runs, so that a large bulk does not hold locks for long.
+    private static let runsMax = 2_000
+
     private func parts(of prepared: [(index: Int, job: SubmittedJob)]) -> [[(index: Int, job: SubmittedJob)]]
     {
         var parts: [[(index: Int, job: SubmittedJob)]] = []
         var size = 0
         for item in prepared {
-            let cost = 1 + (item.job.devices?.count ?? 0)
-            if parts.isEmpty || size + cost > 2_000 {
+            let cost = item.job.size
+            if parts.isEmpty || size + cost > Self.runsMax {
                 parts.append([])
                 size = 0
             }
@@ -164,8 +189,9 @@ package struct Submitter: Sendable {
             }
         }
         if !devices.isEmpty {
-            places.devices = judged(
-                try await ledger.places(of: Array(devices), scope: level.scope), upTo: level)
+            let found = try await self.places(Array(devices), size: devices.count, scope: level.scope)
+            // Those that others asked for are theirs to judge.
+            places.devices = judged(found.filter { devices.contains($0.key) }, upTo: level)
         }
         return places
     }
@@ -286,4 +312,9 @@ package struct Submitter: Sendable {
                 unseen: EngineError(.invalid, field: field(), "names no \(kind) that you may see"))
         }
     }
+}
+
+extension SubmittedJob {
+    /// How many rows it is: its own and those of its list.
+    fileprivate var size: Int { 1 + (devices?.count ?? 0) }
 }

@@ -279,13 +279,3 @@ package final class Reconciler: Sendable {
         return false
     }
 }
-
-extension PostgresError {
-    /// Whether the server has judged the statement, or did not end it in time; the rest says nothing of it.
-    fileprivate var isOfStatement: Bool {
-        switch code {
-        case .server, .timeout: true
-        case .connection, .cancelled, .overloaded, .closed, .decoding, .configuration: false
-        }
-    }
-}

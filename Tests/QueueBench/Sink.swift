@@ -1,0 +1,160 @@
+import Domain
+import Engine
+import Ledger
+import Redis
+import Streams
+import Synchronization
+import Trust
+
+/// A gateway without agents: what lies in its inbox succeeds at once, and is settled in batches as a gateway
+/// does it.
+final class Sink: Sendable {
+    let id = GatewayID.new(at: .now())
+    private let bed: Bed
+    private let inbox: RedisBlockingConnection
+    /// Settled runs, and the times at which the attempts of watched devices arrived.
+    let settled = Atomic<Int>(0)
+    private let pending = Mutex<[InboxLetter.Item]>([])
+    private let watched = Mutex<[DeviceID: [ContinuousClock.Instant]]>([:])
+    /// How long a slot is held before its result comes; zero for at once.
+    private let work: Duration
+
+    init(_ bed: Bed, holding devices: [DeviceID], work: Duration = .zero) async throws {
+        self.bed = bed
+        self.work = work
+        inbox = try bed.blocking()
+        try await bed.gateway.beginGateway(id)
+        try await bed.queue.beat(gateway: id, milliseconds: 600_000)
+        _ = try await bed.queue.present(devices, gateway: id, epoch: bed.front.epoch())
+    }
+
+    /// Notes when attempts of this device arrive.
+    func watch(_ device: DeviceID) { watched.withLock { $0[device] = [] } }
+
+    func arrivals(_ device: DeviceID) -> [ContinuousClock.Instant] { watched.withLock { $0[device] ?? [] } }
+
+    /// Reads and settles until cancelled.
+    func run() async {
+        let (results, feed) = AsyncStream<[InboxLetter.Item]>.makeStream()
+        await withTaskGroup(of: Void.self) { group in
+            group.addTask { await self.read(into: feed) }
+            group.addTask { await self.settle(results) }
+        }
+        await inbox.close()
+    }
+
+    private func read(into feed: AsyncStream<[InboxLetter.Item]>.Continuation) async {
+        var last = "0"
+        while !Task.isCancelled {
+            do {
+                let letters = try await bed.queue.inbox(
+                    gateway: id, after: last, count: 64, wait: .seconds(1), on: inbox)
+                guard let newest = letters.last else { continue }
+                last = newest.id
+                var items: [InboxLetter.Item] = []
+                for case .dispatch(let letter)? in letters.map({ InboxLetter($0.payload) }) {
+                    items += letter
+                }
+                note(items)
+                feed.yield(items)
+                try await bed.queue.discard(gateway: id, letters.map(\.id))
+            } catch {
+                if !Task.isCancelled { print("a sink cannot read: \(error)") }
+            }
+        }
+        feed.finish()
+    }
+
+    private func note(_ items: [InboxLetter.Item]) {
+        watched.withLock { watched in
+            guard !watched.isEmpty else { return }
+            for item in items { watched[item.device]?.append(.now) }
+        }
+    }
+
+    private func settle(_ results: AsyncStream<[InboxLetter.Item]>) async {
+        let (wake, ring) = AsyncStream<Void>.makeStream(bufferingPolicy: .bufferingNewest(1))
+        await withTaskGroup(of: Void.self) { group in
+            group.addTask {
+                for await items in results {
+                    if self.work > .zero { try? await Task.sleep(for: self.work) }  // cancelled at the end
+                    self.pending.withLock { $0 += items }
+                    ring.yield()
+                }
+                ring.finish()
+            }
+            group.addTask {
+                for await _ in wake {
+                    while true {
+                        let batch = self.pending.withLock { pending in
+                            defer { pending.removeFirst(min(256, pending.count)) }
+                            return Array(pending.prefix(256))
+                        }
+                        if batch.isEmpty { break }
+                        await self.commit(batch)
+                    }
+                }
+            }
+        }
+    }
+
+    private func commit(_ items: [InboxLetter.Item]) async {
+        do {
+            let now = Instant.now()
+            let settlements = try await bed.gateway.settle(
+                items.map {
+                    AttemptResult(
+                        organization: $0.organization, device: $0.device, run: $0.run, attempt: $0.attempt,
+                        token: $0.token, outcome: .succeeded, exitCode: 0, reason: nil, startedAt: now,
+                        finishedAt: now,
+                        output: OutputRow(
+                            stdoutHead: [], stdoutTail: [], stdoutBytes: 0, stderrHead: [], stderrTail: [],
+                            stderrBytes: 0))
+                })
+            let runs = settlements.compactMap(\.settledRun)
+            await bed.front.settled(runs)
+            settled.add(runs.count, ordering: .relaxed)
+        } catch {
+            if !Task.isCancelled { print("a sink cannot settle: \(error)") }
+        }
+    }
+}
+
+/// Workers: dispatchers, refill and reconciler, as the worker's role has them.
+struct Workers: Sendable {
+    let bed: Bed
+    var dispatchers = 2
+
+    /// Works beside a body.
+    func beside<Value: Sendable>(_ body: @escaping @Sendable () async throws -> Value) async throws -> Value {
+        try await withThrowingTaskGroup(of: Value?.self) { group in
+            for number in 0..<dispatchers {
+                group.addTask {
+                    let bell = try bed.blocking()
+                    await Dispatcher(
+                        ledger: bed.worker, front: bed.front, bell: bell, owner: "bench.\(number)",
+                        logger: Bed.logger
+                    ).run()
+                    await bell.close()
+                    return nil
+                }
+            }
+            group.addTask {
+                await Refiller(ledger: bed.worker, front: bed.front, logger: Bed.logger).run()
+                return nil
+            }
+            group.addTask {
+                await Reconciler(ledger: bed.worker, front: bed.front, logger: Bed.logger).run()
+                return nil
+            }
+            group.addTask { try await body() }
+            while let value = try await group.next() {
+                if let value {
+                    group.cancelAll()
+                    return value
+                }
+            }
+            throw BenchError("the body did not return")
+        }
+    }
+}
