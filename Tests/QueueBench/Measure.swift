@@ -12,7 +12,7 @@ struct Measure: Sendable {
     let bed: Bed
     let values: [String: Int]
 
-    private func value(_ name: String, _ standard: Int) -> Int { values[name] ?? standard }
+    func value(_ name: String, _ standard: Int) -> Int { values[name] ?? standard }
 
     func run(_ verb: String) async throws {
         switch verb {
@@ -23,11 +23,13 @@ struct Measure: Sendable {
         case "latency": try await latency()
         case "memory": try await memory()
         case "neighbour": try await neighbour()
+        case "insert": try await insert()
+        case "append": try await append()
         default: throw BenchError("there is no measurement \(verb)")
         }
     }
 
-    private func say(_ members: [String: Double]) {
+    func say(_ members: [String: Double]) {
         let text = members.sorted { $0.key < $1.key }.map { name, value in
             "\"\(name)\": \(String(format: "%.6g", value))"
         }
@@ -35,7 +37,7 @@ struct Measure: Sendable {
         fflush(nil)
     }
 
-    private func seconds(_ body: () async throws -> Void) async rethrows -> Double {
+    func seconds(_ body: () async throws -> Void) async rethrows -> Double {
         let began = ContinuousClock.now
         try await body()
         return (ContinuousClock.now - began) / .seconds(1)
@@ -46,24 +48,12 @@ struct Measure: Sendable {
         let (count, callers, bulk) = (value("runs", 20_000), value("callers", 50), value("bulk", 1))
         let tenant = try await bed.tenants(1, devices: value("devices", 1_000))[0]
         let calls = stride(from: 0, to: count, by: bulk).map { _ in tenant.singles(bulk) }
-        let next = Turnstile()
         let commits = Submitter.commits(ledger: bed.api, front: bed.front)
-        let took = try await seconds {
-            try await withThrowingTaskGroup(of: Void.self) { group in
-                for _ in 0..<callers {
-                    group.addTask {
-                        while true {
-                            let at = next.pass()
-                            guard at < calls.count else { return }
-                            let outcomes = try await commits(
-                                calls[at], size: 2 * bulk, scope: .organization(tenant.organization))
-                            guard outcomes.allSatisfy({ $0 == .accepted(.active) }) else {
-                                throw BenchError("a job came to \(outcomes)")
-                            }
-                        }
-                    }
-                }
-                try await group.waitForAll()
+        let scope = Scope.organization(tenant.organization)
+        let took = try await self.calls(calls.count, callers: callers) { number in
+            let outcomes = try await commits(calls[number], size: 2 * bulk, scope: scope)
+            guard outcomes.allSatisfy({ $0 == .accepted(.active) }) else {
+                throw BenchError("a job came to \(outcomes)")
             }
         }
         say(["runsPerSecond": Double(calls.count * bulk) / took])
@@ -244,7 +234,7 @@ struct Measure: Sendable {
 }
 
 /// Numbers those who pass, from 0.
-private final class Turnstile: Sendable {
+final class Turnstile: Sendable {
     private let passed = Atomic<Int>(0)
 
     func pass() -> Int { passed.add(1, ordering: .relaxed).oldValue }
