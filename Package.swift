@@ -78,6 +78,7 @@ let package = Package(
             "Ledger", ["Domain", "Postgres"],
             resources: [
                 .embedInCode("Migrations/V0001_tenancy.sql"), .embedInCode("Migrations/V0002_jobs.sql"),
+                .embedInCode("Migrations/V0003_priorities.sql"),
             ]),
         target("Streams", ["Domain", "Wire", "Redis", logging]),
         target(

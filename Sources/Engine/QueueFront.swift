@@ -56,22 +56,23 @@ package final class QueueFront: Sendable {
     /// Forgets the epoch: the next call reads it.
     package func forgetEpoch() { known.withLock { $0.epoch = nil } }
 
-    /// The fast path after a commit: queues these runs, and marks organizations whose work a worker has to
-    /// bring.
-    package func offer(_ runs: [QueuedRun], and organizations: [OrganizationID] = []) async {
+    /// The fast path after a commit: queues these runs, and marks queues whose work a worker has to bring.
+    package func offer(_ runs: [QueuedRun], and queues: [OrganizationQueue] = []) async {
         do {
             try await call { epoch in
-                for (organization, runs) in Dictionary(grouping: runs, by: \.organization) {
-                    _ = try await self.queue.enqueue(
-                        runs.map(Entry.init), organization: organization, priority: .standard, epoch: epoch)
+                for (queue, runs) in Dictionary(grouping: runs, by: \.queue) {
+                    _ = try await self.queue.enqueue(runs.map(Entry.init), in: queue, epoch: epoch)
                 }
-                if !organizations.isEmpty {
-                    try await self.queue.mark(Array(Set(organizations)), epoch: epoch)
-                }
+                if !queues.isEmpty { try await self.queue.mark(Array(Set(queues)), epoch: epoch) }
             }
         } catch {
             logger.debug("work left to the stragglers' scan", metadata: ["error": "\(error)"])
         }
+    }
+
+    /// Marks all queues of these organizations, where it is not known which of them have work.
+    package func offer(all organizations: [OrganizationID]) async {
+        await offer([], and: organizations.flatMap(OrganizationQueue.all))
     }
 
     /// Which of these devices are held by a gateway whose heartbeat lives, in the same order.
@@ -92,7 +93,7 @@ package final class QueueFront: Sendable {
     }
 
     /// Runs that were dispatched and not taken are queued again, in the next generation: the membership of
-    /// the one before ends, and their organizations are marked.
+    /// the one before ends, and their queues are marked.
     package func returned(_ runs: [QueuedRun]) async {
         guard !runs.isEmpty else { return }
         do {
@@ -103,7 +104,7 @@ package final class QueueFront: Sendable {
         } catch {
             logger.debug("returns left to the membership's comparison", metadata: ["error": "\(error)"])
         }
-        await offer([], and: runs.map(\.organization))
+        await offer([], and: runs.map(\.queue))
     }
 
     /// Tells the queue that runs have ended which it may hold in any of its places.

@@ -29,15 +29,19 @@ package struct QueueView: Sendable {
         self.front = front
     }
 
-    /// The queues of the organizations that the scope sees, by organization.
-    package func queues(after: OrganizationID?, limit: Int, scope: Scope) async throws -> [QueueStatus] {
-        let depths = try await ledger.queueDepths(after: after, limit: limit, scope: scope)
-        let live = try await front.queue.depths(of: depths.map(\.organization))
+    /// The queues of the organizations that the scope sees, by organization and priority.
+    package func queues(after: OrganizationQueue?, limit: Int, scope: Scope) async throws -> [QueueStatus] {
+        // Many queues are counted less far each, so that a page costs about the same whatever its length.
+        let atMost = min(Ledger.queueCountMax, max(1_000, 300_000 / max(1, limit)))
+        let depths = try await ledger.queueDepths(
+            after: after, limit: limit, countingAtMost: atMost, scope: scope)
+        let live = try await front.queue.depths(of: Array(Set(depths.map(\.queue.organization))))
         let byOrganization = Dictionary(live.map { ($0.organization, $0) }) { first, _ in first }
         return depths.map { depth in
-            let live = byOrganization[depth.organization]
+            let live = byOrganization[depth.queue.organization]
             return QueueStatus(
-                organizationId: depth.organization, priority: depth.priority, depth: depth.queued,
+                organizationId: depth.queue.organization, priority: depth.queue.priority,
+                depth: depth.queued, exact: depth.isExact,
                 oldestAgeSeconds: depth.oldestAgeSeconds, waiting: depth.waiting, running: depth.running,
                 cap: live?.cap, weight: live?.weight ?? 1, share: nil, entitlement: nil, drainRate: nil)
         }

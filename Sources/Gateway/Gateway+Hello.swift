@@ -236,7 +236,7 @@ extension Gateway {
     /// Moves the waiting runs of these sessions' devices to `queued`.
     private func wake(_ sessions: [Session]) async throws {
         let returned = try await ledger.reconnect(sessions.map { ($0.organization, $0.device) })
-        await front.offer(returned, and: returned.map(\.organization))
+        await front.offer(returned, and: returned.map(\.queue))
     }
 
     /// Whether the waiting runs of a device that has come are woken at once.

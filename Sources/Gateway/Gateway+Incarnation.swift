@@ -67,7 +67,7 @@ extension Gateway {
         try await front.queue.beat(gateway: old, milliseconds: 1)
         for part in parts {
             let returned = try await ledger.reconnect(part.map { ($0.organization, $0.device) })
-            await front.offer([], and: returned.map(\.organization))
+            await front.offer([], and: returned.map(\.queue))
             try await keepUp(new, &last)
         }
         logger.notice(

@@ -18,6 +18,9 @@ package struct Ledger: Sendable {
             sql: String(decoding: PackageResources.V0001_tenancy_sql, as: UTF8.self)),
         Migration(
             version: 2, name: "jobs", sql: String(decoding: PackageResources.V0002_jobs_sql, as: UTF8.self)),
+        Migration(
+            version: 3, name: "priorities",
+            sql: String(decoding: PackageResources.V0003_priorities_sql, as: UTF8.self)),
     ]
 
     /// Succeeds when the database answers.

@@ -24,15 +24,14 @@ package struct Entry: Sendable, Hashable {
 package enum Enqueued: Sendable, Hashable {
     /// All entries are in Redis; so many of them are new.
     case admitted(Int)
-    /// The organization is marked, because it was already or because its window is full: refill brings the
-    /// rest.
+    /// The queue is marked, because it was already or because its window is full: refill brings the rest.
     case marked
 }
 
-/// An organization that has work in PostgreSQL.
+/// A queue that has work in PostgreSQL.
 package struct Marked: Sendable, Hashable {
-    /// The organization.
-    package let organization: OrganizationID
+    /// The queue.
+    package let queue: OrganizationQueue
     /// Rises with each mark; `refill` names it.
     package let version: Int
     /// How many entries its window takes.
@@ -45,21 +44,21 @@ package struct Refilled: Sendable, Hashable {
     package let admitted: Int
     /// How many of the first entries are in Redis now, new or not.
     package let passed: Int
-    /// Whether the organization is not marked any more.
+    /// Whether the queue is not marked any more.
     package let cleared: Bool
 }
 
 extension Queue {
-    /// Puts entries into their organization's queue: the fast path after a commit.
+    /// Puts entries into a queue: the fast path after a commit.
     ///
     /// Entries whose run is known with the same or a higher generation are left out. Throws `.full` at the
     /// memory limit.
     package func enqueue(
-        _ entries: [Entry], organization: OrganizationID, priority: Priority, epoch: Epoch
+        _ entries: [Entry], in queue: OrganizationQueue, epoch: Epoch
     ) async throws -> Enqueued {
         var admitted = 0
         let replies = try await call("enqueue", epoch: epoch, slicing: entries) { slice in
-            [.id(organization), .priority(priority)] + slice.flatMap(\.arguments)
+            [.id(queue.organization), .priority(queue.priority)] + slice.flatMap(\.arguments)
         }
         var marked = false
         for reply in replies {
@@ -70,12 +69,12 @@ extension Queue {
         return marked ? .marked : .admitted(admitted)
     }
 
-    /// Says that these organizations have work in PostgreSQL that refill is to bring.
-    package func mark(_ organizations: [OrganizationID], epoch: Epoch) async throws {
-        _ = try await call("mark", epoch: epoch, slicing: organizations) { $0.map { .id($0) } }
+    /// Says that these queues have work in PostgreSQL that refill is to bring.
+    package func mark(_ queues: [OrganizationQueue], epoch: Epoch) async throws {
+        _ = try await call("mark", epoch: epoch, slicing: queues) { $0.map { .string($0.name) } }
     }
 
-    /// Organizations that wait for refill and have room, those refilled longest ago first, at most 128.
+    /// Queues that wait for refill and have room, those refilled longest ago first, at most 128.
     ///
     /// Each is left to this caller for `hintMilliseconds`: a hint that keeps two workers from the same work,
     /// no lock.
@@ -83,19 +82,17 @@ extension Queue {
         let reply = try await call("marked", epoch: epoch, [.int(limit), .int(hintMilliseconds)]).elements()
         return try stride(from: 0, to: reply.count - reply.count % 3, by: 3).map { at in
             Marked(
-                organization: try reply[at].id(), version: try reply[at + 1].number(),
+                queue: try reply[at].queue(), version: try reply[at + 1].number(),
                 room: try reply[at + 2].number())
         }
     }
 
-    /// Puts rows that were read from PostgreSQL into their organization's queue, as far as its window
-    /// reaches.
+    /// Puts rows that were read from PostgreSQL into their queue, as far as its window reaches.
     ///
     /// The mark goes only if its version is still `version`, nothing `more` was there, and every entry is in
     /// Redis.
     package func refill(
-        organization: OrganizationID, priority: Priority, version: Int, entries: [Entry], more: Bool,
-        epoch: Epoch
+        _ queue: OrganizationQueue, version: Int, entries: [Entry], more: Bool, epoch: Epoch
     ) async throws -> Refilled {
         var admitted = 0
         var passed = 0
@@ -104,7 +101,7 @@ extension Queue {
             let slice = entries[start..<min(start + Self.runsPerCall, entries.count)]
             let goesOn = more || slice.endIndex < entries.count
             let head: [RedisArgument] = [
-                .id(organization), .priority(priority), .int(version), .int(goesOn ? 1 : 0),
+                .id(queue.organization), .priority(queue.priority), .int(version), .int(goesOn ? 1 : 0),
             ]
             let numbers = try await call("refill", epoch: epoch, head + slice.flatMap(\.arguments)).numbers(4)
             admitted += numbers[0]
@@ -131,12 +128,18 @@ extension Entry {
     }
 }
 
+extension OrganizationQueue {
+    /// `organization:priority`, as marks and counters name it.
+    var name: String { "\(organization):\(priority.rawValue)" }
+}
+
 extension RedisValue {
-    /// The id that stands here.
-    func id<Subject>() throws -> ID<Subject> {
-        guard let id = text.flatMap({ ID<Subject>($0) }) else {
-            throw QueueError.refused("a function answered no id")
-        }
-        return id
+    /// The queue that is named here.
+    func queue() throws -> OrganizationQueue {
+        let words = text?.split(separator: ":") ?? []
+        guard words.count == 2, let organization = OrganizationID(words[0]),
+            let priority = Int16(words[1]).flatMap(Priority.init(rawValue:))
+        else { throw QueueError.refused("a function answered no queue") }
+        return OrganizationQueue(organization, priority)
     }
 }

@@ -7,6 +7,8 @@ package struct Claim: Sendable, Hashable, Identifiable {
     package let id: String
     /// The tenant.
     package let organization: OrganizationID
+    /// Which of its queues the entry is in.
+    package let priority: Priority
     /// The run.
     package let run: RunID
     /// The generation of its entry; the mark requires it.
@@ -24,10 +26,12 @@ package struct Claim: Sendable, Hashable, Identifiable {
     init(lease: RedisValue, crashes: RedisValue, presence: RedisValue) throws {
         let words = lease.text?.split(separator: " ") ?? []
         guard words.count == 8, let id = lease.text, let organization = OrganizationID(words[1]),
-            let run = RunID(words[4]), let generation = Int(words[5]), let place = DeviceLane(words[6])
+            let priority = Int16(words[2]).flatMap(Priority.init(rawValue:)), let run = RunID(words[4]),
+            let generation = Int(words[5]), let place = DeviceLane(words[6])
         else { throw QueueError.refused("a function answered no lease") }
         self.id = id
         self.organization = organization
+        self.priority = priority
         self.run = run
         self.generation = generation
         device = place.device

@@ -13,6 +13,9 @@ package final class Queue: Sendable {
     package let keys: Keyspace
     let logger: Logger
 
+    /// The version of keys and functions. A data set of another one is as good as lost.
+    package static let layout = Library.version
+
     /// The most runs that one function call takes, so that none blocks the server for long.
     static let runsPerCall = 128
     private static let triesMax = 4

@@ -12,13 +12,22 @@ package struct Entitlement: Sendable, Hashable {
     package let cap: Int?
     /// Whether it is paused.
     package let paused: Bool
+    /// How many interactive runs a second, and how many at once, go before its standard ones; `nil` for
+    /// the default. The others are served as standard ones are.
+    package let interactiveRate: Double?
+    package let interactiveBurst: Int?
 
     /// What differs from the defaults.
-    package init(organization: OrganizationID, weight: Double = 1, cap: Int? = nil, paused: Bool = false) {
+    package init(
+        organization: OrganizationID, weight: Double = 1, cap: Int? = nil, paused: Bool = false,
+        interactiveRate: Double? = nil, interactiveBurst: Int? = nil
+    ) {
         self.organization = organization
         self.weight = weight
         self.cap = cap
         self.paused = paused
+        self.interactiveRate = interactiveRate
+        self.interactiveBurst = interactiveBurst
     }
 
     func validate() throws {
@@ -26,23 +35,58 @@ package struct Entitlement: Sendable, Hashable {
             throw QueueError.refused("a weight is from 0.001 to 1,000")
         }
         guard cap ?? 0 >= 0 else { throw QueueError.refused("a cap is not negative") }
+        guard (0.01...10_000).contains(interactiveRate ?? 1) else {
+            throw QueueError.refused("a rate of interactive runs is from 0.01 to 10,000 a second")
+        }
+        guard (0...100_000).contains(interactiveBurst ?? 0) else {
+            throw QueueError.refused("a burst of interactive runs is from 0 to 100,000")
+        }
     }
 
     var arguments: [RedisArgument] {
-        [.id(organization), weight == 1 ? "" : .double(weight), cap.map { .int($0) } ?? "", paused ? 1 : 0]
+        [.id(organization), weight == 1 ? "" : .double(weight), cap.map { .int($0) } ?? ""] + bucket
+    }
+
+    /// Rate and burst.
+    var bucket: [RedisArgument] {
+        [interactiveRate.map { .double($0) } ?? "", interactiveBurst.map { .int($0) } ?? ""]
+    }
+}
+
+/// What no claim serves: an organization or all, in one priority or in all.
+package struct Pause: Sendable, Hashable {
+    /// Whose runs wait; `nil` for everybody's.
+    package let organization: OrganizationID?
+    /// Which of them; `nil` for all.
+    package let priority: Priority?
+
+    /// A pause.
+    package init(organization: OrganizationID?, priority: Priority? = nil) {
+        self.organization = organization
+        self.priority = priority
+    }
+
+    /// Its two words in a call.
+    var arguments: [RedisArgument] {
+        [organization.map { .id($0) } ?? "*", priority.map { .priority($0) } ?? ""]
+    }
+
+    /// Its name as `paused` has it.
+    var name: String {
+        (organization?.description ?? "*") + (priority.map { ":\($0.rawValue)" } ?? "")
     }
 }
 
 extension Queue {
-    /// Begins a new data set: closes the gate, removes the partition's keys, loads entitlements and running
-    /// runs, opens the gate last. The caller keeps others from doing the same, and marks every organization
-    /// with backlog after it.
+    /// Begins a new data set: closes the gate, removes the partition's keys, loads entitlements, pauses and
+    /// running runs, opens the gate last. The caller keeps others from doing the same, and marks every
+    /// organization with backlog after it.
     ///
     /// It may be repeated from the start at any time. One that was overtaken by another throws `.staleEpoch`,
     /// be it that Redis knows of the other or that `isCurrent`, which is asked at each step, says so; one
     /// that dies leaves the gate closed, which `epoch()` tells.
     package func rebuild(
-        epoch new: Epoch, entitlements: [Entitlement], running: [Membership],
+        epoch new: Epoch, entitlements: [Entitlement], pauses: [Pause] = [], running: [Membership],
         isCurrent: () async throws -> Bool = { true }
     ) async throws {
         func check() async throws {
@@ -60,6 +104,8 @@ extension Queue {
             removed += try await clear(reply.last?.array?.compactMap(\.text) ?? [], epoch: new)
         } while cursor != "0"
         _ = try await call("configure", epoch: new, slicing: entitlements) { $0.flatMap(\.arguments) }
+        let paused = entitlements.filter(\.paused).map { Pause(organization: $0.organization) } + pauses
+        _ = try await call("halt", epoch: new, slicing: paused) { $0.map { .string($0.name) } }
         for start in stride(from: 0, to: running.count, by: Self.runsPerStep) {
             try await check()
             let step = Array(running[start..<min(start + Self.runsPerStep, running.count)])

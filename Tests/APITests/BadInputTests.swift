@@ -71,6 +71,9 @@ struct BadInputTests {
             "a later kind", body: job("", kind: "patch.scan"), status: 422, code: "notSupported",
             field: "kind"),
         Case(
+            "an unknown priority", body: job(#""priority":"urgent""#), status: 422, code: "invalid",
+            field: "priority", says: "interactive, standard, bulk"),
+        Case(
             "a later field", body: job(#""retry":{}"#), status: 422, code: "notSupported", field: "retry"),
         Case(
             "a later target", body: job("", target: #"{"tags":["a"]}"#), status: 422, code: "notSupported",

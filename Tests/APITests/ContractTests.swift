@@ -198,9 +198,31 @@ struct ContractTests {
         try await TestAPI.with { api in
             let client = APIClient(url: api.url, key: api.one.key)
             defer { client.close() }
-            _ = try await client.submit(NewJob(kind: .ping, target: .devices([api.one.device])))
+            for priority in [Priority.standard, .bulk, .bulk] {
+                let new = NewJob(kind: .ping, target: .devices([api.one.device]), priority: priority)
+                let accepted = try await client.submit(new)
+                #expect(try await client.job(accepted.id).priority == priority)
+            }
             let queues = try await client.queues().items
-            #expect(queues.map(\.organizationId) == [api.one.organization] && queues.first?.depth == 1)
+            #expect(
+                queues.map(\.organizationId) == [OrganizationID](repeating: api.one.organization, count: 3))
+            #expect(queues.map(\.priority) == Priority.allCases)
+            #expect(queues.map(\.depth) == [0, 1, 2])
+            #expect(queues.map(\.exact) == [true, true, true])
+            // Pages of one queue are the same list, and what is no cursor is refused.
+            var page = try await client.queues(PageOptions(limit: 1))
+            var paged = page.items
+            while let next = page.next {
+                page = try await client.queues(PageOptions(limit: 1, cursor: next))
+                paged += page.items
+            }
+            #expect(paged.map(\.priority) == Priority.allCases)
+            for cursor in ["x", "AAAAAAAAAAAAAAAAAAAAAAA", "AAAAAAAAAAAAAAAAAAAAAAk"] {
+                let refused = await #expect(throws: Problem.self) {
+                    _ = try await client.queues(PageOptions(limit: 1, cursor: cursor))
+                }
+                #expect(refused?.status == 422 && refused?.field == "cursor")
+            }
         }
     }
 

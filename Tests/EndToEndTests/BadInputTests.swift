@@ -103,8 +103,10 @@ extension EndToEndTests.HealthyTests {
                     Refused(status: 422, code: "invalid", field: "kind", says: ["script", "ping", "sysinfo"])
                 ),
                 (
-                    "an unknown priority's field", job(device, #","priority":"bulk""#),
-                    Refused(status: 422, code: "notSupported", field: "priority")
+                    "an unknown priority", job(device, #","priority":"urgent""#),
+                    Refused(
+                        status: 422, code: "invalid", field: "priority",
+                        says: ["interactive", "standard", "bulk"])
                 ),
             ]
             for kind in JobKind.notSupportedYet.sorted() {

@@ -179,7 +179,7 @@ struct Post: Sendable {
     func connect(_ devices: [DeviceID], of tenant: Tenant) async throws {
         try await present(devices)
         let back = try await bench.world.gateway.reconnect(devices.map { (tenant.organization, $0) })
-        await bench.front.offer(back, and: back.map(\.organization))
+        await bench.front.offer(back, and: back.map(\.queue))
     }
 
     /// Its heartbeat lapses.

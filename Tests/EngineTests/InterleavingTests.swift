@@ -190,7 +190,7 @@ import Trust
             let tenant = try await bench.world.tenant(devices: 300)
             let post = try await Post.open(bench, holding: tenant.all)
             let (_, runs) = try await bench.world.submit(tenant, tenant.all)
-            await bench.front.offer(runs, and: [tenant.organization])
+            await bench.front.offer(runs, and: [tenant.organization.queue()])
             let second = bench.dispatcher(owner: "second")
             var items: [InboxLetter.Item] = []
             for _ in 0..<40 where items.count < runs.count {
@@ -389,7 +389,7 @@ import Trust
             // A worker put it back, died before it told the queue, and another dispatched it again.
             let back = try await bench.world.worker.undeliver(
                 post.attempts().map { ($0.organization, $0.run, $0.token) })
-            await bench.front.offer([], and: back.map(\.organization))
+            await bench.front.offer([], and: back.map(\.queue))
             #expect(try await bench.refiller.refillOnce() == 1)
             try await bench.dispatchAll()
             #expect(try await bench.depth(tenant).running == 2)

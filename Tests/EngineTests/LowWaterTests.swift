@@ -66,7 +66,7 @@ import Testing
 
     /// Marks an organization, as whoever has work for it would.
     private func mark(_ tenant: Tenant, _ bench: Bench) async throws {
-        await bench.front.offer([], and: [tenant.organization])
+        await bench.front.offer([], and: [tenant.organization.queue()])
         try #require(try await bench.depth(tenant).marked)
     }
 

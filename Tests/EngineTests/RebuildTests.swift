@@ -260,7 +260,7 @@ import Trust
             await bench.front.offer(slow)
             try await bench.dispatchAll()
             let others = try await bench.world.submit(tenant, Array(tenant.all[1...])).runs
-            await bench.front.offer(others, and: [tenant.organization])
+            await bench.front.offer(others, and: [tenant.organization.queue()])
             var items: [InboxLetter.Item] = []
             for _ in 0..<20 where items.count < 304 {
                 _ = try await bench.refiller.refillOnce()

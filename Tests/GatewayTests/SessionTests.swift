@@ -491,6 +491,8 @@ import Wire
 extension QueuedRun {
     /// The same run after it has been queued again.
     fileprivate func inGeneration(_ generation: Int) -> QueuedRun {
-        QueuedRun(organization: organization, run: run, device: device, generation: generation, lane: lane)
+        QueuedRun(
+            organization: organization, run: run, device: device, generation: generation, lane: lane,
+            priority: priority)
     }
 }

@@ -26,7 +26,7 @@ import Testing
 
     private func runs(_ tenant: Tenant) async throws -> [QueuedRun] {
         try await World.here().worker.queuedRuns(
-            of: [(tenant.organization, after: ID(.zero))], priority: .standard, limit: 100
+            of: [(tenant.organization.queue(), after: ID(.zero))], limit: 100
         ).values.flatMap(\.self)
     }
 

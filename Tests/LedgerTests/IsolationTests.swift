@@ -146,7 +146,7 @@ import Testing
             #expect(try await !api.edges(of: tenant.organization, scope: scope).isEmpty == sees)
             #expect(try await (api.organization(tenant.organization, scope: scope) != nil) == sees)
             let depths = try await api.queueDepths(after: nil, limit: 1_000, scope: scope)
-            #expect(depths.contains { $0.organization == tenant.organization } == sees)
+            #expect(depths.contains { $0.queue.organization == tenant.organization } == sees)
             let partner = try await api.partner(tenant.partner, scope: scope)
             let ownPartner = kind.testDescription == "partner" && tenant.partner == scene.mine.partner
             #expect((partner != nil) == (kind.testDescription == "platform" || ownPartner))
@@ -333,7 +333,7 @@ import Testing
                 victim.device, organization: thief.tenant.organization, certificateSerial: "1") == nil)
         #expect(
             try await world.worker.queuedRuns(
-                of: [(thief.tenant.organization, after: ID(.zero))], priority: .standard, limit: 9
+                of: [(thief.tenant.organization.queue(), after: ID(.zero))], limit: 9
             ).values.flatMap(\.self).allSatisfy { $0.organization == thief.tenant.organization })
     }
 

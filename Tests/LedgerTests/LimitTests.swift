@@ -70,11 +70,11 @@ import Testing
         var stale = runs[2]
         stale = QueuedRun(
             organization: stale.organization, run: stale.run, device: stale.device, generation: 7,
-            lane: stale.lane)
+            lane: stale.lane, priority: stale.priority)
         // A run named under another organization is not found.
         let misnamed = QueuedRun(
             organization: other.organization, run: runs[3].run, device: runs[3].device, generation: 1,
-            lane: .script)
+            lane: .script, priority: .standard)
         let marked = try await world.mark([runs[0], runs[1], stale, misnamed] + foreign)
         #expect(Set(marked.map(\.run)) == [runs[0].run, foreign[0].run])
         #expect(try await state(runs[2].run, tenant) == .queued)

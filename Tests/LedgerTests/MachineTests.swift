@@ -217,6 +217,6 @@ extension QueuedRun {
     fileprivate init(_ run: QueuedRun, generation: Int) {
         self.init(
             organization: run.organization, run: run.run, device: run.device, generation: generation,
-            lane: run.lane)
+            lane: run.lane, priority: run.priority)
     }
 }

@@ -68,12 +68,12 @@ import Trust
         },
         Call("refill", 7) { world, rows in
             try await world.worker.queuedRuns(
-                of: rows.queued.map { ($0.queued.organization, after: $0.queued.run) }, priority: .standard,
+                of: rows.queued.map { ($0.queued.queue, after: $0.queued.run) },
                 limit: 1
             ).values.joined().count
         },
         Call("backlog", 2) { world, rows in
-            try await world.worker.organizationsWithBacklog().count * 10
+            try await world.worker.queuesWithBacklog().count * 10
         },
         Call("wait", 20) { world, rows in
             try await world.worker.wait(rows.queued[5...].map(\.queued)).count * 2
@@ -354,7 +354,7 @@ import Trust
                 return Rows.Run(
                     queued: QueuedRun(
                         organization: tenant.organization, run: run, device: device, generation: 1,
-                        lane: .script),
+                        lane: .script, priority: .standard),
                     job: job, token: token)
             }
         }
@@ -409,7 +409,7 @@ extension PlanTests.Rows {
                 Run(
                     queued: QueuedRun(
                         organization: tenant.organization, run: fresh(), device: fresh(), generation: 1,
-                        lane: .script),
+                        lane: .script, priority: .standard),
                     job: fresh(), token: fresh())
             }
         }

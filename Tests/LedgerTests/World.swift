@@ -38,7 +38,7 @@ extension Ledger {
         var organizations: [OrganizationID] = []
         for job in try await unexpandedJobs(besides: [], limit: limit) {
             var expansion = Expansion.goesOn
-            while expansion == .goesOn { expansion = try await expand(job, chunk: 2) }
+            while expansion == .goesOn { expansion = try await expand((job.organization, job.id), chunk: 2) }
             if expansion == .whole { organizations.append(job.organization) }
         }
         return organizations

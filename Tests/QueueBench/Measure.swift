@@ -83,7 +83,7 @@ struct Measure: Sendable {
     }
 
     private func mark(_ tenants: [BenchTenant]) async {
-        await bed.front.offer([], and: tenants.map(\.organization))
+        await bed.front.offer([], and: tenants.map { OrganizationQueue($0.organization, .standard) })
     }
 
     private func wait(for sinks: [Sink], total: Int) async throws {

@@ -1,5 +1,6 @@
 import Domain
 import Redis
+import TestSupport
 import Testing
 
 @testable import Streams
@@ -83,12 +84,12 @@ import Testing
     func marked() async throws {
         try await Bench.run { bench in
             let organization = Draw.organization()
-            try await bench.queue.mark([organization], epoch: bench.epoch)
+            try await bench.queue.mark([organization.queue()], epoch: bench.epoch)
             #expect(try await bench.enqueue(Draw.entries(1), organization) == .marked)
             #expect(try await bench.claim().isEmpty)
             let mark = try #require(try await bench.queue.marked(limit: 10, epoch: bench.epoch).first)
             let refilled = try await bench.queue.refill(
-                organization: organization, priority: .standard, version: mark.version,
+                organization.queue(), version: mark.version,
                 entries: Draw.entries(3),
                 more: false, epoch: bench.epoch)
             #expect(refilled == Refilled(admitted: 3, passed: 3, cleared: true))
@@ -102,14 +103,14 @@ import Testing
     func clearing(markedAgain: Bool, more: Bool, count: Int) async throws {
         try await Bench.run { bench in
             let organization = Draw.organization()
-            try await bench.queue.mark([organization], epoch: bench.epoch)
+            try await bench.queue.mark([organization.queue()], epoch: bench.epoch)
             let mark = try #require(try await bench.queue.marked(limit: 1, epoch: bench.epoch).first)
             #expect(mark.room == 256)
             // A commit that finds the organization marked is another version: refill may not have seen its
             // rows.
             if markedAgain { try await bench.enqueue(Draw.entries(1), organization) }
             let refilled = try await bench.queue.refill(
-                organization: organization, priority: .standard, version: mark.version,
+                organization.queue(), version: mark.version,
                 entries: Draw.entries(count),
                 more: more, epoch: bench.epoch)
             #expect(refilled.admitted == min(count, 256))
@@ -124,10 +125,10 @@ import Testing
             let organization = Draw.organization()
             let entries = Draw.entries(300)
             try await bench.enqueue(Array(entries[299...]), organization)
-            try await bench.queue.mark([organization], epoch: bench.epoch)
+            try await bench.queue.mark([organization.queue()], epoch: bench.epoch)
             let mark = try #require(try await bench.queue.marked(limit: 1, epoch: bench.epoch).first)
             let refilled = try await bench.queue.refill(
-                organization: organization, priority: .standard, version: mark.version, entries: entries,
+                organization.queue(), version: mark.version, entries: entries,
                 more: false,
                 epoch: bench.epoch)
             #expect(refilled == Refilled(admitted: 255, passed: 255, cleared: false))
@@ -140,14 +141,14 @@ import Testing
             let organization = Draw.organization()
             func refill(_ version: Int) async throws -> Refilled {
                 try await bench.queue.refill(
-                    organization: organization, priority: .standard, version: version, entries: [],
+                    organization.queue(), version: version, entries: [],
                     more: false,
                     epoch: bench.epoch)
             }
-            try await bench.queue.mark([organization], epoch: bench.epoch)
+            try await bench.queue.mark([organization.queue()], epoch: bench.epoch)
             let slow = try #require(try await bench.queue.marked(limit: 1, epoch: bench.epoch).first).version
             #expect(try await refill(slow).cleared)
-            try await bench.queue.mark([organization], epoch: bench.epoch)
+            try await bench.queue.mark([organization.queue()], epoch: bench.epoch)
             #expect(try await refill(slow).cleared == false)
         }
     }
@@ -159,7 +160,7 @@ import Testing
             #expect(try await bench.enqueue(Draw.entries(256), organization) == .admitted(256))
             #expect(try await bench.members("marks").isEmpty)
             #expect(try await bench.enqueue(Draw.entries(1), organization) == .marked)
-            #expect(try await bench.members("marks") == ["\(organization)"])
+            #expect(try await bench.members("marks") == [organization.queue().name])
             #expect(try await bench.queue.depths(of: [organization])[0].ready[.standard] == 256)
             try await bench.invariants()
         }
@@ -186,18 +187,18 @@ import Testing
         try await Bench.run { bench in
             let organizations = (0..<3).map { _ in Draw.organization() }
             for (place, organization) in organizations.enumerated() {
-                try await bench.queue.mark([organization], epoch: bench.epoch)
+                try await bench.queue.mark([organization.queue()], epoch: bench.epoch)
                 // The clock of the server has milliseconds; the test does not wait for it.
-                _ = try await bench.raw("ZADD", "marks", .int(place + 1), .string("\(organization)"))
+                _ = try await bench.raw("ZADD", "marks", .int(place + 1), .string(organization.queue().name))
             }
             let first = try await bench.queue.marked(limit: 1, hintMilliseconds: 0, epoch: bench.epoch)
-            #expect(first.map(\.organization) == [organizations[0]])
+            #expect(first.map(\.queue.organization) == [organizations[0]])
             _ = try await bench.queue.refill(
-                organization: organizations[0], priority: .standard, version: first[0].version, entries: [],
+                organizations[0].queue(), version: first[0].version, entries: [],
                 more: true,
                 epoch: bench.epoch)
             let next = try await bench.queue.marked(limit: 3, epoch: bench.epoch)
-            #expect(next.map(\.organization) == [organizations[1], organizations[2], organizations[0]])
+            #expect(next.map(\.queue.organization) == [organizations[1], organizations[2], organizations[0]])
         }
     }
 

@@ -79,7 +79,7 @@ struct Bench: Sendable {
     func enqueue(
         _ entries: [Entry], _ organization: OrganizationID, _ priority: Priority = .standard
     ) async throws -> Enqueued {
-        try await queue.enqueue(entries, organization: organization, priority: priority, epoch: epoch)
+        try await queue.enqueue(entries, in: organization.queue(priority), epoch: epoch)
     }
 
     func claim(_ limit: Int = 128, owner: String = "a", lease: Int = 60_000) async throws -> [Claim] {

@@ -1,5 +1,6 @@
 import Domain
 import Redis
+import TestSupport
 import Testing
 
 @testable import Streams
@@ -246,7 +247,7 @@ import Testing
             try await bench.start(try await bench.claim())
             try await bench.enqueue(Draw.entries(3), busy)
             try await bench.enqueue(Draw.entries(1), busy, .bulk)
-            try await bench.queue.mark([marked], epoch: bench.epoch)
+            try await bench.queue.mark([marked.queue()], epoch: bench.epoch)
             _ = try await bench.claim(1)
             let depths = try await bench.queue.depths()
             let found = Dictionary(uniqueKeysWithValues: depths.map { ($0.organization, $0) })
@@ -276,19 +277,19 @@ struct StaleCall: Sendable, CustomTestStringConvertible {
     static let all: [StaleCall] = [
         StaleCall("enqueue") { queue, organization, _, epoch in
             _ = try await queue.enqueue(
-                Draw.entries(1), organization: organization, priority: .standard, epoch: epoch)
+                Draw.entries(1), in: organization.queue(), epoch: epoch)
         },
         StaleCall("enqueue of several slices") { queue, organization, _, epoch in
             _ = try await queue.enqueue(
-                Draw.entries(200), organization: organization, priority: .standard, epoch: epoch)
+                Draw.entries(200), in: organization.queue(), epoch: epoch)
         },
         StaleCall("mark") { queue, organization, _, epoch in
-            try await queue.mark([organization], epoch: epoch)
+            try await queue.mark([organization.queue()], epoch: epoch)
         },
         StaleCall("marked") { queue, _, _, epoch in _ = try await queue.marked(limit: 1, epoch: epoch) },
         StaleCall("refill") { queue, organization, _, epoch in
             _ = try await queue.refill(
-                organization: organization, priority: .standard, version: 1, entries: [], more: false,
+                organization.queue(), version: 1, entries: [], more: false,
                 epoch: epoch)
         },
         StaleCall("cancel") { queue, organization, claims, epoch in

@@ -1,5 +1,6 @@
 import Domain
 import Redis
+import TestSupport
 import Testing
 
 @testable import Streams

@@ -1,5 +1,6 @@
 import Domain
 import Redis
+import TestSupport
 import Testing
 
 @testable import Streams
@@ -16,7 +17,7 @@ import Testing
             }
             try await model.drain()
             #expect(
-                try await bench.names().subtracting(["bell", "cursor", "sequence"]) == [
+                try await bench.names().subtracting(["bell", "buckets", "cursor", "sequence"]) == [
                     "epoch", "finish", "virtual",
                 ])
         }
@@ -42,7 +43,7 @@ private struct Model {
     var leases: [Claim] = []
     var lost: [Claim] = []
     var running: Set<Settled> = []
-    var paused: Set<OrganizationID> = []
+    var pauses: Set<Pause> = []
     var caps: [OrganizationID: Int] = [:]
 
     init(bench: Bench, seed: UInt64) {
@@ -106,7 +107,11 @@ private struct Model {
         for claim in claims {
             let known = live[claim.run]
             #expect(known?.place == .waiting && known?.entry.generation == claim.generation)
-            #expect(!paused.contains(claim.organization))
+            for organization in [nil, claim.organization] {
+                for priority in [nil, claim.priority] {
+                    #expect(!pauses.contains(Pause(organization: organization, priority: priority)))
+                }
+            }
             live[claim.run]?.place = .leased
         }
         leases += claims
@@ -206,14 +211,23 @@ private struct Model {
 
     private mutating func entitle() async throws {
         let organization = pick(organizations)!
-        switch Int.random(in: 0..<4, using: &random) {
-        case 0:
-            paused.insert(organization)
-            try await bench.queue.pause(organization: organization, epoch: bench.epoch)
-        case 1:
-            paused.remove(organization)
-            try await bench.queue.resume(organization: organization, epoch: bench.epoch)
-        case 2:
+        switch Int.random(in: 0..<6, using: &random) {
+        case 0, 1:
+            // Of everybody only rarely, else little is claimed.
+            let isAll = Int.random(in: 0..<8, using: &random) == 0
+            let pause = Pause(
+                organization: isAll ? nil : organization,
+                priority: Bool.random(using: &random) ? priority() : nil)
+            let isNew = try await bench.queue.pause(
+                organization: pause.organization, priority: pause.priority, epoch: bench.epoch)
+            #expect(isNew == pauses.insert(pause).inserted)
+        case 2, 3:
+            guard let pause = pick(pauses.sorted { $0.name < $1.name }) else { return }
+            pauses.remove(pause)
+            #expect(
+                try await bench.queue.resume(
+                    organization: pause.organization, priority: pause.priority, epoch: bench.epoch))
+        case 4:
             let taken =
                 leases.count { $0.organization == organization }
                 + running.count { $0.organization == organization }
@@ -238,12 +252,15 @@ private struct Model {
 
     /// Everything that was admitted comes to its end, once.
     mutating func drain() async throws {
+        for pause in pauses {
+            try await bench.queue.resume(
+                organization: pause.organization, priority: pause.priority, epoch: bench.epoch)
+        }
         for organization in organizations {
-            try await bench.queue.resume(organization: organization, epoch: bench.epoch)
             try await bench.queue.cap(organization: organization, limit: nil, epoch: bench.epoch)
             try await bench.queue.weigh(organization: organization, weight: 1, epoch: bench.epoch)
         }
-        (paused, caps) = ([], [:])
+        (pauses, caps) = ([], [:])
         for member in try await bench.members("due") {
             _ = try await bench.raw("ZADD", "due", 1, .string(member))
         }

@@ -2,6 +2,7 @@ import Domain
 import Foundation
 import Glibc
 import Redis
+import TestSupport
 import Testing
 
 @testable import Streams
@@ -25,11 +26,11 @@ import Testing
             }
             await #expect(throws: QueueError.full) {
                 try await bench.queue.refill(
-                    organization: organization, priority: .standard, version: 1, entries: Draw.entries(1),
+                    organization.queue(), version: 1, entries: Draw.entries(1),
                     more: false,
                     epoch: bench.epoch)
             }
-            try await bench.queue.mark([organization], epoch: bench.epoch)
+            try await bench.queue.mark([organization.queue()], epoch: bench.epoch)
             try await bench.start([leased[0]])
             try await bench.queue.release([leased[1]], delayMilliseconds: 0, epoch: bench.epoch)
             try await bench.queue.cancel([(organization, entries[7].run)], epoch: bench.epoch)

@@ -84,8 +84,11 @@ package extension World {
     }
 
     /// Commits a job over a list of devices and tells nobody; returns it and its runs in the list's order.
-    func submit(_ tenant: Tenant, _ devices: [DeviceID]) async throws -> (job: JobID, runs: [QueuedRun]) {
-        let job = job(tenant, devices: devices)
+    func submit(
+        _ tenant: Tenant, _ devices: [DeviceID], _ priority: Priority = .standard
+    ) async throws -> (job: JobID, runs: [QueuedRun]) {
+        var job = job(tenant, devices: devices)
+        job.priority = priority
         let (outcomes, runs) = try await api.submit([job], scope: tenant.scope)
         guard outcomes == [.accepted(.active)] else { throw Unprepared("the job came to \(outcomes)") }
         var byDevice = Dictionary(grouping: runs.reversed(), by: \.device)

@@ -42,11 +42,10 @@ extension Handlers {
                 }
                 return RunOutput(output)
             },
-            .get("/v1/queues", "Lists the queues", .queuesRead) { (call: Call, query: PageQuery) in
-                let rows = try await queues.queues(
-                    after: query.cursor.map { OrganizationID($0.last) }, limit: query.request.limit,
-                    scope: call.scope)
-                return query.page(rows, id: \.organizationId.value) { $0 }
+            .get("/v1/queues", "Lists the queues", .queuesRead) { (call: Call, query: QueueQuery) in
+                query.page(
+                    try await queues.queues(
+                        after: query.cursor?.last, limit: query.limit + 1, scope: call.scope))
             },
         ]
     }
@@ -138,7 +137,8 @@ extension BulkItem {
 extension Job {
     init(_ row: JobRow) {
         self.init(
-            id: row.id, organizationId: row.organization, kind: row.kind, state: row.state,
+            id: row.id, organizationId: row.organization, kind: row.kind, priority: row.priority,
+            state: row.state,
             counts: Dictionary(uniqueKeysWithValues: row.counts.map { ($0.key.name, $0.value) }),
             timeoutSeconds: row.timeoutSeconds, createdAt: row.createdAt, expiresAt: row.expiresAt,
             finishedAt: row.finishedAt, cancelRequestedAt: row.cancelRequestedAt)

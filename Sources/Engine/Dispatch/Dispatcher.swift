@@ -141,6 +141,6 @@ extension QueuedRun {
         self.init(
             organization: claim.organization, run: claim.run, device: claim.device,
             generation: claim.generation,
-            lane: claim.lane)
+            lane: claim.lane, priority: claim.priority)
     }
 }

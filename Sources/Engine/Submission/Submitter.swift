@@ -53,7 +53,8 @@ package struct Submitter: Sendable {
     ) -> Gathering<[SubmittedJob], [Submission]> {
         Gathering(sizeMax: runsMax) { scope, parts in
             let (outcomes, runs) = try await ledger.submit(parts.flatMap(\.self), scope: scope)
-            let unexpanded = parts.joined().filter { $0.devices == nil }.map(\.organization)
+            let unexpanded = parts.joined().filter { $0.devices == nil }
+                .map { OrganizationQueue($0.organization, $0.priority) }
             await front.offer(runs, and: unexpanded)
             var rest = outcomes[...]
             return parts.map { part in
@@ -138,7 +139,7 @@ package struct Submitter: Sendable {
         let (ended, sent) = try await ledger.cancelRuns(of: job, organization: organization, scope: scope)
         await front.ended(ended)
         await front.tellCancelled(sent)
-        await front.offer([], and: [organization])
+        await front.offer(all: [organization])
     }
 
     // A transaction carries at most so many jobs and runs, so that a large bulk does not hold locks for long.
@@ -241,7 +242,7 @@ package struct Submitter: Sendable {
         }
         return SubmittedJob(
             id: id, organization: target.organization, site: target.commonSite, kind: job.kind,
-            priority: .standard,
+            priority: job.priority,
             statement: statement, devices: target.devices, targetSite: target.site,
             timeoutSeconds: job.timeoutSeconds,
             maximumAttempts: 1, idempotent: job.idempotent, expiresAt: expiresAt, principal: principal,

@@ -7,10 +7,10 @@ import Synchronization
 
 /// Notices a lost data set in Redis and builds a new one from PostgreSQL.
 ///
-/// The epoch names the data set, the server process that holds it and its role: another run id or role means
-/// that up to a second of writes may be missing, so it counts as lost. One worker wins the change of epoch in
-/// PostgreSQL, under the lock that every mark holds shared; the others see the new one. Cost: organizations
-/// and running runs, not backlog.
+/// The epoch names the data set, the server process that holds it, its role and the layout of its keys:
+/// another run id or role means that up to a second of writes may be missing, so it counts as lost. One
+/// worker wins the change of epoch in PostgreSQL, under the lock that every mark holds shared; the others see
+/// the new one. Cost: organizations and running runs, not backlog.
 package final class Rebuilder: Sendable {
     private let ledger: Ledger
     private let front: QueueFront
@@ -53,7 +53,9 @@ package final class Rebuilder: Sendable {
             return false
         }
         let limits = try await ledger.limits().map {
-            Entitlement(organization: $0.organization, weight: $0.weight, cap: $0.cap, paused: $0.isPaused)
+            Entitlement(
+                organization: $0.organization, weight: $0.weight, cap: $0.cap, paused: $0.isPaused,
+                interactiveRate: $0.interactiveRate, interactiveBurst: $0.interactiveBurst)
         }
         var running: [Membership] = []
         var last: QueuedRun?
@@ -73,11 +75,11 @@ package final class Rebuilder: Sendable {
             return false
         }
         front.forgetEpoch()
-        let organizations = try await ledger.organizationsWithBacklog()
-        if !organizations.isEmpty { try await front.queue.mark(organizations, epoch: epoch) }
+        let queues = try await ledger.queuesWithBacklog()
+        if !queues.isEmpty { try await front.queue.mark(queues, epoch: epoch) }
         logger.notice(
             "queue rebuilt from PostgreSQL",
-            metadata: ["organizations": "\(organizations.count)", "running": "\(running.count)"])
+            metadata: ["queues": "\(queues.count)", "running": "\(running.count)"])
         return true
     }
 
@@ -89,7 +91,7 @@ package final class Rebuilder: Sendable {
             }
             throw EngineError(.overloaded, "Redis does not say its \(name)")
         }
-        return try "\(field("run_id"))/\(field("role"))"
+        return try "\(field("run_id"))/\(field("role"))/\(Queue.layout)"
     }
 }
 

@@ -158,15 +158,18 @@ package final class Reconciler: Sendable {
         var isFurther = false
         for job in jobs where !isFurther {
             turn.withLock { $0 = job.organization }
-            isFurther = try await expand(job, at: now)
+            isFurther = try await expand(
+                (job.organization, job.id), at: now, [OrganizationQueue(job.organization, job.priority)])
         }
         guard let due else { return isFurther }
-        return try await expand(due, at: now) || isFurther
+        return try await expand(due, at: now, OrganizationQueue.all(of: due.organization)) || isFurther
     }
 
-    /// Expands a job by a chunk. What the database holds against this job is noted, and the job steps aside.
+    /// Expands a job by a chunk, whose runs are in one of these queues. What the database holds against this
+    /// job is noted, and the job steps aside.
     private func expand(
-        _ job: (organization: OrganizationID, id: JobID), at now: ContinuousClock.Instant
+        _ job: (organization: OrganizationID, id: JobID), at now: ContinuousClock.Instant,
+        _ queues: [OrganizationQueue]
     ) async throws -> Bool {
         let expansion: Expansion
         do {
@@ -197,7 +200,7 @@ package final class Reconciler: Sendable {
                         "failures": "\(failures)",
                     ])
             }
-            await front.offer([], and: [job.organization])
+            await front.offer([], and: queues)
             return true
         }
     }
@@ -206,9 +209,9 @@ package final class Reconciler: Sendable {
     /// lost is brought by refill. As many probes of an index as there are organizations with a backlog, and
     /// at most what was queued in these two seconds beside.
     package func markStragglers() async throws -> Bool {
-        let organizations = try await ledger.organizationsWithBacklog(olderThan: .seconds(2))
-        guard !organizations.isEmpty else { return false }
-        try await front.call { epoch in try await self.front.queue.mark(organizations, epoch: epoch) }
+        let queues = try await ledger.queuesWithBacklog(olderThan: .seconds(2))
+        guard !queues.isEmpty else { return false }
+        try await front.call { epoch in try await self.front.queue.mark(queues, epoch: epoch) }
         return true
     }
 

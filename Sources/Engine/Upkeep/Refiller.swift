@@ -4,7 +4,7 @@ package import Logging
 import Streams
 import Synchronization
 
-/// Brings the work of marked organizations from PostgreSQL to the queue, a bounded window at a time.
+/// Brings the work of marked queues from PostgreSQL to the queue, a bounded window at a time.
 ///
 /// The mark is a version: it is cleared only if nothing changed since it was read and nothing more was there.
 /// So work that was committed at any moment is found, whatever happened to the fast path.
@@ -13,16 +13,16 @@ package final class Refiller: Sendable {
     private let front: QueueFront
     private let logger: Logger
     private let now: @Sendable () -> ContinuousClock.Instant
-    private let places = Mutex<[OrganizationID: Place]>([:])
+    private let places = Mutex<[OrganizationQueue: Place]>([:])
 
-    /// Where this worker is in an organization's backlog.
+    /// Where this worker is in a queue's backlog.
     ///
     /// Rows that left `queued` leave dead entries at the head of its index, and while a snapshot is held
     /// somewhere each look walks them. So a pass begins at the low water: the first run that the last look
     /// from the very start found, moved on by later ones. Runs come below it (an old run is queued again, a
     /// commit is late), and nothing says so; therefore it is believed for a short time only, then a look
     /// from the start finds them, and only that look may clear the mark. The time is as long as such looks
-    /// are slow: an organization without dead rows is not to stay marked.
+    /// are slow: a queue without dead rows is not to stay marked.
     private struct Place {
         /// Nothing before this was queued at the last look from the start.
         var low = RunID(.zero)
@@ -69,7 +69,7 @@ package final class Refiller: Sendable {
         }
     }
 
-    /// Refills the organizations that have waited longest; returns how many had work.
+    /// Refills the queues that have waited longest; returns how many entries were new.
     package func refillOnce() async throws -> Int {
         let epoch = try await front.epoch()
         let marked: [Marked]
@@ -84,21 +84,20 @@ package final class Refiller: Sendable {
         let began = now()
         let places = places(of: open, at: began)
         let queued = try await ledger.queuedRuns(
-            of: zip(open, places).map { ($0.organization, after: $1.after) }, priority: .standard,
-            limit: Self.limit)
+            of: zip(open, places).map { ($0.queue, after: $1.after) }, limit: Self.limit)
         let life = min(Self.lowWaterLife, max(Self.lowWaterLifeMin, (now() - began) * 20))
         var admitted = 0
-        for (organization, var place) in zip(open, places) {
-            let runs = queued[organization.organization] ?? []
+        for (marked, var place) in zip(open, places) {
+            let runs = queued[marked.queue] ?? []
             let isWhole = place.isFromStart && runs.count < Self.limit
             if place.isFromStart { place.life = life }
             let refilled = try await front.queue.refill(
-                organization: organization.organization, priority: .standard, version: organization.version,
-                entries: runs.map(Entry.init), more: !isWhole, epoch: epoch)
+                marked.queue, version: marked.version, entries: runs.map(Entry.init), more: !isWhole,
+                epoch: epoch)
             admitted += refilled.admitted
             place.move(by: runs, passed: refilled.passed)
             if refilled.cleared { place.beginPass() }
-            self.places.withLock { [place] in $0[organization.organization] = place }
+            self.places.withLock { [place] in $0[marked.queue] = place }
         }
         return admitted
     }
@@ -107,7 +106,7 @@ package final class Refiller: Sendable {
     private func places(of open: [Marked], at now: ContinuousClock.Instant) -> [Place] {
         places.withLock { places in
             places = places.filter { now - $0.value.looked < $0.value.life }
-            return open.map { places[$0.organization] ?? Place(looked: now) }
+            return open.map { places[$0.queue] ?? Place(looked: now) }
         }
     }
 

@@ -7,6 +7,7 @@ package struct JobRow: Sendable {
     package let id: JobID
     package let organization: OrganizationID
     package let kind: JobKind
+    package let priority: Priority
     package let state: JobState
     /// Its runs by state; states without runs are absent.
     package let counts: [RunState: Int]
@@ -121,7 +122,7 @@ extension Ledger {
 
     // Open runs are counted where they stand, ended ones are row and deltas: together exact at any moment.
     private static let jobColumns: SQL = """
-        SELECT j.id, j.organization_id, j.kind, j.state, j.total, j.timeout_seconds, j.created_at,
+        SELECT j.id, j.organization_id, j.kind, j.priority, j.state, j.total, j.timeout_seconds, j.created_at,
                j.expires_at, j.finished_at, j.cancel_requested_at, j.ended,
                (SELECT ARRAY[
                     coalesce(sum(n) FILTER (WHERE outcome = 10), 0),
@@ -153,12 +154,13 @@ extension Ledger {
 
     @Sendable private static func job(_ row: PostgresRow) throws -> JobRow {
         let (
-            id, organization, kind, state, total, timeout, createdAt, expiresAt, finishedAt, cancelledAt,
+            id, organization, kind, priority, state, total, timeout, createdAt, expiresAt, finishedAt,
+            cancelledAt,
             ended, deltas, open
         ) = try row.decode(
             (
-                JobID, OrganizationID, String, JobState, Int32?, Int32, Instant, Instant, Instant?, Instant?,
-                [Int32], [Int32], [Int32]
+                JobID, OrganizationID, String, Priority, JobState, Int32?, Int32, Instant, Instant, Instant?,
+                Instant?, [Int32], [Int32], [Int32]
             ).self)
         guard let kind = JobKind(rawValue: kind) else {
             throw LedgerError(.conflict, "a job's kind is not known here")
@@ -169,7 +171,7 @@ extension Ledger {
             if count != 0 { counts[state] = Int(count) }
         }
         return JobRow(
-            id: id, organization: organization, kind: kind, state: state, counts: counts,
+            id: id, organization: organization, kind: kind, priority: priority, state: state, counts: counts,
             total: total.map(Int.init),
             timeoutSeconds: Int(timeout), createdAt: createdAt, expiresAt: expiresAt, finishedAt: finishedAt,
             cancelRequestedAt: cancelledAt)

@@ -90,21 +90,29 @@ package enum Expansion: Sendable {
 
 /// A run that was queued by a commit and may go to the queue directly.
 package struct QueuedRun: Sendable, Hashable {
-    /// Which run, of which tenant and device, in which lane.
+    /// Which run, of which tenant and device, in which lane and of which priority.
     package let organization: OrganizationID
     package let run: RunID
     package let device: DeviceID
     package let generation: Int
     package let lane: Lane
+    package let priority: Priority
 
     /// A queued run.
-    package init(organization: OrganizationID, run: RunID, device: DeviceID, generation: Int, lane: Lane) {
+    package init(
+        organization: OrganizationID, run: RunID, device: DeviceID, generation: Int, lane: Lane,
+        priority: Priority
+    ) {
         self.organization = organization
         self.run = run
         self.device = device
         self.generation = generation
         self.lane = lane
+        self.priority = priority
     }
+
+    /// The queue that it belongs to.
+    package var queue: OrganizationQueue { OrganizationQueue(organization, priority) }
 }
 
 extension Ledger {
@@ -182,9 +190,9 @@ extension Ledger {
                     SELECT * FROM devices d
                     WHERE d.organization_id = l.organization_id AND d.id = l.device_id OFFSET 0
                 ) d
-                RETURNING organization_id, id, device_id, lane
+                RETURNING organization_id, id, device_id, lane, priority
             )
-            SELECT m.organization_id, m.id, m.device_id, m.lane
+            SELECT m.organization_id, m.id, m.device_id, m.lane, m.priority
             FROM (SELECT crmm_require((SELECT count(*) FROM made) = (SELECT count(*) FROM listed),
                                       'a device of a job is gone')) c
             LEFT JOIN made m ON true
@@ -210,11 +218,12 @@ extension Ledger {
         var runs: [QueuedRun] = []
         if results.count > 1 {
             runs = try results[1].rows.compactMap { row in
-                let (organization, run, device, lane) = try row.decode(
-                    (OrganizationID?, RunID?, DeviceID?, Lane?).self)
-                guard let organization, let run, let device, let lane else { return nil }
+                let (organization, run, device, lane, priority) = try row.decode(
+                    (OrganizationID?, RunID?, DeviceID?, Lane?, Priority?).self)
+                guard let organization, let run, let device, let lane, let priority else { return nil }
                 return QueuedRun(
-                    organization: organization, run: run, device: device, generation: 1, lane: lane)
+                    organization: organization, run: run, device: device, generation: 1, lane: lane,
+                    priority: priority)
             }
         }
         var outcomes: [Submission] = []
@@ -255,15 +264,15 @@ extension Ledger {
     /// organization after this one, then its others and those of the organizations behind it.
     package func unexpandedJobs(
         after organization: OrganizationID = ID(.zero), besides aside: [JobID], limit: Int
-    ) async throws -> [(organization: OrganizationID, id: JobID)] {
+    ) async throws -> [(organization: OrganizationID, id: JobID, priority: Priority)] {
         try await pool.query(
             """
-            SELECT organization_id, id FROM jobs
+            SELECT organization_id, id, priority FROM jobs
             WHERE total IS NULL AND (organization_id, id) > (\(organization), \(Self.endOfIDs))
               AND id <> ALL(\(aside))
             ORDER BY organization_id, id LIMIT \(limit)
             """, scope: .platform
-        ) { row in try row.decode((OrganizationID, JobID).self) }
+        ) { row in try row.decode((OrganizationID, JobID, Priority).self) }
     }
 
     /// Expands a job over the next devices of its target, at most `chunk`, and commits; a worker repeats it

@@ -314,7 +314,7 @@ extension Ledger {
             )
             UPDATE runs r SET state = 1, generation = r.generation + 1, queued_at = now() FROM locked l
             WHERE \(fragment: Self.isLocked)
-            RETURNING r.organization_id, r.id, r.device_id, r.generation, r.lane
+            RETURNING r.organization_id, r.id, r.device_id, r.generation, r.lane, r.priority
             """, scope: .organizations(devices.map(\.0)), decode: Self.queuedRun
         ).sorted { $0.run < $1.run }
     }
@@ -329,10 +329,11 @@ extension Ledger {
     }
 
     @Sendable static func queuedRun(_ row: PostgresRow) throws -> QueuedRun {
-        let (organization, run, device, generation, lane) = try row.decode(
-            (OrganizationID, RunID, DeviceID, Int32, Lane).self)
+        let (organization, run, device, generation, lane, priority) = try row.decode(
+            (OrganizationID, RunID, DeviceID, Int32, Lane, Priority).self)
         return QueuedRun(
-            organization: organization, run: run, device: device, generation: Int(generation), lane: lane)
+            organization: organization, run: run, device: device, generation: Int(generation), lane: lane,
+            priority: priority)
     }
 
     @Sendable private static func delivery(_ row: PostgresRow) throws -> Delivery {

@@ -1,5 +1,5 @@
 package import Domain
-package import Postgres
+import Postgres
 
 /// What the queue must know of an organization beside its runs.
 package struct OrganizationLimits: Sendable {
@@ -9,6 +9,9 @@ package struct OrganizationLimits: Sendable {
     package let weight: Double
     package let cap: Int?
     package let isPaused: Bool
+    /// How many interactive runs a second, and at once, go before its standard ones, unless by default.
+    package let interactiveRate: Double?
+    package let interactiveBurst: Int?
 }
 
 /// A run on a device, as the queue's membership should have it.
@@ -17,19 +20,6 @@ package struct RunningRun: Sendable {
     package let run: QueuedRun
     /// When its deadline is.
     package let deadline: Instant
-}
-
-/// How much an organization has queued, as PostgreSQL counts it.
-package struct QueueDepth: Sendable {
-    /// Whose queue, and which.
-    package let organization: OrganizationID
-    package let priority: Priority
-    /// Runs queued, waiting for their device, and on devices.
-    package let queued: Int
-    package let waiting: Int
-    package let running: Int
-    /// The age of the oldest queued run.
-    package let oldestAgeSeconds: Double?
 }
 
 extension Ledger {
@@ -87,9 +77,9 @@ extension Ledger {
             UPDATE runs r SET state = 1, generation = r.generation + 1, queued_at = now(), gateway_id = NULL,
                    deadline = r.expires_at
             FROM locked l WHERE \(fragment: Self.isLocked)
-            RETURNING r.organization_id, r.id, r.device_id, r.generation, r.lane
+            RETURNING r.organization_id, r.id, r.device_id, r.generation, r.lane, r.priority
         )
-        SELECT organization_id, id, device_id, generation, lane FROM requeued
+        SELECT organization_id, id, device_id, generation, lane, priority FROM requeued
         """
 
     /// Ends runs whose deadline has passed: never sent, `expired`; sent, `unknown` or, if somebody asked,
@@ -154,13 +144,16 @@ extension Ledger {
     package func limits() async throws -> [OrganizationLimits] {
         try await pool.query(
             """
-            SELECT id, weight, running_cap, paused FROM organizations
+            SELECT id, weight, running_cap, paused, interactive_rate, interactive_burst FROM organizations
             WHERE weight <> 1 OR running_cap IS NOT NULL OR paused
+               OR interactive_rate IS NOT NULL OR interactive_burst IS NOT NULL
             """, scope: .platform
         ) { row in
-            let (id, weight, cap, paused) = try row.decode((OrganizationID, Double, Int32?, Bool).self)
+            let (id, weight, cap, paused, rate, burst) = try row.decode(
+                (OrganizationID, Double, Int32?, Bool, Double?, Int32?).self)
             return OrganizationLimits(
-                organization: id, weight: weight, cap: cap.map(Int.init), isPaused: paused)
+                organization: id, weight: weight, cap: cap.map(Int.init), isPaused: paused,
+                interactiveRate: rate, interactiveBurst: burst.map(Int.init))
         }
     }
 
@@ -170,18 +163,18 @@ extension Ledger {
         let after = (after?.organization ?? ID(.zero), after?.device ?? ID(.zero), after?.run ?? ID(.zero))
         return try await pool.query(
             """
-            SELECT organization_id, id, device_id, generation, lane, deadline FROM runs
+            SELECT organization_id, id, device_id, generation, lane, priority, deadline FROM runs
             WHERE state IN (3, 4)
               AND (organization_id, device_id, id) > (\(after.0), \(after.1), \(after.2))
             ORDER BY organization_id, device_id, id LIMIT \(limit)
             """, scope: .platform
         ) { row in
-            let (organization, run, device, generation, lane, deadline) = try row.decode(
-                (OrganizationID, RunID, DeviceID, Int32, Lane, Instant).self)
+            let (organization, run, device, generation, lane, priority, deadline) = try row.decode(
+                (OrganizationID, RunID, DeviceID, Int32, Lane, Priority, Instant).self)
             return RunningRun(
                 run: QueuedRun(
                     organization: organization, run: run, device: device, generation: Int(generation),
-                    lane: lane),
+                    lane: lane, priority: priority),
                 deadline: deadline)
         }
     }
@@ -239,37 +232,5 @@ extension Ledger {
     /// Makes the partitions of history and output for the next months.
     package func extendPartitions() async throws {
         _ = try await pool.execute("SELECT crmm_extend_partitions(4)", scope: .none)
-    }
-
-    /// The queues of the organizations that the scope sees.
-    package func queueDepths(after: OrganizationID?, limit: Int, scope: Scope) async throws -> [QueueDepth] {
-        try await pool.query(
-            """
-            SELECT o.id, q.queued, w.waiting, d.running, q.oldest FROM (
-                SELECT id FROM organizations
-                WHERE (\(after)::uuid IS NULL OR id > \(after))
-                ORDER BY id LIMIT \(limit)
-            ) o
-            CROSS JOIN LATERAL (
-                SELECT count(*) AS queued,
-                       extract(epoch FROM now() - min(queued_at))::double precision AS oldest
-                FROM runs WHERE organization_id = o.id AND state = 1
-            ) q
-            CROSS JOIN LATERAL (
-                SELECT count(*) AS waiting FROM runs WHERE organization_id = o.id AND state = 2
-            ) w
-            CROSS JOIN LATERAL (
-                SELECT count(*) AS running FROM runs WHERE organization_id = o.id AND state IN (3, 4)
-            ) d
-            ORDER BY o.id
-            """, scope: scope
-        ) { row in
-            let (organization, queued, waiting, running, oldest) = try row.decode(
-                (OrganizationID, Int, Int, Int, Double?).self)
-            return QueueDepth(
-                organization: organization, priority: .standard, queued: queued, waiting: waiting,
-                running: running,
-                oldestAgeSeconds: oldest)
-        }
     }
 }

@@ -3,16 +3,16 @@ import Redis
 /// The library of functions that run inside Redis, put together from its parts.
 ///
 /// Each part is a namespace of functions that only adds to those above it. Names of functions are global in a
-/// server, so they carry the library's name: `crmm_v1_claim`. A release that changes a contract takes another
+/// server, so they carry the library's name: `crmm_v2_claim`. A release that changes a contract takes another
 /// version, and two releases work side by side.
 enum Library {
     /// The version of the contract between the functions and `Queue`.
-    static let version = "crmm_v1"
+    static let version = "crmm_v2"
 
     /// The library under its versioned name; a suffix lets several stand in one server.
     static func source(suffix: String) -> RedisFunctionLibrary {
         let name = version + suffix
-        let parts = [ground, admission, claim, settlement, control, presence]
+        let parts = [ground, admission, priority, claim, settlement, control, presence]
         let source =
             "#!lua name=\(name)\nlocal LIBRARY = '\(name)'\n\n" + parts.joined(separator: "\n\n") + "\n"
         return RedisFunctionLibrary(name: name, source: source)

@@ -1,6 +1,6 @@
 extension Library {
     /// What brings runs into Redis and takes them out before they were claimed: enqueue, marks, refill,
-    /// cancel.
+    /// cancel. A mark is of one queue, `organization:priority`.
     static let admission = #"""
         -- Puts entries {run, generation, device}… into the organization's queue, as far as `space` reaches.
         -- Returns how many were new, whether all are in Redis now (those that were there already included),
@@ -34,28 +34,28 @@ extension Library {
             return admitted, complete, passed
         end
 
-        -- Says that PostgreSQL has work for this organization. Each call is another version.
-        local function mark(k, organization)
-            redis.call('HSET', k.versions, organization, tick(k))
-            redis.call('ZADD', k.marks, 'NX', decimal(now()), organization)
+        -- Says that PostgreSQL has work for this queue. Each call is another version.
+        local function mark(k, queue)
+            redis.call('HSET', k.versions, queue, tick(k))
+            redis.call('ZADD', k.marks, 'NX', decimal(now()), queue)
         end
 
         local ADMISSION = {
             'live', 'depth', 'returned', 'slots', 'due', 'held', 'marks', 'versions', 'sequence', 'ready',
-            'bell',
+            'bell', 'credits', 'paused',
         }
 
         -- organization, priority, then {run, generation, device}… → marked?, admitted
         define('enqueue', STRICT, ADMISSION, function(call, k, args)
-            local organization = args[2]
-            local marked, admitted, complete = redis.call('ZSCORE', k.marks, organization), 0, false
+            local organization, queue = args[2], args[2] .. ':' .. args[3]
+            local marked, admitted, complete = redis.call('ZSCORE', k.marks, queue), 0, false
             if not marked then
-                local space = room(call, k, organization)
+                local space = room(call, k, queue)
                 if space > 0 then
                     admitted, complete = admit(call, k, organization, args[3], {unpack(args, 4)}, space)
                 end
             end
-            if not complete then mark(k, organization) end
+            if not complete then mark(k, queue) end
             conclude(call, k)
             return {complete and 0 or 1, admitted}
         end)
@@ -63,48 +63,48 @@ extension Library {
         -- organization, priority, version, more (0 or 1), then {run, generation, device}… → admitted,
         -- cleared?, all?, how many of the first are in Redis now
         define('refill', STRICT, ADMISSION, function(call, k, args)
-            local organization, version = args[2], args[4]
+            local organization, queue, version = args[2], args[2] .. ':' .. args[3], args[4]
             local entries = {unpack(args, 6)}
             local admitted, complete, passed = 0, true, 0
             if #entries > 0 then
-                local space = math.max(0, room(call, k, organization))
+                local space = math.max(0, room(call, k, queue))
                 admitted, complete, passed = admit(call, k, organization, args[3], entries, space)
             end
             local cleared = 0
-            if complete and args[5] == '0' and redis.call('HGET', k.versions, organization) == version then
-                redis.call('ZREM', k.marks, organization)
-                redis.call('HDEL', k.versions, organization)
+            if complete and args[5] == '0' and redis.call('HGET', k.versions, queue) == version then
+                redis.call('ZREM', k.marks, queue)
+                redis.call('HDEL', k.versions, queue)
                 cleared = 1
             else
                 -- Behind the others: marks sit in the order of their last refill.
-                local since = hasRoom(call, k, organization) and decimal(now()) or PARKED
-                redis.call('ZADD', k.marks, 'XX', since, organization)
+                local since = hasRoom(call, k, queue) and decimal(now()) or PARKED
+                redis.call('ZADD', k.marks, 'XX', since, queue)
             end
             conclude(call, k)
             return {admitted, cleared, complete and 1 or 0, passed}
         end)
 
-        -- organization…
+        -- organization:priority…
         define('mark', FREE, {'marks', 'versions', 'sequence'}, function(call, k, args)
             for i = 2, #args do mark(k, args[i]) end
             return #args - 1
         end)
 
-        -- limit, hint milliseconds → {organization, version, room}…, those refilled longest ago first. Each
-        -- is left to the caller for the time of the hint.
+        -- limit, hint milliseconds → {organization:priority, version, room}…, those refilled longest ago
+        -- first. Each is left to the caller for the time of the hint.
         define('marked', FREE, {'marks', 'versions', 'depth', 'slots'}, function(call, k, args)
             local limit, time, reply = tonumber(args[2]), now(), {}
             local marked = redis.call(
                 'ZRANGEBYSCORE', k.marks, '-inf', decimal(time), 'LIMIT', 0, RUNS_A_CALL)
-            for _, organization in ipairs(marked) do
+            for _, queue in ipairs(marked) do
                 if #reply >= 3 * limit then break end
-                if hasRoom(call, k, organization) then
-                    redis.call('ZADD', k.marks, 'XX', decimal(time + tonumber(args[3])), organization)
-                    reply[#reply + 1] = organization
-                    reply[#reply + 1] = redis.call('HGET', k.versions, organization) or '0'
-                    reply[#reply + 1] = room(call, k, organization)
+                if hasRoom(call, k, queue) then
+                    redis.call('ZADD', k.marks, 'XX', decimal(time + tonumber(args[3])), queue)
+                    reply[#reply + 1] = queue
+                    reply[#reply + 1] = redis.call('HGET', k.versions, queue) or '0'
+                    reply[#reply + 1] = room(call, k, queue)
                 else
-                    redis.call('ZADD', k.marks, 'XX', PARKED, organization)
+                    redis.call('ZADD', k.marks, 'XX', PARKED, queue)
                 end
             end
             return reply

@@ -60,6 +60,9 @@ extension Library {
                 slotFields[#slotFields + 1] = 'o' .. organization
             end
             if #rows == 0 then return candidates end
+            local organizations = {}
+            for i = 1, #rows, 2 do organizations[#organizations + 1] = rows[i] end
+            local paused, blocked = pauses(call, k, organizations), blockedQueues(k, depthFields)
             local depths = redis.call('HMGET', k.depth, unpack(depthFields))
             local caps = redis.call('HMGET', k.caps, unpack(capFields))
             local slots = redis.call('HMGET', k.slots, unpack(slotFields))
@@ -69,8 +72,11 @@ extension Library {
                     start = tonumber(rows[2 * i]), tag = tonumber(rows[2 * i]),
                     weight = tonumber(caps[2 * i] or 1), depths = {}, depth = 0, share = 0, served = 0,
                 }
-                for j = 1, #PRIORITIES do
-                    candidate.depths[j] = tonumber(depths[#PRIORITIES * (i - 1) + j] or 0)
+                for j, priority in ipairs(PRIORITIES) do
+                    local at = #PRIORITIES * (i - 1) + j
+                    local open = not paused[i][priority] and not blocked[at]
+                        and not call.stopped[depthFields[at]]
+                    candidate.depths[j] = open and tonumber(depths[at] or 0) or 0
                     candidate.depth = candidate.depth + candidate.depths[j]
                 end
                 local cap = tonumber(caps[2 * i - 1] or nil)
@@ -83,6 +89,7 @@ extension Library {
                 end
             end
             share(candidates, wanted)
+            divide(call, k, candidates)
             return candidates
         end
 
@@ -127,31 +134,32 @@ extension Library {
             end
         end
 
-        -- An entry whose device has no room in its lane waits aside; when there are too many, its
-        -- organization waits.
+        -- An entry whose device has no room in its lane waits aside; the first that is one too many stops its
+        -- queue.
         local function setAside(call, k, organization, priority, id, device)
-            if tonumber(redis.call('HGET', k.slots, 'h' .. organization) or 0) >= ASIDE then
+            local queue = organization .. ':' .. priority
+            if call.stopped[queue]
+                or tonumber(redis.call('HGET', k.slots, 'h' .. queue) or 0) > window(k) then
                 giveBack(call, organization, priority, id)
-                call.stopped[organization] = true
+                call.stopped[queue] = true
                 return
             end
             give(call, organization, priority, 'held', id)
             redis.call('ZADD', k.held, 0, holding(organization, device, priority, id))
-            redis.call('HINCRBY', k.slots, 'h' .. organization, 1)
+            redis.call('HINCRBY', k.slots, 'h' .. queue, 1)
         end
 
-        -- Leases up to the candidate's share and adds {lease, crashes, device} to `leases`.
+        -- Leases the candidate's share and adds {lease, crashes, device} to `leases`.
         local function serve(call, k, candidate, owner, lanes, leases)
-            local organization, wanted = candidate.organization, candidate.share
+            local organization = candidate.organization
             for i, priority in ipairs(PRIORITIES) do
-                local limit = math.min(wanted, candidate.depths[i])
+                local limit = candidate.shares[i]
                 if limit > 0 then
                     local entries = read(call, k, organization, priority, limit)
                     -- A queue that gave less than its depth says is empty, whatever the depth says.
                     local taken = #entries < limit and candidate.depths[i] or #entries
                     shift(call, organization, priority, -taken)
-                    candidate.depth = candidate.depth - taken
-                    wanted = wanted - #entries
+                    candidate.depths[i] = candidate.depths[i] - taken
                     loadLanes(k, lanes, entries)
                     local runs = {}
                     for j, entry in ipairs(entries) do runs[j] = entry[2] and entry[2][2] or '' end
@@ -179,9 +187,12 @@ extension Library {
 
         -- Charges a candidate for what it got. Returns the start tag of its last run.
         local function charge(call, k, candidate)
-            local start = candidate.start + candidate.served / candidate.weight
-            local goesOn = candidate.depth > 0 and candidate.served < candidate.free
-            if goesOn and not call.stopped[candidate.organization] then
+            local start, goesOn = candidate.start + candidate.served / candidate.weight, false
+            for i, priority in ipairs(PRIORITIES) do
+                local isStopped = call.stopped[candidate.organization .. ':' .. priority]
+                goesOn = goesOn or candidate.depths[i] > 0 and not isStopped
+            end
+            if goesOn and candidate.served < candidate.free then
                 redis.call('ZADD', k.ready, decimal(start), candidate.organization)
             else
                 leave(k, candidate.organization, start)
@@ -191,7 +202,7 @@ extension Library {
 
         local CLAIMING = {
             'live', 'depth', 'returned', 'slots', 'caps', 'ready', 'finish', 'virtual', 'leases', 'due',
-            'held', 'presence', 'marks', 'bell', 'paused', 'sequence',
+            'held', 'presence', 'marks', 'bell', 'paused', 'sequence', 'credits', 'buckets',
         }
 
         local ROUNDS = 8  -- more than one only where entries were stale or set aside

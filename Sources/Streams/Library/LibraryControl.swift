@@ -1,20 +1,53 @@
 extension Library {
     /// What operators and the reconciler do: pause, weights, caps, the sweep, membership, rebuild.
     static let control = #"""
-        local SERVICE = {'ready', 'finish', 'paused', 'caps', 'slots', 'depth', 'marks', 'bell', 'virtual'}
+        local SERVICE = {
+            'ready', 'finish', 'paused', 'caps', 'slots', 'depth', 'marks', 'bell', 'virtual', 'credits',
+            'buckets',
+        }
 
-        -- organization, pause (1) or resume (0)
+        -- organization or *, a priority or an empty text for all, pause (1) or resume (0) → 1 if it changed
+        -- anything. A claim finds by itself that an organization has nothing left but paused priorities;
+        -- after a resume of all, `offer` goes through the queues.
         define('pause', FREE, SERVICE, function(call, k, args)
-            local organization = args[2]
-            if args[3] == '1' then
-                redis.call('SADD', k.paused, organization)
-                local tag = redis.call('ZSCORE', k.ready, organization)
-                if tag then leave(k, organization, tonumber(tag)) end
-            else
-                redis.call('SREM', k.paused, organization)
+            local organization, priority = args[2], args[3]
+            local name = priority == '' and organization or organization .. ':' .. priority
+            local changed = redis.call(args[4] == '1' and 'SADD' or 'SREM', k.paused, name)
+            if args[4] == '1' and priority == '' then
+                if organization == '*' then
+                    if redis.call('EXISTS', k.ready) == 1 then
+                        redis.call('ZUNIONSTORE', k.finish, 2, k.finish, k.ready, 'AGGREGATE', 'MAX')
+                        redis.call('DEL', k.ready)
+                    end
+                else
+                    local tag = redis.call('ZSCORE', k.ready, organization)
+                    if tag then leave(k, organization, tonumber(tag)) end
+                end
+            elseif args[4] == '0' and organization ~= '*' then
                 touch(call, organization)
             end
             conclude(call, k)
+            return changed
+        end)
+
+        -- cursor → the next cursor; the organizations of a page of queues come into service if they may
+        define('offer', FREE, SERVICE, function(call, k, args)
+            local page = redis.call('HSCAN', k.depth, args[2], 'COUNT', RUNS_A_CALL)
+            for i = 1, #page[2], 2 do touch(call, string.match(page[2][i], '^[^:]+')) end
+            conclude(call, k)
+            return page[1]
+        end)
+
+        -- organization, interactive runs a second and at once, each a number or an empty text for the default
+        define('bucket', FREE, {'caps', 'buckets'}, function(call, k, args)
+            for i, name in ipairs({':rate', ':burst'}) do
+                if args[2 + i] == '' then
+                    redis.call('HDEL', k.caps, args[2] .. name)
+                else
+                    redis.call('HSET', k.caps, args[2] .. name, args[2 + i])
+                end
+            end
+            redis.call('ZREM', k.buckets, args[2])
             return 1
         end)
 
@@ -77,8 +110,13 @@ extension Library {
             return length - summary[1] + returned, returned
         end
 
+        local SWEEPING = {
+            'live', 'depth', 'returned', 'slots', 'leases', 'running', 'due', 'held', 'marks', 'ready',
+            'finish', 'caps', 'paused', 'bell', 'virtual', 'credits', 'buckets', 'cursor',
+        }
+
         -- limit → came into service, moved from due, corrected counters, marks with room again
-        define('sweep', FREE, ENDING, function(call, k, args)
+        define('sweep', FREE, SWEEPING, function(call, k, args)
             local limit, corrected, unparked = tonumber(args[2]), 0, 0
             local moved = moveDue(call, k, RUNS_A_CALL)
             local page = redis.call('HSCAN', k.depth, redis.call('GET', k.cursor) or '0', 'COUNT', limit)
@@ -96,10 +134,11 @@ extension Library {
                 end
             end
             local parked = redis.call('ZRANGEBYSCORE', k.marks, PARKED, PARKED, 'LIMIT', 0, limit)
-            for _, organization in ipairs(parked) do
-                if unpark(call, k, organization) then unparked = unparked + 1 end
+            for _, queue in ipairs(parked) do
+                if unpark(call, k, queue) then unparked = unparked + 1 end
             end
             redis.call('ZREMRANGEBYSCORE', k.finish, '-inf', decimal(virtualTime(k)))
+            redis.call('ZREMRANGEBYSCORE', k.buckets, '-inf', decimal(now()))
             return {conclude(call, k), moved, corrected, unparked}
         end)
 
@@ -185,15 +224,18 @@ extension Library {
             end,
         }
 
-        -- {organization, weight or '', cap or '', paused 0 or 1}…
+        -- {organization, weight, cap, rate, burst, each '' for the default}…
         rebuilding('configure', function(call, k, args)
-            for i = 2, #args, 4 do
-                if args[i + 1] ~= '' then redis.call('HSET', k.caps, args[i] .. ':weight', args[i + 1]) end
-                if args[i + 2] ~= '' then redis.call('HSET', k.caps, args[i] .. ':cap', args[i + 2]) end
-                if args[i + 3] == '1' then redis.call('SADD', k.paused, args[i]) end
+            for i = 2, #args, 5 do
+                for j, name in ipairs({':weight', ':cap', ':rate', ':burst'}) do
+                    if args[i + j] ~= '' then redis.call('HSET', k.caps, args[i] .. name, args[i + j]) end
+                end
             end
             return 1
         end)
+
+        -- members of `paused`
+        rebuilding('halt', function(call, k, args) return redis.call('SADD', k.paused, unpack(args, 2)) end)
 
         -- {organization, run, generation, device, deadline}…
         rebuilding('load', function(call, k, args)

@@ -9,17 +9,16 @@ extension Library {
         local PRIORITIES = {'0', '1', '2'}  -- interactive, standard, bulk: in the order of service
         local RUNS_A_CALL = 128
         local LANE = 4                      -- unsettled runs of one device
-        local ASIDE = 256                   -- entries of one organization that wait for a device's lane
-        local BUDGET = 100000               -- entries of one partition
+        local BUDGET = 100000               -- entries of one partition, without those that are set aside
         local WINDOW_LEAST, WINDOW_MOST = 8, 256
-        local PARKED = '+inf'               -- a mark whose organization has no room in its window
+        local PARKED = '+inf'               -- a mark whose queue has no room in its window
 
         local KINDS = {
             epoch = 'string', rebuild = 'string', virtual = 'string', sequence = 'string', cursor = 'string',
             live = 'hash', depth = 'hash', returned = 'hash', slots = 'hash', caps = 'hash',
             versions = 'hash',
             presence = 'hash', ready = 'zset', finish = 'zset', leases = 'zset', running = 'zset',
-            marks = 'zset',
+            marks = 'zset', credits = 'hash', buckets = 'zset',
             due = 'zset', held = 'zset', paused = 'set', bell = 'list',
         }
 
@@ -95,7 +94,7 @@ extension Library {
         -- Counters ----------------------------------------------------------------------------------------
 
         -- slots: o<organization> and d<device> count leased and running, r<organization> running,
-        -- h<organization> set aside.
+        -- h<organization>:<priority> set aside.
         local function count(call, field, change)
             call.counts[field] = (call.counts[field] or 0) + change
         end
@@ -193,7 +192,7 @@ extension Library {
                 redis.call('ZREM', k.due, organization .. ' ' .. priority .. ' ' .. id)
             elseif consumer == 'held' then
                 redis.call('ZREM', k.held, holding(organization, entry[2][6], priority, id))
-                adjust(k.slots, 'h' .. organization, -1)
+                adjust(k.slots, 'h' .. organization .. ':' .. priority, -1)
             else
                 if consumer == 'returned' then adjust(k.returned, organization .. ':' .. priority, -1) end
                 shift(call, organization, priority, -1)
@@ -208,12 +207,13 @@ extension Library {
             for _, member in ipairs(members) do
                 local organization, priority, id = string.match(member, '^%S+ (%S+) (%S+) (%S+)$')
                 redis.call('ZREM', k.held, member)
-                adjust(k.slots, 'h' .. organization, -1)
+                adjust(k.slots, 'h' .. organization .. ':' .. priority, -1)
                 giveBack(call, organization, priority, id)
             end
         end
 
         -- The window --------------------------------------------------------------------------------------
+        -- Each queue (organization:priority) has one, and as much again for what it has set aside.
 
         local function window(k)
             local active = math.max(1, redis.call('HLEN', k.depth))
@@ -226,21 +226,16 @@ extension Library {
             return fields
         end
 
-        -- How many entries more the organization may have in Redis. What is set aside has a bound of its own.
-        local function room(call, k, organization)
-            local used = 0
-            for i, depth in ipairs(redis.call('HMGET', k.depth, unpack(queueFields(organization)))) do
-                if depth then
-                    used = used + redis.call('XLEN', queueKey(call, organization, PRIORITIES[i]))
-                end
-            end
-            if used > 0 then used = used - tonumber(redis.call('HGET', k.slots, 'h' .. organization) or 0) end
+        -- How many entries more a queue may have in Redis. What is set aside has a bound of its own.
+        local function room(call, k, queue)
+            local used = redis.call('XLEN', call.tag .. 'queue:' .. queue)
+            if used > 0 then used = used - tonumber(redis.call('HGET', k.slots, 'h' .. queue) or 0) end
             return window(k) - used
         end
 
         -- Refill comes in strides, not for each entry that leaves.
-        local function hasRoom(call, k, organization)
-            return room(call, k, organization) >= math.floor(window(k) / 4)
+        local function hasRoom(call, k, queue)
+            return room(call, k, queue) >= math.floor(window(k) / 4)
         end
 
         -- Service -----------------------------------------------------------------------------------------
@@ -253,15 +248,42 @@ extension Library {
             redis.call('ZADD', k.finish, decimal(tag), organization)
         end
 
-        -- Puts an organization into service if it has entries, is not paused and not at its cap.
-        local function offer(call, k, organization)
-            local some = false
-            for _, depth in ipairs(redis.call('HMGET', k.depth, unpack(queueFields(organization)))) do
-                if depth and tonumber(depth) > 0 then some = true end
+        local FREELY = {}
+
+        -- For each of these organizations, the priorities in which it is paused. A member of `paused` is an
+        -- organization or * for all, with :priority behind it where only that one is meant.
+        local function pauses(call, k, organizations)
+            local reply = {}
+            for i = 1, #organizations do reply[i] = FREELY end
+            if call.pauses == nil then call.pauses = redis.call('EXISTS', k.paused) == 1 end
+            if not call.pauses then return reply end
+            local names = {'*', unpack(queueFields('*'))}
+            for _, organization in ipairs(organizations) do
+                names[#names + 1] = organization
+                for _, field in ipairs(queueFields(organization)) do names[#names + 1] = field end
             end
-            if not some or call.stopped[organization] then return false end
-            if redis.call('ZSCORE', k.ready, organization) then return false end
-            if redis.call('SISMEMBER', k.paused, organization) == 1 then return false end
+            local flags, width = redis.call('SMISMEMBER', k.paused, unpack(names)), #PRIORITIES + 1
+            for i = 1, #organizations do
+                reply[i] = {}
+                for j, priority in ipairs(PRIORITIES) do
+                    local at = width * i + 1
+                    reply[i][priority] = flags[1] + flags[1 + j] + flags[at] + flags[at + j] > 0
+                end
+            end
+            return reply
+        end
+
+        -- Puts an organization into service if it has entries that are not paused, and is not at its cap.
+        local function offer(call, k, organization)
+            local depths = redis.call('HMGET', k.depth, unpack(queueFields(organization)))
+            local paused, some = nil, false
+            for i, priority in ipairs(PRIORITIES) do
+                if tonumber(depths[i] or 0) > 0 and not call.stopped[organization .. ':' .. priority] then
+                    paused = paused or pauses(call, k, {organization})[1]
+                    some = some or not paused[priority]
+                end
+            end
+            if not some or redis.call('ZSCORE', k.ready, organization) then return false end
             local cap = redis.call('HGET', k.caps, organization .. ':cap')
             local taken = redis.call('HGET', k.slots, 'o' .. organization)
             if cap and tonumber(taken or 0) >= tonumber(cap) then return false end
@@ -305,21 +327,26 @@ extension Library {
         end
 
         local function writeQueues(call, k)
+            local keys, fields = {}, {}
             for _, queue in ipairs(call.order) do
                 if queue.change ~= 0 then redis.call('HINCRBY', k.depth, queue.field, queue.change) end
                 local key = queueKey(call, queue.organization, queue.priority)
                 if redis.call('XLEN', key) == 0 then
-                    redis.call('DEL', key)
-                    redis.call('HDEL', k.depth, queue.field)
-                    redis.call('HDEL', k.returned, queue.field)
+                    keys[#keys + 1], fields[#fields + 1] = key, queue.field
+                end
+            end
+            if #keys > 0 then
+                redis.call('DEL', unpack(keys))
+                for _, key in ipairs({k.depth, k.returned, k.credits}) do
+                    redis.call('HDEL', key, unpack(fields))
                 end
             end
             call.queues, call.order = {}, {}
         end
 
-        local function unpark(call, k, organization)
-            if redis.call('ZSCORE', k.marks, organization) == 'inf' and hasRoom(call, k, organization) then
-                redis.call('ZADD', k.marks, decimal(now()), organization)
+        local function unpark(call, k, queue)
+            if redis.call('ZSCORE', k.marks, queue) == 'inf' and hasRoom(call, k, queue) then
+                redis.call('ZADD', k.marks, decimal(now()), queue)
                 return true
             end
             return false
@@ -331,11 +358,13 @@ extension Library {
             if #freed > 0 and redis.call('EXISTS', k.held) == 1 then
                 for _, lane in ipairs(freed) do reopen(call, k, lane.device, lane.room) end
             end
+            local queues, offered = call.order, 0
             writeQueues(call, k)
-            local offered, marks = 0, redis.call('EXISTS', k.marks) == 1
             for _, organization in ipairs(call.organizations) do
                 if offer(call, k, organization) then offered = offered + 1 end
-                if marks then unpark(call, k, organization) end
+            end
+            if redis.call('EXISTS', k.marks) == 1 then
+                for _, queue in ipairs(queues) do unpark(call, k, queue.field) end
             end
             call.organizations = {}
             ring(k)

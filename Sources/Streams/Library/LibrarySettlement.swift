@@ -71,7 +71,7 @@ extension Library {
 
         local ENDING = {
             'live', 'depth', 'returned', 'slots', 'leases', 'running', 'due', 'held', 'marks', 'ready',
-            'finish', 'caps', 'paused', 'bell', 'virtual',
+            'finish', 'caps', 'paused', 'bell', 'virtual', 'credits',
         }
 
         -- deadline, how many are dispatched, then leases: the dispatched, after them the dropped

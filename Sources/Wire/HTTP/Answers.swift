@@ -80,8 +80,10 @@ package struct QueueStatus: WireObject, Equatable {
     /// Whose queue, and which.
     package var organizationId: OrganizationID
     package var priority: Priority
-    /// Runs that may run now, as PostgreSQL counts them, and the age of the oldest in seconds.
+    /// Runs that may run now, as PostgreSQL counts them, and the age of the oldest in seconds. A long queue
+    /// is not counted to its end: where `exact` is false there are at least so many runs.
     package var depth: Int
+    package var exact: Bool
     package var oldestAgeSeconds: Double?
     /// Runs that wait for their device.
     package var waiting: Int
@@ -97,13 +99,14 @@ package struct QueueStatus: WireObject, Equatable {
 
     /// A queue as it is shown.
     package init(
-        organizationId: OrganizationID, priority: Priority, depth: Int, oldestAgeSeconds: Double?,
-        waiting: Int,
+        organizationId: OrganizationID, priority: Priority, depth: Int, exact: Bool = true,
+        oldestAgeSeconds: Double?, waiting: Int,
         running: Int, cap: Int?, weight: Double, share: Double?, entitlement: Double?, drainRate: Double?
     ) {
         self.organizationId = organizationId
         self.priority = priority
         self.depth = depth
+        self.exact = exact
         self.oldestAgeSeconds = oldestAgeSeconds
         self.waiting = waiting
         self.running = running
@@ -119,6 +122,7 @@ package struct QueueStatus: WireObject, Equatable {
         organizationId = try reader.field("organizationId")
         priority = try reader.field("priority")
         depth = try reader.field("depth")
+        exact = try reader.field("exact")
         oldestAgeSeconds = try reader.optional("oldestAgeSeconds")
         waiting = try reader.field("waiting")
         running = try reader.field("running")
@@ -134,6 +138,7 @@ package struct QueueStatus: WireObject, Equatable {
         writer.field("organizationId", organizationId)
         writer.field("priority", priority)
         writer.field("depth", depth)
+        writer.field("exact", exact)
         writer.field("oldestAgeSeconds", oldestAgeSeconds)
         writer.field("waiting", waiting)
         writer.field("running", running)

@@ -56,12 +56,15 @@ package struct NewJob: WireObject, Equatable {
     package var expiresInSeconds: Int
     /// Whether an attempt whose end is unknown may be followed by another.
     package var idempotent: Bool
+    /// How soon it is served among the organization's other jobs.
+    package var priority: Priority
 
     /// A job to be submitted.
     package init(
         kind: JobKind, target: Target, script: Script? = nil,
         timeoutSeconds: Int = Limits.timeoutSecondsDefault,
-        expiresInSeconds: Int = Limits.expiresInSecondsDefault, idempotent: Bool = false
+        expiresInSeconds: Int = Limits.expiresInSecondsDefault, idempotent: Bool = false,
+        priority: Priority = .standard
     ) {
         self.kind = kind
         self.target = target
@@ -69,11 +72,12 @@ package struct NewJob: WireObject, Equatable {
         self.timeoutSeconds = timeoutSeconds
         self.expiresInSeconds = expiresInSeconds
         self.idempotent = idempotent
+        self.priority = priority
     }
 
     /// Reads the fields; fields of the contract that are not built yet are refused by name.
     package init(from reader: inout FieldReader) throws(FieldError) {
-        try reader.notSupported("notBefore", "priority", "retry", "rollout")
+        try reader.notSupported("notBefore", "retry", "rollout")
         kind = try reader.field("kind")
         target = try reader.field("target")
         script = try reader.optional("script")
@@ -84,6 +88,7 @@ package struct NewJob: WireObject, Equatable {
             try reader.optional("expiresInSeconds", Int.self, .in(Limits.expiresInSeconds))
             ?? Limits.expiresInSecondsDefault
         idempotent = try reader.optional("idempotent") ?? false
+        priority = try reader.optional("priority") ?? .standard
         guard !reader.isRecording else { return }
         if kind == .script, script == nil {
             throw FieldError(.missing, field: reader.name(of: "script"), "is missing; kind script needs it")
@@ -101,6 +106,7 @@ package struct NewJob: WireObject, Equatable {
         writer.field("timeoutSeconds", timeoutSeconds)
         writer.field("expiresInSeconds", expiresInSeconds)
         writer.field("idempotent", idempotent)
+        writer.field("priority", priority)
     }
 }
 
@@ -210,6 +216,8 @@ package struct Job: WireObject, Equatable {
     package var id: JobID
     package var organizationId: OrganizationID
     package var kind: JobKind
+    /// How soon it is served among the organization's other jobs.
+    package var priority: Priority
     /// Where it is, and how many of its runs are in which state.
     package var state: JobState
     package var counts: [String: Int]
@@ -224,13 +232,15 @@ package struct Job: WireObject, Equatable {
 
     /// A job as it is shown.
     package init(
-        id: JobID, organizationId: OrganizationID, kind: JobKind, state: JobState, counts: [String: Int],
-        timeoutSeconds: Int, createdAt: Instant, expiresAt: Instant, finishedAt: Instant?,
+        id: JobID, organizationId: OrganizationID, kind: JobKind, priority: Priority, state: JobState,
+        counts: [String: Int], timeoutSeconds: Int, createdAt: Instant, expiresAt: Instant,
+        finishedAt: Instant?,
         cancelRequestedAt: Instant?
     ) {
         self.id = id
         self.organizationId = organizationId
         self.kind = kind
+        self.priority = priority
         self.state = state
         self.counts = counts
         self.timeoutSeconds = timeoutSeconds
@@ -245,6 +255,7 @@ package struct Job: WireObject, Equatable {
         id = try reader.field("id")
         organizationId = try reader.field("organizationId")
         kind = try reader.field("kind")
+        priority = try reader.field("priority")
         state = try reader.field("state")
         counts = try reader.field("counts")
         timeoutSeconds = try reader.field("timeoutSeconds")
@@ -259,6 +270,7 @@ package struct Job: WireObject, Equatable {
         writer.field("id", id)
         writer.field("organizationId", organizationId)
         writer.field("kind", kind)
+        writer.field("priority", priority)
         writer.field("state", state)
         writer.field("counts", counts)
         writer.field("timeoutSeconds", timeoutSeconds)

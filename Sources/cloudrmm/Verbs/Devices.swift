@@ -76,7 +76,8 @@ struct Queues: AsyncParsableCommand {
                     "ORGANIZATION", "PRIORITY", "DEPTH", "OLDEST", "WAITING", "RUNNING", "CAP", "WEIGHT")
                 connection.show(queues, table) { table, queue in
                     table.add(
-                        queue.organizationId.description, queue.priority.name, "\(queue.depth)",
+                        queue.organizationId.description, queue.priority.name,
+                        queue.exact ? "\(queue.depth)" : "\(queue.depth)+",
                         queue.oldestAgeSeconds.map { "\(Int($0)) s" } ?? "–", "\(queue.waiting)",
                         "\(queue.running)",
                         queue.cap.map(String.init) ?? "–", "\(queue.weight)")

@@ -27,6 +27,8 @@ struct JobRequestOptions: ParsableArguments {
     @Option(help: "A file that becomes its standard input.", completion: .file()) var stdinFile: String?
     @Option(help: "Seconds that it may run.") var timeout: Int?
     @Option(help: "Seconds until devices that were not reached are given up.") var expires: Int?
+    @Option(help: "Its turn among the organization's jobs: interactive, standard or bulk.")
+    var priority: Priority?
 
     /// The job that the options describe.
     func job() throws -> NewJob {
@@ -49,6 +51,7 @@ struct JobRequestOptions: ParsableArguments {
         }
         if let timeout { job.timeoutSeconds = timeout }
         if let expires { job.expiresInSeconds = expires }
+        if let priority { job.priority = priority }
         // Judged here as the server does, so that a mistake is told without it.
         return try NewJob.decode(job.json)
     }
@@ -156,3 +159,11 @@ struct Assignment: ExpressibleByArgument {
 
 extension JobKind: ExpressibleByArgument {}
 extension Interpreter: ExpressibleByArgument {}
+
+extension Priority: ExpressibleByArgument {
+    /// The priority of its name.
+    public init?(argument: String) { self.init(name: argument) }
+
+    /// The names of all.
+    public static var allValueStrings: [String] { allCases.map(\.name) }
+}

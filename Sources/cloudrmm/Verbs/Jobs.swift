@@ -68,7 +68,8 @@ struct Jobs: AsyncParsableCommand {
                 let runs = try await list.items { try await api.runs(of: id, $0) }
                 if connection.output == .table {
                     Terminal.print("\(job.kind.rawValue) \(job.state.name): \(job.countsLine)")
-                    Terminal.print("submitted \(job.createdAt), expires \(job.expiresAt)")
+                    Terminal.print(
+                        "submitted \(job.createdAt), expires \(job.expiresAt), priority \(job.priority.name)")
                     if let time = job.cancelRequestedAt { Terminal.print("cancel was asked for \(time)") }
                     if let time = job.finishedAt { Terminal.print("ended \(time)") }
                 } else {

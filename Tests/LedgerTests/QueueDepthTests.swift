@@ -1,0 +1,50 @@
+import Domain
+import Ledger
+import TestSupport
+import Testing
+
+/// What a list of queues counts, and how far.
+@Suite(.world) struct QueueDepthTests {
+    private func depths(
+        _ tenant: Tenant, after: OrganizationQueue? = nil, limit: Int = 10, atMost: Int = 100
+    ) async throws -> [QueueDepth] {
+        try await World.here().api.queueDepths(
+            after: after, limit: limit, countingAtMost: atMost, scope: tenant.scope)
+    }
+
+    @Test("There is a row for each priority, with its own counts")
+    func rows() async throws {
+        let world = try World.here()
+        let tenant = try await world.tenant(devices: 3)
+        _ = try await world.submit(tenant, tenant.all, .bulk)
+        let (_, runs) = try await world.submit(tenant, tenant.all, .interactive)
+        _ = try await world.worker.wait([runs[0]])
+        _ = try await world.mark([runs[1]])
+        let depths = try await depths(tenant)
+        #expect(depths.map(\.queue) == OrganizationQueue.all(of: tenant.organization))
+        #expect(depths.map(\.queued) == [1, 0, 3])
+        #expect(depths.map(\.waiting) == [1, 0, 0])
+        #expect(depths.map(\.running) == [1, 0, 0])
+        #expect(depths.map { $0.oldestAgeSeconds == nil } == [false, true, false])
+        #expect(depths.allSatisfy { $0.isExact })
+    }
+
+    @Test("Counting ends at its limit and says so", arguments: [(2, 2, false), (3, 3, false), (4, 3, true)])
+    func limit(atMost: Int, queued: Int, isExact: Bool) async throws {
+        let world = try World.here()
+        let tenant = try await world.tenant(devices: 3)
+        _ = try await world.submit(tenant, tenant.all, .bulk)
+        let bulk = try #require(try await depths(tenant, atMost: atMost).last)
+        #expect(bulk.queued == queued && bulk.isExact == isExact)
+    }
+
+    @Test("A page begins behind the queue that is named")
+    func pages() async throws {
+        let world = try World.here()
+        let tenant = try await world.tenant(devices: 1)
+        let all = OrganizationQueue.all(of: tenant.organization)
+        #expect(try await depths(tenant, limit: 2).map(\.queue) == Array(all[..<2]))
+        #expect(try await depths(tenant, after: all[1]).map(\.queue) == [all[2]])
+        #expect(try await depths(tenant, after: all[2]).isEmpty)
+    }
+}
