@@ -217,7 +217,7 @@ struct ContractTests {
                 paged += page.items
             }
             #expect(paged.map(\.priority) == Priority.allCases)
-            for cursor in ["x", "AAAAAAAAAAAAAAAAAAAAAAA", "AAAAAAAAAAAAAAAAAAAAAAk"] {
+            for cursor in ["x", "AAAAAAAAAAAAAAAAAAAAAAk"] {
                 let refused = await #expect(throws: Problem.self) {
                     _ = try await client.queues(PageOptions(limit: 1, cursor: cursor))
                 }
