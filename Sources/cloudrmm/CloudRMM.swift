@@ -14,7 +14,7 @@ struct CloudRMM: AsyncParsableCommand {
             Up.self, Serve.self, Migrate.self, Jobs.self, Runs.self, Devices.self, Tokens.self, Keys.self,
             Queues.self,
             Partners.self,
-            Organizations.self, Sites.self,
+            Organizations.self, Sites.self, RedisUsers.self,
         ])
 
     /// Parses, runs, and ends with the documented codes: the parser's own code for bad usage is another.

@@ -1,0 +1,28 @@
+import Testing
+
+@testable import cloudrmm
+
+struct RedisUsersTests {
+    @Test("The file of users holds hashes alone, the settings lead each role to its own login")
+    func make() {
+        var number = 0
+        let (file, settings) = RedisUsers.make(server: "rediss://queue.example:6380/1?ca=/x") {
+            number += 1
+            return "secret\(number)"
+        }
+        #expect(file.hasPrefix("user default off resetpass resetkeys resetchannels -@all\n"))
+        #expect(!file.contains("secret"))
+        // The SHA-256 of "secret1".
+        let hash = "5b11618c2e44027877d0cd0921ed166b9f176f50587fc91e7534dd2946db77d6"
+        #expect(file.contains("user crmm-api on #\(hash) resetchannels ~crmm:{* "))
+        #expect(file.split(separator: "\n").count == 5)
+        #expect(
+            settings == [
+                "# the role api", "REDIS_URL=rediss://crmm-api:secret1@queue.example:6380/1?ca=/x",
+                "# the role gateway", "REDIS_URL=rediss://crmm-gateway:secret2@queue.example:6380/1?ca=/x",
+                "# the role worker", "REDIS_URL=rediss://crmm-worker:secret3@queue.example:6380/1?ca=/x",
+                "# every role",
+                "CLOUDRMM_REDIS_LOADER_URL=rediss://crmm-loader:secret4@queue.example:6380/1?ca=/x",
+            ])
+    }
+}
