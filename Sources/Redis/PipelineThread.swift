@@ -2,6 +2,7 @@ import DequeModule
 import Glibc
 import Logging
 import Synchronization
+import Trust
 
 /// What the thread of a connection does: take the mail, keep the connection alive, write, read, and hand out
 /// answers.
@@ -11,14 +12,23 @@ import Synchronization
 final class PipelineThread {
     private typealias Instant = ContinuousClock.Instant
 
+    /// Where a connection leads, and who is expected there.
+    private struct Hop {
+        let address: RedisConfiguration.Address
+        let host: Greeting.Host
+    }
+
     /// Where the connection stands.
     private enum Link {
         /// No socket. Left when the time to try again has come.
         case down(until: Instant)
-        /// The kernel connects. Left for `greeting` or `ready`, or for the next address, or `down`.
-        case connecting(Socket, others: ArraySlice<SocketAddress>, until: Instant)
-        /// AUTH and SELECT are under way, so many replies are missing. Left for `ready` or `down`.
-        case greeting(Session, missing: Int, until: Instant)
+        /// The kernel connects. Left for `securing`, or for the next address, or `down`.
+        case connecting(Socket, Hop, others: ArraySlice<SocketAddress>, until: Instant)
+        /// TLS shakes hands, where there is any. Left for `greeting` or `ready`, or `down`.
+        case securing(Transport, Hop, until: Instant)
+        /// Login and questions are under way. Left for `ready`, for `connecting` to where a sentinel sends
+        /// us, or `down`.
+        case greeting(Session, Greeting, Hop, until: Instant)
         /// Commands flow. Left for `down` when the connection is lost.
         case ready(Session)
     }
@@ -34,6 +44,9 @@ final class PipelineThread {
     /// Set when the owner closes: the end of the grace for what is under way.
     private var closesAt: Instant?
     private var backoff = Backoff()
+    /// Which of the addresses is asked next, and how many have failed since one led somewhere.
+    private var turn = 0
+    private var failedInTurn = 0
     private var random = SystemRandomNumberGenerator()
     /// Why there is no connection; nil while there is one.
     private var outage: RedisError?
@@ -45,7 +58,7 @@ final class PipelineThread {
         self.pipeline = pipeline
         configuration = pipeline.configuration
         logger = pipeline.logger
-        logger[metadataKey: "redis.address"] = "\(configuration.address)"
+        logger[metadataKey: "redis.address"] = "\(configuration)"
     }
 
     /// Runs until the owner has closed the connection and what was under way is finished or its grace is
@@ -77,7 +90,9 @@ final class PipelineThread {
     private var nextEvent: Instant? {
         let ofLink: Instant? =
             switch link {
-            case .down(let until), .connecting(_, _, let until), .greeting(_, _, let until): until
+            case .down(let until), .connecting(_, _, _, let until), .securing(_, _, let until),
+                .greeting(_, _, _, let until):
+                until
             case .ready(let session): session.silenceEnds(atLeast: configuration.commandTimeout)
             }
         return earliest(earliest(ofLink, nextDeadline), closesAt)
@@ -145,11 +160,16 @@ final class PipelineThread {
         switch link {
         case .down(let until):
             if until <= now { connect(now: now) }
-        case .connecting(_, let others, let until):
+        case .connecting(_, let hop, let others, let until):
             if until <= now {
-                tryNext(others, after: RedisError(.connection, "cannot connect: no answer"), now: now)
+                tryNext(
+                    others, of: hop, after: RedisError(.connection, "cannot connect: no answer"), now: now)
             }
-        case .greeting(_, _, let until):
+        case .securing(_, _, let until):
+            if until <= now {
+                lose(RedisError(.timeout, "no answer to the TLS handshake; is TLS spoken there?"), now: now)
+            }
+        case .greeting(_, _, _, let until):
             if until <= now { lose(RedisError(.timeout, "no answer to the login"), now: now) }
         case .ready(let session):
             if let end = session.silenceEnds(atLeast: configuration.commandTimeout), end <= now {
@@ -162,22 +182,34 @@ final class PipelineThread {
     }
 
     private func connect(now: Instant) {
+        switch configuration.deployment {
+        case .single:
+            go(to: Hop(address: configuration.addresses[0], host: .server(mustBeMaster: false)), now: now)
+        case .sentinel:
+            let sentinel = configuration.addresses[turn % configuration.addresses.count]
+            go(to: Hop(address: sentinel, host: .sentinel), now: now)
+        }
+    }
+
+    private func go(to hop: Hop, now: Instant) {
         do throws(RedisError) {
             tryNext(
-                try SocketAddress.resolve(configuration.address)[...],
-                after: RedisError(.connection, "\(configuration.address) has no address"), now: now)
+                try SocketAddress.resolve(hop.address)[...], of: hop,
+                after: RedisError(.connection, "\(hop.address) has no address"), now: now)
         } catch {
             lose(error, now: now)
         }
     }
 
-    private func tryNext(_ addresses: ArraySlice<SocketAddress>, after failure: RedisError, now: Instant) {
+    private func tryNext(
+        _ addresses: ArraySlice<SocketAddress>, of hop: Hop, after failure: RedisError, now: Instant
+    ) {
         var failure = failure
         var rest = addresses
         while let address = rest.popFirst() {
             do throws(RedisError) {
                 let socket = try Socket(connectingTo: address)
-                link = .connecting(socket, others: rest, until: .now + configuration.connectTimeout)
+                link = .connecting(socket, hop, others: rest, until: .now + configuration.connectTimeout)
                 return
             } catch {
                 failure = error
@@ -186,26 +218,56 @@ final class PipelineThread {
         lose(failure, now: now)
     }
 
-    private func greet(on socket: Socket, now: Instant) {
-        let session = Session(socket: socket, replyBytesMax: configuration.replyBytesMax, now: now)
-        var greeting: [RedisCommand] = []
-        if configuration.username != nil || configuration.password != nil {
-            var login = RedisCommand("AUTH")
-            if let username = configuration.username { login.append(.string(username)) }
-            login.append(.string(configuration.password ?? ""))
-            greeting.append(login)
+    private func secure(_ socket: Socket, _ hop: Hop, now: Instant) {
+        do throws(RedisError) {
+            let transport = Transport(socket: socket, tls: try tls(to: hop.address))
+            link = .securing(transport, hop, until: now + configuration.connectTimeout)
+            try shakeHands(transport, hop, isReadable: false, now: now)
+        } catch {
+            lose(error, now: now)
         }
-        if configuration.database != 0 {
-            greeting.append(RedisCommand("SELECT", .int(configuration.database)))
+    }
+
+    private func tls(to address: RedisConfiguration.Address) throws(RedisError) -> TLSClientSession? {
+        guard let tls = configuration.tls, case .tcp(let host, _) = address else { return nil }
+        let context = try tls.context()
+        do throws(TrustError) {
+            return try TLSClientSession(context: context, serverName: tls.serverName ?? host)
+        } catch {
+            throw RedisError(tls: error)
         }
-        for command in greeting {
+    }
+
+    private func shakeHands(
+        _ transport: Transport, _ hop: Hop, isReadable: Bool, now: Instant
+    ) throws(RedisError) {
+        if try transport.shakeHands(isReadable: isReadable, buffer: &buffer) {
+            greet(on: transport, hop, now: now)
+        }
+    }
+
+    private func greet(on transport: Transport, _ hop: Hop, now: Instant) {
+        let session = Session(transport: transport, replyBytesMax: configuration.replyBytesMax, now: now)
+        let greeting = Greeting(configuration, to: hop.host)
+        guard !greeting.isEmpty else { return becomeReady(session) }
+        for command in greeting.commands {
             session.enqueue(command, for: nil, patience: configuration.connectTimeout, now: now)
         }
-        if greeting.isEmpty {
+        link = .greeting(session, greeting, hop, until: now + configuration.connectTimeout)
+        flush(session, now: now)
+    }
+
+    /// Takes an answer to the greeting. After the last one nothing more is read, for nothing more was asked.
+    private func hear(_ value: RedisValue, now: Instant) throws(RedisError) {
+        guard case .greeting(let session, var greeting, let hop, let until) = link else { return }
+        switch try greeting.hear(value) {
+        case .goesOn: link = .greeting(session, greeting, hop, until: until)
+        case .isReady:
+            backoff.reset()
             becomeReady(session)
-        } else {
-            link = .greeting(session, missing: greeting.count, until: now + configuration.connectTimeout)
-            flush(session, now: now)
+        case .leads(let address):
+            failedInTurn = 0
+            go(to: Hop(address: address, host: .server(mustBeMaster: true)), now: now)
         }
     }
 
@@ -239,14 +301,12 @@ final class PipelineThread {
     private func receive(_ session: Session, now: Instant) {
         do throws(RedisError) {
             try session.receive(into: &buffer, now: now) { (exchange, value) throws(RedisError) in
+                guard case .ready = link else { return try hear(value, now: now) }
                 backoff.reset()
-                if case .greeting(_, let missing, let until) = link {
-                    if case .error(let text) = value { throw RedisError(reply: text) }
-                    link = .greeting(session, missing: missing - 1, until: until)
-                    if missing == 1 { becomeReady(session) }
-                } else {
-                    released += 1
-                    keep(exchange?.answer(value.result))
+                released += 1
+                keep(exchange?.answer(value.result))
+                if isFromReplica(value) {
+                    throw RedisError(.connection, "the server is not the master any more")
                 }
             }
         } catch {
@@ -254,12 +314,23 @@ final class PipelineThread {
         }
     }
 
+    /// Behind sentinels a master may have become a replica while we were connected.
+    private func isFromReplica(_ value: RedisValue) -> Bool {
+        guard case .error(let text) = value, case .sentinel = configuration.deployment else { return false }
+        return text.hasPrefix("READONLY")
+    }
+
     private func lose(_ error: RedisError, now: Instant) {
-        lose(error, retryAt: now + backoff.next(using: &random))
+        // Whatever went wrong behind one sentinel, the next may know better, and at once.
+        turn += 1
+        failedInTurn += 1
+        let hasOthers = failedInTurn < configuration.addresses.count
+        if !hasOthers { failedInTurn = 0 }
+        lose(error, retryAt: hasOthers ? now : now + backoff.next(using: &random), isFinal: !hasOthers)
     }
 
     /// Gives the socket up; each command on it gets an error that says whether it may have run.
-    private func lose(_ error: RedisError, retryAt: Instant) {
+    private func lose(_ error: RedisError, retryAt: Instant, isFinal: Bool = true) {
         if case .ready(let session) = link {
             released += session.slots.count
             for slot in session.slots {
@@ -275,7 +346,7 @@ final class PipelineThread {
             level: isNews ? .warning : .debug, "redis not connected", metadata: ["error": "\(error.message)"])
         outage = error
         link = .down(until: retryAt)
-        if error.refusesLogin { refuseWaiting(error) }
+        if isFinal, error.refusesLogin { refuseWaiting(error) }
     }
 
     private func refuseWaiting(_ error: RedisError) {
@@ -304,11 +375,14 @@ final class PipelineThread {
         var polled = [pollfd(fd: pipeline.wakeup.descriptor, events: Int16(POLLIN), revents: 0)]
         switch link {
         case .down: break
-        case .connecting(let socket, _, _):
+        case .connecting(let socket, _, _, _):
             polled.append(pollfd(fd: socket.descriptor, events: Int16(POLLOUT), revents: 0))
-        case .greeting(let session, _, _), .ready(let session):
+        case .securing(let transport, _, _):
+            let events = Int16(transport.hasUnsent ? POLLIN | POLLOUT : POLLIN)
+            polled.append(pollfd(fd: transport.socket.descriptor, events: events, revents: 0))
+        case .greeting(let session, _, _, _), .ready(let session):
             let events = Int16(session.hasUnsent ? POLLIN | POLLOUT : POLLIN)
-            polled.append(pollfd(fd: session.socket.descriptor, events: events, revents: 0))
+            polled.append(pollfd(fd: session.descriptor, events: events, revents: 0))
         }
         guard unsafe poll(&polled, nfds_t(polled.count), milliseconds(until: end)) > 0 else { return }
         if polled[0].revents != 0 { pipeline.wakeup.silence() }
@@ -320,14 +394,20 @@ final class PipelineThread {
     private func react(isReadable: Bool, now: Instant) {
         switch link {
         case .down: break
-        case .connecting(let socket, let others, _):
+        case .connecting(let socket, let hop, let others, _):
             do throws(RedisError) {
                 try socket.finishConnecting()
-                greet(on: socket, now: now)
+                secure(socket, hop, now: now)
             } catch {
-                tryNext(others, after: error, now: now)
+                tryNext(others, of: hop, after: error, now: now)
             }
-        case .greeting(let session, _, _), .ready(let session):
+        case .securing(let transport, let hop, _):
+            do throws(RedisError) {
+                try shakeHands(transport, hop, isReadable: isReadable, now: now)
+            } catch {
+                lose(error, now: now)
+            }
+        case .greeting(let session, _, _, _), .ready(let session):
             // Reading comes first, since it may find the connection lost.
             if isReadable { receive(session, now: now) } else { flush(session, now: now) }
         }

@@ -14,6 +14,8 @@ package struct RedisError: Error, Equatable, CustomStringConvertible {
         case overloaded
         /// The connection was closed by its owner.
         case closed
+        /// TLS: the server's certificate is not accepted, ours is not, or there is no TLS at all.
+        case untrusted
         /// An address, a library or a command that can never work.
         case configuration
         /// The task that waited was cancelled.
@@ -35,6 +37,12 @@ package struct RedisError: Error, Equatable, CustomStringConvertible {
         self.mayHaveRun = mayHaveRun
     }
 
+    /// The refusal of a part of the greeting of a new connection.
+    init(reply: String, about subject: String) {
+        let reply = RedisError(reply: reply)
+        self.init(reply.code, "\(subject) is refused: \(reply.message)")
+    }
+
     /// The error that an error reply stands for.
     ///
     /// A script that fails half-way also answers with an error, so `mayHaveRun` is true for all but the
@@ -54,7 +62,7 @@ package struct RedisError: Error, Equatable, CustomStringConvertible {
         switch code {
         case .connection, .timeout, .protocolViolation, .overloaded: true
         case .server(let word): Self.transient.contains(word)
-        case .closed, .configuration, .cancelled: false
+        case .untrusted, .closed, .configuration, .cancelled: false
         }
     }
 
@@ -74,6 +82,12 @@ package struct RedisError: Error, Equatable, CustomStringConvertible {
         "NOAUTH", "WRONGPASS", "NOPERM", "NOSCRIPT", "CROSSSLOT", "MOVED", "ASK", "EXECABORT",
     ])
 
-    /// The refusals of a new connection that waiting does not heal.
-    var refusesLogin: Bool { ["NOAUTH", "WRONGPASS", "NOPERM"].contains(serverCode) }
+    /// Whether this, at the greeting of a new connection, is a refusal that waiting does not heal.
+    var refusesLogin: Bool {
+        switch code {
+        case .untrusted, .configuration: true
+        case .server: !isTransient && !message.hasPrefix("ERR max number of clients")
+        case .connection, .timeout, .protocolViolation, .overloaded, .closed, .cancelled: false
+        }
+    }
 }

@@ -15,7 +15,7 @@ final class Session {
     /// More is not encoded before it can be sent, so that commands of a stalled connection stay unwritten.
     private static let unsentMax = 256 << 10
 
-    let socket: Socket
+    let transport: Transport
     private(set) var slots: Deque<Slot> = []
     private(set) var sent: UInt64 = 0
     /// When bytes came last, or when the first of the waiting commands was written.
@@ -25,13 +25,14 @@ final class Session {
     private var outgoingStart = 0
     private var encoded: UInt64 = 0
 
-    init(socket: Socket, replyBytesMax: Int, now: ContinuousClock.Instant) {
-        self.socket = socket
+    init(transport: Transport, replyBytesMax: Int, now: ContinuousClock.Instant) {
+        self.transport = transport
         reader = ReplyReader(bytesMax: replyBytesMax)
         heardAt = now
     }
 
-    var hasUnsent: Bool { outgoingStart < outgoing.count }
+    var hasUnsent: Bool { outgoingStart < outgoing.count || transport.hasUnsent }
+    var descriptor: Int32 { transport.socket.descriptor }
     var hasRoom: Bool { outgoing.count - outgoingStart < Self.unsentMax }
 
     /// When the server has been silent for too long; nil when nothing is asked of it.
@@ -53,11 +54,13 @@ final class Session {
     /// Sends what the kernel takes; calls `wrote` for each write.
     func flush(wrote: () -> Void) throws(RedisError) {
         while hasUnsent {
-            guard case .bytes(let count) = try socket.send(outgoing[outgoingStart...]) else { return }
+            let count = try transport.send(outgoing[outgoingStart...])
+            guard count > 0 else { break }
             wrote()
             sent += UInt64(count)
             outgoingStart += count
         }
+        guard outgoingStart == outgoing.count else { return }
         outgoing.removeAll(keepingCapacity: outgoing.capacity <= 2 * Self.unsentMax)
         outgoingStart = 0
     }
@@ -67,12 +70,9 @@ final class Session {
         into buffer: inout [UInt8], now: ContinuousClock.Instant,
         heard: (Exchange?, RedisValue) throws(RedisError) -> Void
     ) throws(RedisError) {
-        switch try socket.receive(into: &buffer) {
-        case .wouldBlock: return
-        case .ended: throw RedisError(.connection, "the server closed the connection")
-        case .bytes(let count):
+        let transfer = try transport.receive(into: &buffer) { bytes in
             heardAt = now
-            reader.feed(buffer[..<count])
+            reader.feed(bytes)
         }
         while let value = try reader.next() {
             guard let slot = slots.popFirst() else {
@@ -83,6 +83,7 @@ final class Session {
             }
             try heard(slot.exchange, value)
         }
+        if case .ended = transfer { throw RedisError(.connection, "the server closed the connection") }
     }
 
     /// Calls `late` for each exchange whose time is over and forgets it; returns when the next one's is.

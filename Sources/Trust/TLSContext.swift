@@ -16,6 +16,14 @@ package final class TLSContext: Sendable {
         fileprivate var number: Int32 { self == .v12 ? TLS1_2_VERSION : TLS1_3_VERSION }
     }
 
+    /// What a client asks of a server's certificate beside its issuer, its name and its time.
+    package enum ServerUse: Sendable {
+        /// That it says of itself, by its extended key usage, that it is a server's, and is no CA's.
+        case stated
+        /// That it does not say otherwise: certificates of other programs' servers often say nothing.
+        case unstated
+    }
+
     enum Side: Equatable {
         case server(asksCertificate: Bool)
         case client
@@ -85,17 +93,26 @@ package final class TLSContext: Sendable {
         return context
     }
 
-    /// The side that connects: believes servers of `trustedCA` (one or more certificates, PEM) and nobody
-    /// else, and shows the given certificate when it is asked.
+    /// The side that connects: believes servers of `trustedCA` (one or more certificates, PEM; `nil`: of the
+    /// authorities that the system trusts) and nobody else, and shows the given certificate when it is asked.
     package static func client(
-        trustedCA: String, certificatePEM: String? = nil, keyPEM: String? = nil, minimum: Version = .v13,
-        alpn: [String] = [], now: @escaping @Sendable () -> Int64 = systemSeconds
+        trustedCA: String?, certificatePEM: String? = nil, keyPEM: String? = nil, minimum: Version = .v13,
+        alpn: [String] = [], serverUse: ServerUse = .stated,
+        now: @escaping @Sendable () -> Int64 = systemSeconds
     ) throws(TrustError) -> TLSContext {
         let context = try TLSContext(.client, minimum, alpn, tickets: nil, now)
         let pointer = unsafe context.owned.pointer
-        try context.trust(trustedCA)
-        unsafe SSL_CTX_set_verify(pointer, SSL_VERIFY_PEER) { verdict, store in
-            unsafe TLSContext.judge(verdict, store, usage: UInt32(XKU_SSL_SERVER))
+        if let trustedCA {
+            try context.trust(trustedCA)
+        } else {
+            try check(unsafe SSL_CTX_set_default_verify_paths(pointer), "trust the system's authorities")
+        }
+        switch serverUse {
+        case .stated:
+            unsafe SSL_CTX_set_verify(pointer, SSL_VERIFY_PEER) { verdict, store in
+                unsafe TLSContext.judge(verdict, store, usage: UInt32(XKU_SSL_SERVER))
+            }
+        case .unstated: unsafe SSL_CTX_set_verify(pointer, SSL_VERIFY_PEER, nil)
         }
         if let certificatePEM, let keyPEM {
             try context.use(certificatePEM: certificatePEM, keyPEM: keyPEM)

@@ -6,16 +6,39 @@ struct ConfigurationTests {
     @Test("A full redis address is read part by part")
     func full() throws {
         let configuration = try RedisConfiguration(url: "redis://rmm:se%40cret@queue.example:6380/3")
-        #expect(configuration.address == .tcp(host: "queue.example", port: 6380))
+        #expect(configuration.addresses == [.tcp(host: "queue.example", port: 6380)])
         #expect(configuration.username == "rmm")
         #expect(configuration.password == "se@cret")
         #expect(configuration.database == 3)
     }
 
+    @Test("An address of sentinels has each of them, the master's name and both logins")
+    func sentinels() throws {
+        let configuration = try RedisConfiguration(
+            url: "redis+sentinel://rmm:pw@a:1,[::1],c/main%20one/2?sentinelUser=s&sentinelPassword=p%26w")
+        let places: [RedisConfiguration.Address] = [
+            .tcp(host: "a", port: 1), .tcp(host: "::1", port: 26379), .tcp(host: "c", port: 26379),
+        ]
+        #expect(configuration.addresses == places)
+        let sentinel = RedisConfiguration.Sentinel(master: "main one", username: "s", password: "p&w")
+        #expect(configuration.deployment == .sentinel(sentinel))
+        #expect(configuration.username == "rmm" && configuration.password == "pw")
+        #expect(configuration.database == 2 && configuration.tls == nil)
+        #expect(!"\(configuration) \(String(reflecting: configuration))".contains("p&w"))
+    }
+
+    @Test("Without parameters rediss believes the system's authorities and wants the host's name")
+    func secureDefaults() throws {
+        #expect(try RedisConfiguration(url: "rediss://host").tls == RedisTLS())
+        #expect(try RedisConfiguration(url: "rediss+sentinel://host/m").tls == RedisTLS())
+        let named = try RedisConfiguration(url: "rediss://10.0.0.1/?serverName=queue.example")
+        #expect(named.tls == RedisTLS(serverName: "queue.example"))
+    }
+
     @Test("What an address leaves out has its default")
     func defaults() throws {
         let configuration = try RedisConfiguration(url: "redis://localhost/")
-        #expect(configuration.address == .tcp(host: "localhost", port: 6379))
+        #expect(configuration.addresses == [.tcp(host: "localhost", port: 6379)])
         #expect(configuration.username == nil)
         #expect(configuration.password == nil)
         #expect(configuration.database == 0)
@@ -24,7 +47,7 @@ struct ConfigurationTests {
     @Test("A password without a user is the default user's")
     func passwordOnly() throws {
         let configuration = try RedisConfiguration(url: "redis://:a:b@[::1]:7000")
-        #expect(configuration.address == .tcp(host: "::1", port: 7000))
+        #expect(configuration.addresses == [.tcp(host: "::1", port: 7000)])
         #expect(configuration.username == nil)
         #expect(configuration.password == "a:b")
     }
@@ -32,7 +55,7 @@ struct ConfigurationTests {
     @Test("A unix address has a percent-decoded path and credentials")
     func unix() throws {
         let configuration = try RedisConfiguration(url: "unix://worker:pw@/run/my%20redis/r.sock")
-        #expect(configuration.address == .unix(path: "/run/my redis/r.sock"))
+        #expect(configuration.addresses == [.unix(path: "/run/my redis/r.sock")])
         #expect(configuration.username == "worker")
         #expect(configuration.password == "pw")
     }
@@ -40,11 +63,23 @@ struct ConfigurationTests {
     @Test(
         "A wrong address is refused with the part that is wrong",
         arguments: [
-            ("localhost:6379", "scheme"), ("rediss://host", "“rediss”"), ("http://host", "“http”"),
+            ("localhost:6379", "scheme"), ("http://host", "“http”"),
+            ("redis+cluster://host", "“redis+cluster”"),
             ("redis://", "no host"), ("redis://user@:1", "no host"), ("redis://host:0", "port"),
             ("redis://host:65536", "port"), ("redis://host:", "port"), ("redis://host:+1", "port"),
             ("redis://[::1", "“]”"), ("redis://[::1]x", "port"), ("redis://host/x", "database"),
-            ("redis://host/-1", "database"), ("redis://host/1/2", "database"), ("redis://host?db=1", "“?”"),
+            ("redis://host/-1", "database"), ("redis://host/1/2", "database"), ("redis://host?db=1", "“db”"),
+            ("redis://host?", "“?”"), ("redis://host?ca=/x", "“ca”"), ("unix:///x?ca=/x", "“ca”"),
+            ("rediss://host?ca=", "empty ca"), ("rediss://host?ca=a&ca=b", "ca twice"),
+            ("rediss://host?ca=%zz", "ca"), ("rediss://host?sentinelUser=x", "“sentinelUser”"),
+            ("rediss://host?ca=/nowhere/ca.pem", "its ca that cannot be read: /nowhere/ca.pem"),
+            ("rediss://host?ca=/etc/hostname", "ca /etc/hostname"),
+            ("rediss://host?certificate=/etc/hostname", "certificate and key"),
+            ("rediss://host?key=/etc/hostname", "certificate and key"),
+            ("redis+sentinel://a,/m", "no host"), ("redis+sentinel://a", "no name of a master"),
+            ("redis+sentinel://a//0", "no name of a master"), ("redis+sentinel://a:x/m", "port"),
+            ("redis+sentinel://a/m/x", "database"), ("redis+sentinel://a/m?ca=/x", "“ca”"),
+
             ("redis://host#1", "“#”"), ("redis://@host", "empty user"), ("redis://u%zz@host", "user"),
             ("redis://u:%2@host", "password"), ("redis://u:%ff@host", "UTF-8"), ("redis://h%00st", "host"),
             ("unix://host/path", "host"), ("unix://", "no path"), ("unix:///", "no path"),

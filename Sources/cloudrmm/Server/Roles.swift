@@ -63,10 +63,23 @@ struct Roles {
         let queue = Queue(connection: connection, keys: Keyspace(), logger: logger) {
             RedisConnection(configuration: configuration, logger: logger)
         }
+        try await Self.naming(.redisURL) { _ = try await connection.send(RedisCommand("PING")) }
         let loader = RedisConnection(configuration: configuration, logger: logger)
-        try await queue.load(using: loader)
+        let isOwn = settings.redisLoaderURL != settings.redisURL
+        try await Self.naming(isOwn ? .redisLoaderURL : .redisURL) { try await queue.load(using: loader) }
         await loader.close()
         return QueueFront(queue: queue, logger: logger)
+    }
+
+    /// An engine that cannot be used is told with the setting that leads there; the error shows no password.
+    private static func naming<Value>(
+        _ setting: Setting, _ body: () async throws -> Value
+    ) async throws -> Value {
+        do {
+            return try await body()
+        } catch {
+            throw CommandError("what \(setting.rawValue) leads to cannot be used: \(error)")
+        }
     }
 
     func makePool(_ url: String, connections: Int) throws -> PostgresPool {
