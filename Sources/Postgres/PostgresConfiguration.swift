@@ -1,5 +1,10 @@
+import Glibc
+
 /// How to reach a server and how much to ask of it.
 package struct PostgresConfiguration: Sendable {
+    /// The modes of TLS, from none at all to one that verifies issuer and name.
+    private static let modes = ["disable", "allow", "prefer", "require", "verify-ca", "verify-full"]
+
     /// The URL as libpq takes it; holds a password and is never logged.
     let url: String
     /// The database, where it is not the URL's.
@@ -22,12 +27,30 @@ package struct PostgresConfiguration: Sendable {
     package var genericPlans = false
 
     /// Takes `postgresql://user:password@host:port/database?host=/socket/directory` as libpq reads it
-    /// (manual, 34.1.1.2); throws `configuration` for anything else.
+    /// (manual, 34.1.1.2), with its parameters of TLS: `sslmode`, `sslrootcert`, `sslcert`, `sslkey`,
+    /// `sslcrl`; throws `configuration` for anything else.
     package init(url: String) throws {
-        guard url.hasPrefix("postgresql://") || url.hasPrefix("postgres://"), LibPQ.canParse(url: url) else {
+        guard url.hasPrefix("postgresql://") || url.hasPrefix("postgres://"),
+            let options = LibPQ.options(url: url)
+        else {
             throw PostgresError(
                 .configuration,
                 "the database's URL is malformed, expected postgresql://user:password@host:port/database")
+        }
+        if let mode = options["sslmode"], !Self.modes.contains(mode) {
+            throw PostgresError(
+                .configuration,
+                "the database's URL has an unknown sslmode; allowed are \(Self.modes.joined(separator: ", "))"
+            )
+        }
+        for name in ["sslrootcert", "sslcert", "sslkey", "sslcrl"] {
+            // Newer libraries take "system" for authorities, and "engine:id" for a key.
+            guard let path = options[name], path != "system", !path.contains(":") else { continue }
+            // libpq would go on without some of them, and say so of others only when it connects.
+            guard unsafe access(path, R_OK) == 0 else {
+                throw PostgresError(
+                    .configuration, "the database's URL names a file as \(name) that cannot be read: \(path)")
+            }
         }
         self.url = url
     }

@@ -133,6 +133,69 @@ import Testing
         }
     }
 
+    @Test("a cancelled caller's statement stops on the server, which does not look for its client")
+    func stops() async throws {
+        try await TestServer.withDatabase { pool, configuration in
+            let caller = Task {
+                try await pool.transaction(scope: .none) { transaction in
+                    // Without libpq's cancel it would go on to its end.
+                    try await transaction.execute("SET LOCAL client_connection_check_interval = 0")
+                    try await transaction.execute(
+                        "SELECT 'unending', pg_sleep(3600)", timeout: .seconds(3_600))
+                }
+            }
+            let backend = try await TestServer.backend(running: "'unending'", of: configuration, pool)
+            let bystander = Task { try await pool.execute("SELECT 'bystander', pg_sleep(1)", scope: .none) }
+            caller.cancel()
+            try await expect(.cancelled) { try await caller.value }
+            var isThere = true
+            while isThere {
+                isThere = try await !pool.query(
+                    "SELECT pid FROM pg_stat_activity WHERE pid = \(backend)", scope: .none
+                ) { try $0.decode(Int.self) }.isEmpty
+            }
+            let rows = try await bystander.value
+            #expect(rows == 1, "nobody else's statement is cancelled")
+        }
+    }
+
+    @Test("a step whose time is over stops on the server, and its neighbours go on")
+    func overdue() async throws {
+        var given = try TestServer.configuration()
+        given.transactionConnections = 2
+        try await TestServer.withDatabase(given) { pool, _ in
+            try await withThrowingTaskGroup(of: Void.self) { group in
+                let (starts, started) = AsyncStream.makeStream(of: Void.self)
+                group.addTask {
+                    try await pool.transaction(scope: .none) { transaction in
+                        started.yield()
+                        let rows = try await transaction.execute("SELECT 'neighbour', pg_sleep(1)")
+                        #expect(rows == 1)
+                    }
+                }
+                for await _ in starts { break }
+                var used = 0
+                let late = try await error {
+                    try await pool.transaction(scope: .none) { transaction in
+                        used = try await pid(transaction)
+                        try await transaction.execute("SET LOCAL client_connection_check_interval = 0")
+                        try await transaction.execute(
+                            "SELECT 'overdue', pg_sleep(3600)", timeout: .milliseconds(100))
+                    }
+                }
+                #expect(late.code == .timeout)
+                var isThere = true
+                while isThere {
+                    isThere = try await !pool.query(
+                        "SELECT pid FROM pg_stat_activity WHERE pid = \(used) AND state = 'active'",
+                        scope: .none
+                    ) { try $0.decode(Int.self) }.isEmpty
+                }
+                try await group.waitForAll()
+            }
+        }
+    }
+
     @Test("a transaction that is over takes no more statements")
     func escaped() async throws {
         try await TestServer.withPool { pool, _ in

@@ -24,6 +24,7 @@ final class Connection: Sendable {
     /// Whether requests would be sent now.
     let isReady = Atomic(false)
     private let end = Pending<Void>()
+    private let isCancelling = Atomic(false)
 
     init(configuration: PostgresConfiguration, logger: Logger) {
         self.configuration = configuration
@@ -77,6 +78,18 @@ final class Connection: Sendable {
         }
         if mustWake { wakeup.signal() }
         return isChanged
+    }
+
+    /// Asks the server to end what a connection that is given up was doing; one at a time, for asking may
+    /// take as long as the system waits for a connection. Without it the server finds out by itself in a
+    /// second.
+    func send(_ cancel: PostgresCancel) {
+        guard !isCancelling.exchange(true, ordering: .relaxed) else { return }
+        Self.startThread { [self] in
+            let isSent = cancel.send()
+            isCancelling.store(false, ordering: .relaxed)
+            logger.debug("cancelled a statement", metadata: ["is_sent": "\(isSent)"])
+        }
     }
 
     /// Runs `body` on a new thread, on which every signal is blocked: they are for the process's own threads.

@@ -44,6 +44,8 @@ final class ConnectionLoop {
     /// The transaction that was open when the connection was lost last.
     private var lostLease: Int?
     private var serial = 0
+    /// Why there is no connection; nil while there is one.
+    private var outage: String?
     private var isClosing = false
 
     init(_ shared: Connection, handOver: @escaping @Sendable (Request) -> Void) {
@@ -98,7 +100,8 @@ final class ConnectionLoop {
         func look(_ request: Request) {
             guard !request.isSettled else { return }
             if request.deadline <= now {
-                request.abandon(.timeout, "the time limit has passed")
+                let reason = outage.map { "; there is no connection: \($0)" } ?? ""
+                request.abandon(.timeout, "the time limit has passed\(reason)")
             } else {
                 nextExpiry = min(nextExpiry ?? request.deadline, request.deadline)
             }
@@ -162,6 +165,7 @@ final class ConnectionLoop {
     private func becomeReady(_ handle: LibPQ) {
         link = .open(handle, isReady: true)
         shared.isReady.store(true, ordering: .relaxed)
+        outage = nil
         if backoff.failures > 0 { shared.logger.info("connected to postgres") }
         backoff.reset()
     }
@@ -171,6 +175,8 @@ final class ConnectionLoop {
         _ cause: PostgresError, toBlame misuse: PostgresError? = nil, isDeliberate: Bool = false
     ) {
         let (lost, unsent) = (inFlight, backlog.all)
+        if isDeliberate { stopServer() }
+        if !isDeliberate { outage = cause.message }
         shared.isReady.store(false, ordering: .relaxed)
         (inFlight, backlog, cache) = ([], Backlog(), StatementCache())
         (groupInFlight, silentUntil, hasUnwritten) = (nil, nil, false)
@@ -195,6 +201,15 @@ final class ConnectionLoop {
         for request in unsent where !request.isSettled {
             if request.lease == nil { handOver(request) } else { request.fail(failure) }
         }
+    }
+
+    /// Ends what a dropped transaction was doing. The connection carried nobody else's work and never will; a
+    /// commit is left alone, whose outcome nobody should change.
+    private func stopServer() {
+        let steps = inFlight.flatMap(\.members)
+        guard case .open(let handle, _) = link, !steps.isEmpty, steps.allSatisfy(\.isInsideTransaction)
+        else { return }
+        if let cancel = handle.makeCancel() { shared.send(cancel) }
     }
 
     // MARK: Sending

@@ -60,13 +60,24 @@ import Glibc
         return unsafe list.withUnsafeBufferPointer { unsafe body($0.baseAddress!) }
     }
 
-    /// Whether libpq can read the URL. Its own message may repeat the URL with the password, so it is
-    /// dropped.
-    static func canParse(url: String) -> Bool {
-        guard let options = unsafe PQconninfoParse(url, nil) else { return false }
-        unsafe PQconninfoFree(options)
-        return true
+    /// The options of a URL as libpq reads it, defaults left out; nil if it cannot. Its own message may
+    /// repeat the URL with the password, so it is dropped.
+    static func options(url: String) -> [String: String]? {
+        guard let options = unsafe PQconninfoParse(url, nil) else { return nil }
+        defer { unsafe PQconninfoFree(options) }
+        var found: [String: String] = [:]
+        var next = unsafe options
+        while let keyword = unsafe next.pointee.keyword {
+            if let value = unsafe next.pointee.val {
+                unsafe found[String(cString: keyword)] = unsafe String(cString: value)
+            }
+            unsafe next += 1
+        }
+        return found
     }
+
+    /// What ends the statement that runs on this connection now; nil if there is no memory for it.
+    func makeCancel() -> PostgresCancel? { unsafe PostgresCancel(PQgetCancel(connection)) }
 
     // MARK: State
 
@@ -214,5 +225,29 @@ import Glibc
         let table = PostgresTable(columns: columns, places: places, bytes: bytes)
         return PostgresResult(
             rows: (0..<rowCount).map { PostgresRow(table: table, index: $0) }, affected: affected, tag: tag)
+    }
+}
+
+/// The owner of a `PGcancel`: asks the server to end what one connection does, over a connection of its own.
+///
+/// It outlives its connection, and is of no use to anybody else: the server compares the key. libpq 15 sends
+/// it in clear whatever `sslmode` says, so it is sent only for a connection that is given up. Sendable, for
+/// the manual says that `PQcancel` is thread-safe and the object is only read.
+@safe final class PostgresCancel: @unchecked Sendable {
+    private let cancel: OpaquePointer
+
+    fileprivate init?(_ cancel: OpaquePointer?) {
+        guard let cancel = unsafe cancel else { return nil }
+        unsafe self.cancel = unsafe cancel
+    }
+
+    deinit { unsafe PQfreeCancel(cancel) }
+
+    /// Sends the request and waits until the server has taken it, as long as the system waits for a
+    /// connection; false if it was not reached.
+    func send() -> Bool {
+        unsafe withUnsafeTemporaryAllocation(of: CChar.self, capacity: 256) { buffer in
+            unsafe PQcancel(cancel, buffer.baseAddress, Int32(buffer.count)) == 1
+        }
     }
 }

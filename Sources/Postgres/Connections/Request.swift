@@ -91,6 +91,15 @@ final class Request: Sendable {
         }
     }
 
+    /// Whether the request is a step of a lease's transaction that does not end it.
+    var isInsideTransaction: Bool {
+        switch kind {
+        case .begin, .step: true
+        case .script(let lease): lease != nil
+        case .single, .grouped, .commit, .rollback, .setup: false
+        }
+    }
+
     /// Whether what the request did stands when its Sync is through; otherwise it is undone with the
     /// transaction.
     var commits: Bool {

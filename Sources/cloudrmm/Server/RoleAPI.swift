@@ -40,7 +40,8 @@ struct BuiltAPI: Sendable {
 extension Roles {
     /// The API: keys, submissions, enrolment, reads.
     func makeAPI(keys: KeyFiles, ports: BoundPorts) async throws -> BuiltAPI {
-        let pool = try await makeCheckedPool(settings.apiDatabaseURL, connections: 4)
+        let pool = try await makeCheckedPool(
+            settings.apiDatabaseURL, of: .databaseURL, connections: 4)
         let connection = try makeConnection()
         let front = try await makeFront(connection)
         let ledger = Ledger(pool: pool)

@@ -46,11 +46,14 @@ struct Roles {
     let logger: Logger
 
     /// A pool whose login is what a role must be: one that row-level security holds for.
-    func makeCheckedPool(_ url: String, connections: Int) async throws -> PostgresPool {
+    func makeCheckedPool(
+        _ url: String, of setting: Setting, connections: Int
+    ) async throws -> PostgresPool {
         let pool = try makePool(url, connections: connections)
-        if try await Ledger(pool: pool).isAboveRowSecurity() {
+        let isAbove = try await Self.naming(setting) { try await Ledger(pool: pool).isAboveRowSecurity() }
+        if isAbove {
             throw CommandError(
-                "the login of this role is a superuser or has BYPASSRLS, which would see every tenant; "
+                "the login of \(setting.rawValue) is a superuser or has BYPASSRLS, which would see every tenant; "
                     + "give it one of the logins that 'cloudrmm migrate' makes")
         }
         return pool
@@ -100,7 +103,8 @@ struct Roles {
 
     /// The worker: rebuilds, refills, dispatches, reconciles.
     func makeWorker() async throws -> (part: Part, readiness: Readiness) {
-        let pool = try await makeCheckedPool(settings.workerDatabaseURL, connections: 4)
+        let pool = try await makeCheckedPool(
+            settings.workerDatabaseURL, of: .workerDatabaseURL, connections: 4)
         let connection = try makeConnection()
         let front = try await makeFront(connection)
         let ledger = Ledger(pool: pool)
@@ -143,7 +147,8 @@ struct Roles {
     func makeGateway(
         ports: BoundPorts
     ) async throws -> (part: Part, gateway: Gateway, readiness: Readiness) {
-        let pool = try await makeCheckedPool(settings.gatewayDatabaseURL, connections: 4)
+        let pool = try await makeCheckedPool(
+            settings.gatewayDatabaseURL, of: .gatewayDatabaseURL, connections: 4)
         let connection = try makeConnection()
         let front = try await makeFront(connection)
         let ledger = Ledger(pool: pool)
