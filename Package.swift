@@ -79,6 +79,7 @@ let package = Package(
             resources: [
                 .embedInCode("Migrations/V0001_tenancy.sql"), .embedInCode("Migrations/V0002_jobs.sql"),
                 .embedInCode("Migrations/V0003_priorities.sql"),
+                .embedInCode("Migrations/V0004_retries.sql"),
             ]),
         target("Streams", ["Domain", "Wire", "Redis", logging]),
         target(

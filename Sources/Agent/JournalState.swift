@@ -81,6 +81,15 @@ struct JournalState: Sendable, Equatable {
     /// Whether a later attempt of the job is known.
     func knowsAttempt(after key: AttemptKey) -> Bool { latest[key.job, default: 0] > key.attempt }
 
+    /// Whether an attempt of a run was refused for a reason that passes: by a full device, or before its
+    /// time.
+    func refusedInPassing(_ run: RunID, attempt: Int) -> Bool {
+        answers.contains { name, answer in
+            name.run == run && name.attempt == attempt
+                && (answer.refusal?.code == .full || answer.refusal?.code == .notYetValid)
+        }
+    }
+
     /// Takes one record; throws if no journal of this program can have it at this place.
     mutating func apply(_ record: JournalRecord) throws(AgentError) {
         if case .base(let position, let repeated) = record {

@@ -183,16 +183,8 @@ struct RunnerMachine: Sendable {
         }
         if key.attempt > 1 {
             let previous = AttemptKey(job: key.job, attempt: key.attempt - 1)
-            guard let end = journal.entries[previous]?.end else {
-                let reason = journal.entries[previous] == nil ? "is not known here" : "has not ended"
+            if let reason = reasonAgainst(another: previous, run, job) {
                 return Refusal(.attempts, "attempt \(previous.attempt) of this job \(reason)")
-            }
-            switch end.outcome {
-            case .failed, .timedOut: break
-            case .unknown where job.payload.idempotent: break
-            case .succeeded, .cancelled, .expired, .unknown:
-                return Refusal(
-                    .attempts, "attempt \(previous.attempt) of this job ended as \(end.outcome.name)")
             }
         }
         let lane = LaneName(job.payload.kind)
@@ -205,6 +197,23 @@ struct RunnerMachine: Sendable {
                 .full, "\(journal.ended.count) results wait for the server; at most \(Outbox.resultsMax) may")
         }
         return nil
+    }
+
+    /// Why no attempt may follow this one; `nil` if one may. One of which nothing is left here (the directory
+    /// is a restored copy) ended nobody knows how; one that was refused for a passing reason never began.
+    private func reasonAgainst(
+        another previous: AttemptKey, _ run: RunID, _ job: VerifiedJob
+    ) -> String? {
+        guard let entry = journal.entries[previous] else {
+            let mayFollow = job.payload.idempotent || journal.refusedInPassing(run, attempt: previous.attempt)
+            return mayFollow ? nil : "is not known here"
+        }
+        guard let end = entry.end else { return "has not ended" }
+        switch end.outcome {
+        case .failed, .timedOut: return nil
+        case .unknown where job.payload.idempotent: return nil
+        case .succeeded, .cancelled, .expired, .unknown: return "ended as \(end.outcome.name)"
+        }
     }
 
     private mutating func refuse(_ name: AttemptName, _ refusal: Refusal, until expiresAt: Instant)

@@ -18,7 +18,7 @@ package struct Refusal: Error, Sendable, Equatable {
         case target
         /// The job's, the key set's or the assignment's validity is over.
         case expired
-        /// The job was signed in the future.
+        /// The job was signed in the future, or may not start yet.
         case notYetValid
         /// The attempt was seen under another run or token, or a later one of the job was.
         case replay
@@ -109,6 +109,11 @@ package struct Verifier: Sendable, Equatable {
     package private(set) var assignment: Pin<AssignmentPayload>
     private var jobKeys: [VerifyingKey]
 
+    /// How much before its time a job may start by the device's clock: a clock that is slow by more has its
+    /// device refuse all that is signed now, so nothing is gained by being stricter. It is also all that a
+    /// server which sends a job too early can win.
+    static let startTolerance = Duration.seconds(Statement.issueToleranceSeconds)
+
     /// Takes what was pinned before.
     package init(
         deployment: DeploymentID, device: DeviceID, keyHash: [UInt8], rootKey: VerifyingKey,
@@ -193,6 +198,9 @@ package struct Verifier: Sendable, Equatable {
         try judge(payload.target, of: dispatch)
         guard dispatch.name.attempt <= payload.maximumAttempts else {
             throw Refusal(.attempts, "the job was signed for \(payload.maximumAttempts) attempts at most")
+        }
+        if let notBefore = payload.notBefore, now + Self.startTolerance < notBefore {
+            throw Refusal(.notYetValid, "the job may start at \(notBefore); here it is \(now)")
         }
         return VerifiedJob(
             payload: payload, expiresAt: Instant(seconds: min(statement.expiresAt, Int64.max / 1_000_000)))

@@ -2,7 +2,7 @@
 ///
 /// | state | holds | leaves by | latest after |
 /// |---|---|---|---|
-/// | scheduled | not before its time | refill, when it is due | `notBefore` |
+/// | scheduled | not before its time, or until another attempt | its time; its device's word | `expiresAt` |
 /// | queued | may run now | the mark; no presence → waiting | `expiresAt` |
 /// | waiting | the device is offline | reconnect → queued, cancel | `expiresAt` |
 /// | dispatched | marked; attempt and token exist | the agent's word; lost inbox → queued | its deadline |

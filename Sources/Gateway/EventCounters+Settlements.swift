@@ -7,6 +7,7 @@ extension EventCounters {
         for settlement in settlements {
             switch settlement {
             case .settled: increment("settled")
+            case .retried: increment("retried")
             case .amended: increment("amended")
             case .duplicate: increment("duplicate")
             case .late: increment("late")

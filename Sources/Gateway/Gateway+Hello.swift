@@ -96,7 +96,7 @@ extension Gateway {
         _ hello: Hello, _ session: Session, _ identity: DeviceIdentity, journalPosition: Int
     ) async throws -> Bool {
         let (device, organization) = (session.device, session.organization)
-        let open = try await ledger.openAttempts(of: device, organization: organization)
+        let open = try await openAttempts(of: device, organization)
         let held = hello.held.filter { name in !open.contains { $0.name == name } }
         let amendable = try await ledger.amendable(
             held.map(\.run), device: device, organization: organization)
@@ -127,6 +127,18 @@ extension Gateway {
         let taken = try await ledger.take(plan.resend.map { ($0.organization, $0.run, $0.token) })
         send(taken, try await contents.contents(of: taken.map { ($0.organization, $0.job) }), to: session)
         return true
+    }
+
+    /// The attempts that the server believes a device to have. Those that were given up while it was silent
+    /// are open again from now on: what it holds and what it does not know is judged alike.
+    private func openAttempts(
+        of device: DeviceID, _ organization: OrganizationID
+    ) async throws -> [Delivery] {
+        let open = try await ledger.openAttempts(of: device, organization: organization)
+        let lapsed = open.filter(\.isLapsed)
+        guard !lapsed.isEmpty else { return open }
+        let revived = try await ledger.revive(lapsed.map { ($0.organization, $0.run, $0.token) })
+        return open.filter { !$0.isLapsed || revived.contains($0.run) }
     }
 
     /// Whether the device may hold a session now.

@@ -21,6 +21,8 @@ package struct Ledger: Sendable {
         Migration(
             version: 3, name: "priorities",
             sql: String(decoding: PackageResources.V0003_priorities_sql, as: UTF8.self)),
+            version: 4, name: "retries",
+            sql: String(decoding: PackageResources.V0004_retries_sql, as: UTF8.self)),
     ]
 
     /// Succeeds when the database answers.

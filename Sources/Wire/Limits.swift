@@ -20,6 +20,14 @@ package enum Limits {
     package static let expiresInSeconds = 1...2_592_000
     /// The expiry unless the job says otherwise: seven days.
     package static let expiresInSecondsDefault = 604_800
+    /// How far ahead a job may be scheduled: ninety days.
+    package static let notBeforeSecondsMax = 7_776_000
+    /// Attempts of a run.
+    package static let attempts = 1...100
+    /// Seconds of the longest wait before an attempt that repeats another: before the second, and before any.
+    package static let backoffSeconds = 1...86_400
+    package static let backoffSecondsDefault = 30
+    package static let maximumBackoffSecondsDefault = 3_600
     /// Bytes of the body of an HTTP request, and of a bulk request.
     package static let bodyBytesMax = 4 << 20
     /// The largest body of an enrolment, which anyone may send.

@@ -73,8 +73,37 @@ struct BadInputTests {
         Case(
             "an unknown priority", body: job(#""priority":"urgent""#), status: 422, code: "invalid",
             field: "priority", says: "interactive, standard, bulk"),
+            "a later field", body: job(#""rollout":{}"#), status: 422, code: "notSupported",
+            field: "rollout"),
         Case(
-            "a later field", body: job(#""retry":{}"#), status: 422, code: "notSupported", field: "retry"),
+            "no number of attempts", body: job(#""retry":{}"#), status: 422, code: "missing",
+            field: "retry.maximumAttempts"),
+        Case(
+            "too many attempts", body: job(#""retry":{"maximumAttempts":101}"#), status: 422, code: "invalid",
+            field: "retry.maximumAttempts", says: "100"),
+        Case(
+            "no time before the second attempt",
+            body: job(#""retry":{"maximumAttempts":2,"backoffSeconds":0}"#), status: 422, code: "invalid",
+            field: "retry.backoffSeconds", says: "86400"),
+        Case(
+            "a longest wait below the first",
+            body: job(
+                #""retry":{"maximumAttempts":2,"backoffSeconds":9,"maximumBackoffSeconds":8}"#),
+            status: 422, code: "invalid", field: "retry.maximumBackoffSeconds",
+            says: "backoffSeconds, which is 9"),
+        Case(
+            "another attempt after success", body: job(#""retry":{"maximumAttempts":2,"on":["succeeded"]}"#),
+            status: 422, code: "invalid", field: "retry.on[0]", says: "timedOut"),
+        Case(
+            "an outcome twice", body: job(#""retry":{"maximumAttempts":2,"on":["failed","failed"]}"#),
+            status: 422, code: "invalid", field: "retry.on"),
+        Case(
+            "another attempt of what may have run",
+            body: job(#""retry":{"maximumAttempts":2,"on":["unknown"]}"#),
+            status: 422, code: "invalid", field: "retry.on", says: "idempotent"),
+        Case(
+            "no time", body: job(#""notBefore":"tomorrow""#), status: 422, code: "invalid",
+            field: "notBefore"),
         Case(
             "a later target", body: job("", target: #"{"tags":["a"]}"#), status: 422, code: "notSupported",
             field: "target.tags"),

@@ -113,13 +113,40 @@ import Wire
         ] {
             var machine = try machine()
             let job = fixture.job(idempotent: idempotent)
-            #expect(
-                refusal(machine.dispatch(fixture.name(attempt: 2), .success(fixture.verified(job)), now: now))
-                    == .attempts,
-                "attempt 1 is not known")
+            if !idempotent {
+                let step = machine.dispatch(
+                    fixture.name(attempt: 2), .success(fixture.verified(job)), now: now)
+                #expect(refusal(step) == .attempts, "attempt 1 is not known")
+            }
             run(&machine, job, fixture.name(), outcome)
             let next = machine.dispatch(fixture.name(attempt: 2), .success(fixture.verified(job)), now: now)
             #expect(refusal(next) == expected, "after \(outcome)")
+        }
+    }
+
+    @Test(
+        "an idempotent job's attempt may follow one that a restored copy does not know, but not the reverse")
+    func unknownPrevious() throws {
+        var machine = try machine()
+        let job = fixture.job(idempotent: true)
+        #expect(admit(&machine, job, fixture.name(attempt: 2)))
+        let step = machine.dispatch(fixture.name(attempt: 1), .success(fixture.verified(job)), now: now)
+        #expect(refusal(step) == .replay)
+    }
+
+    @Test("an attempt may follow one that was refused in passing; one that was refused for good has no next")
+    func afterRefusal() throws {
+        for (code, expected) in [
+            (Refusal.Code.full, nil), (.notYetValid, nil), (.target, Refusal.Code.attempts),
+        ] {
+            var machine = try machine()
+            let (job, first) = (fixture.job(), fixture.name())
+            #expect(refusal(machine.dispatch(first, .failure(Refusal(code, "no")), now: now)) == code)
+            let other = machine.dispatch(
+                fixture.name(attempt: 2), .success(fixture.verified(job)), now: now)
+            #expect(refusal(other) == .attempts, "another run's refusal says nothing")
+            let second = AttemptName(run: first.run, attempt: 2, token: .new(at: now))
+            #expect(refusal(machine.dispatch(second, .success(fixture.verified(job)), now: now)) == expected)
         }
     }
 

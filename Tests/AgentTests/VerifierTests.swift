@@ -62,6 +62,15 @@ import Wire
         }
     }
 
+    @Test("a job is refused before its time, but for as much as a clock may be slow")
+    func notBefore() {
+        for (seconds, expected) in [(-60, nil), (0, nil), (300, nil), (301, Refusal.Code.notYetValid)] {
+            var job = fixture.job()
+            job.notBefore = fixture.now + .seconds(seconds)
+            #expect(code(fixture.dispatch(job)) == expected)
+        }
+    }
+
     @Test("site targets are judged by the pinned assignment")
     func site() {
         #expect(code(fixture.dispatch(fixture.job(target: .site(fixture.site)))) == nil)

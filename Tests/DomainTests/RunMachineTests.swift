@@ -29,7 +29,9 @@ enum RunEvent: Equatable {
     case finish(AttemptToken, Outcome)
     case cancel
     case expire
-    case retry(AttemptToken)
+    case retry(AttemptToken, Outcome)
+    case lapse
+    case revive
 
     /// What an agent may report; `expired` is the server's word.
     static let words: [Outcome] = [.succeeded, .failed, .timedOut, .cancelled, .unknown]
@@ -45,7 +47,7 @@ enum RunEvent: Equatable {
         func generation(_ generator: inout some RandomNumberGenerator) -> Int {
             run.generation + (Int.random(in: 0..<5, using: &generator) == 0 ? 1 : 0)
         }
-        return switch Int.random(in: 0..<22, using: &generator) {
+        return switch Int.random(in: 0..<28, using: &generator) {
         case 0, 1: .due
         case 2...5: .mark(generation: generation(&generator), token: token(&generator))
         case 6, 7: .wait(generation: generation(&generator))
@@ -56,7 +58,11 @@ enum RunEvent: Equatable {
         case 17, 18: .finish(token(&generator), words.randomElement(using: &generator) ?? .failed)
         case 19: .cancel
         case 20: .expire
-        default: .retry(token(&generator))
+        case 21, 22: .lapse
+        case 23, 24: .revive
+        default:
+            .retry(
+                token(&generator), [.failed, .timedOut, .unknown].randomElement(using: &generator) ?? .failed)
         }
     }
 }
@@ -76,7 +82,9 @@ extension RunMachine {
             case .finish(let token, let outcome): try finish(token: token, outcome: outcome)
             case .cancel: try cancel()
             case .expire: try expire()
-            case .retry(let token): try retry(token: token)
+            case .retry(let token, let outcome): try retry(token: token, after: outcome)
+            case .lapse: try lapse()
+            case .revive: try revive()
             }
             return nil
         } catch {
@@ -94,6 +102,10 @@ private let noon = Instant(seconds: 1_900_000_000)
         [.scheduled, .queued], [.scheduled, .cancelled], [.scheduled, .expired],
         [.queued, .dispatched], [.queued, .waiting], [.queued, .cancelled], [.queued, .expired],
         [.waiting, .queued], [.waiting, .cancelled], [.waiting, .expired],
+        [.scheduled, .dispatched], [.scheduled, .succeeded], [.scheduled, .failed], [.scheduled, .timedOut],
+        [.scheduled, .unknown],
+        [.queued, .failed], [.queued, .timedOut], [.queued, .unknown],
+        [.waiting, .failed], [.waiting, .timedOut], [.waiting, .unknown],
         [.dispatched, .queued], [.dispatched, .running], [.dispatched, .scheduled],
         [.dispatched, .cancelled],
         [.dispatched, .expired], [.dispatched, .unknown], [.dispatched, .succeeded], [.dispatched, .failed],
@@ -111,10 +123,10 @@ private let noon = Instant(seconds: 1_900_000_000)
         var generator = SeededGenerator(seed: seed)
         var seen: Set<[RunState]> = []
         var refusals = 0
-        for _ in 0..<8_000 {
+        for _ in 0..<12_000 {
             var run = RunMachine(scheduled: Bool.random(using: &generator))
             var amendments = 0
-            for _ in 0..<20 {
+            for _ in 0..<24 {
                 let before = run
                 let event = RunEvent.random(for: run, using: &generator)
                 let refusal = run.apply(event)
@@ -133,7 +145,7 @@ private let noon = Instant(seconds: 1_900_000_000)
             }
             try #require(amendments <= 1)
         }
-        #expect(seen == Self.ways, "the random lives do not walk every way")
+        #expect(Self.ways.subtracting(seen).isEmpty, "the random lives do not walk every way")
         #expect(refusals > 10_000)
     }
 
@@ -150,11 +162,24 @@ private let noon = Instant(seconds: 1_900_000_000)
         if run.state == .dispatched || run.state == .running {
             try #require(run.token != nil && run.attempt > 0, "\(event)")
         }
-        if run.state == .scheduled { try #require(run.token == nil, "\(event)") }
-        if case .mark(_, let new) = event {
+        if run.state == .scheduled, event != .lapse, before.state != .scheduled {
+            try #require(run.token == nil, "\(event)")
+        }
+        if run.state == .queued, before.state == .scheduled {
+            try #require(before.token == nil, "an open attempt was followed by another")
+        }
+        if case .retry(let token, _) = event {
+            try #require(!before.cancelRequested && before.token == token && run.state == .scheduled)
+            try #require(run.previous?.attempt == before.attempt)
+        }
+        if case .expire = event, !before.wasSent, let previous = before.previous {
+            try #require(run.state == previous.outcome.state && run.attempt == previous.attempt)
+            try #require(run.token == previous.token)
+        } else if case .mark(_, let new) = event {
             try #require(before.state == .queued && !before.cancelRequested)
             let again = before.token != nil
             try #require(run.attempt == before.attempt + (again ? 0 : 1))
+            if let previous = before.previous, !again { try #require(run.attempt == previous.attempt + 1) }
             try #require(run.token == (again ? before.token : new))
         } else {
             try #require(run.attempt == before.attempt, "only a mark begins an attempt")
@@ -165,7 +190,8 @@ private let noon = Instant(seconds: 1_900_000_000)
         }
         if run.isAmendable {
             try #require(run.state == .unknown || run.state == .cancelled, "\(event)")
-            try #require(run.wasSent || event == .finish(run.token ?? .new(at: noon), .unknown))
+            let isOwnWord = event == .finish(run.token ?? .new(at: noon), .unknown)
+            try #require(run.wasSent || isOwnWord || run.previous?.token == run.token)
         }
     }
 
@@ -188,7 +214,7 @@ private let noon = Instant(seconds: 1_900_000_000)
         var run = RunMachine()
         let token = try run.mark(generation: 1, token: .new(at: noon))
         try run.sent(token: token)
-        try run.retry(token: token)
+        try run.retry(token: token, after: .failed)
         try run.becomeDue()
         let next = try run.mark(generation: 2, token: .new(at: noon))
         #expect(next != token)
@@ -247,8 +273,83 @@ private let noon = Instant(seconds: 1_900_000_000)
         try sent.sent(token: token)
         try sent.cancel()
         #expect(sent.state == .dispatched && sent.cancelRequested)
-        #expect(throws: RunMachine.Refusal.cancelRequested) { try sent.retry(token: token) }
+        #expect(throws: RunMachine.Refusal.cancelRequested) { try sent.retry(token: token, after: .failed) }
         try sent.expire()
         #expect(sent.state == .cancelled && sent.isAmendable)
+    }
+
+    @Test("A retry that expires unsent ends as its last attempt did, also when it was marked already")
+    func expiredRetry() throws {
+        for isMarked in [false, true] {
+            var run = RunMachine()
+            let token = try run.mark(generation: 1, token: .new(at: noon))
+            try run.sent(token: token)
+            try run.retry(token: token, after: .timedOut)
+            if isMarked {
+                try run.becomeDue()
+                _ = try run.mark(generation: 2, token: .new(at: noon))
+            }
+            try run.expire()
+            #expect(run.state == .timedOut && run.attempt == 1 && run.token == token)
+            #expect(!run.isAmendable)
+        }
+    }
+
+    @Test("A copy of the word that led to a retry is a duplicate; another word about that attempt is late")
+    func wordsAfterRetry() throws {
+        var run = RunMachine()
+        let token = try run.mark(generation: 1, token: .new(at: noon))
+        try run.retry(token: token, after: .failed)
+        #expect(throws: RunMachine.Refusal.duplicate) { try run.finish(token: token, outcome: .failed) }
+        #expect(throws: RunMachine.Refusal.duplicate) { try run.retry(token: token, after: .failed) }
+        #expect(throws: RunMachine.Refusal.wrongState(.scheduled)) {
+            try run.finish(token: token, outcome: .succeeded)
+        }
+        try run.becomeDue()
+        _ = try run.mark(generation: 2, token: .new(at: noon))
+        #expect(throws: RunMachine.Refusal.duplicate) { try run.finish(token: token, outcome: .failed) }
+        #expect(throws: RunMachine.Refusal.staleAttempt) {
+            try run.finish(token: token, outcome: .succeeded)
+        }
+    }
+
+    @Test("A lapsed attempt is followed by no other until its device has spoken, and its word still counts")
+    func lapsed() throws {
+        var run = RunMachine()
+        let token = try run.mark(generation: 1, token: .new(at: noon))
+        #expect(throws: RunMachine.Refusal.wrongState(.dispatched)) { try run.lapse() }
+        try run.start(token: token)
+        try run.lapse()
+        #expect(throws: RunMachine.Refusal.openAttempt) { try run.becomeDue() }
+        var silent = run
+        try silent.expire()
+        #expect(silent.state == .unknown && silent.isAmendable)
+        var spoken = run
+        try spoken.finish(token: token, outcome: .succeeded)
+        #expect(spoken.state == .succeeded)
+        var cancelled = run
+        try cancelled.cancel()
+        #expect(cancelled.state == .scheduled, "the device may run it still")
+        try run.revive()
+        #expect(run.state == .dispatched && run.token == token && run.attempt == 1)
+    }
+}
+
+@Suite struct RetryPolicyTests {
+    @Test("Attempts are followed by another up to the last, and only after the outcomes that are named")
+    func allowed() {
+        let policy = RetryPolicy(
+            maximumAttempts: 3, backoffSeconds: 10, maximumBackoffSeconds: 30, outcomes: [.failed, .unknown])
+        #expect(policy.allowsAnother(after: 1, endedAs: .failed))
+        #expect(policy.allowsAnother(after: 2, endedAs: .unknown))
+        #expect(!policy.allowsAnother(after: 3, endedAs: .failed))
+        for outcome in [Outcome.succeeded, .timedOut, .cancelled, .expired] {
+            #expect(!policy.allowsAnother(after: 1, endedAs: outcome))
+        }
+        for outcome in Outcome.allCases {
+            #expect(!RetryPolicy.none.allowsAnother(after: 1, endedAs: outcome))
+        }
+        #expect(
+            (0..<4).map { policy.backoff.ceiling(attempt: $0) } == [10, 20, 30, 30].map(Duration.seconds))
     }
 }

@@ -116,7 +116,7 @@ extension EndToEndTests.HealthyTests {
                         Refused(status: 422, code: "notSupported", field: "kind")
                     ))
             }
-            for field in ["notBefore", "retry", "rollout"] {
+            for field in ["rollout"] {
                 cases.append(
                     (
                         field, job(device, #","\#(field)":{}"#),

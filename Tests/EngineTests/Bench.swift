@@ -209,20 +209,21 @@ struct Post: Sendable {
 
     /// The devices' word; committed, and told to the queue unless the gateway dies in between.
     @discardableResult
-    func finish(_ items: [InboxLetter.Item], telling: Bool = true) async throws -> [Settlement] {
+    func finish(
+        _ items: [InboxLetter.Item], _ outcome: Outcome = .succeeded, telling: Bool = true
+    ) async throws -> [Settlement] {
         let settlements = try await bench.world.gateway.settle(
             items.map {
                 AttemptResult(
                     organization: $0.organization, device: $0.device, run: $0.run, attempt: $0.attempt,
-                    token: $0.token, outcome: .succeeded, exitCode: 0, reason: nil, startedAt: nil,
+                    token: $0.token, outcome: outcome, exitCode: 0, reason: nil, startedAt: nil,
                     finishedAt: .now(),
                     output: OutputRow(
                         stdoutHead: [], stdoutTail: [], stdoutBytes: 0, stderrHead: [], stderrTail: [],
                         stderrBytes: 0))
             })
         if telling {
-            await bench.front.settled(
-                settlements.compactMap { if case .settled(let run) = $0 { run } else { nil } })
+            await bench.front.settled(settlements.compactMap(\.settledRun))
         }
         return settlements
     }

@@ -12,30 +12,52 @@ import Testing
         var machine = RunMachine()
         var run: QueuedRun
         let job: JobID
+        let policy: RetryPolicy
         /// What the event of this step does to the machine, judged after the statement has run.
         var refusal: RunMachine.Refusal?
     }
 
     private enum Event: CaseIterable {
         case mark, staleMark, wait, staleWait, reconnect, take, strangeTake, undeliver, strangeUndeliver
-        case start, strangeStart, finish, strangeFinish, cancel, expire
+        case start, strangeStart, finish, strangeFinish, cancel, expire, due, lapse, revive, strangeRevive
     }
 
     private static let words: [Outcome] = [.succeeded, .failed, .timedOut, .cancelled, .unknown]
+
+    /// Every fourth run has one attempt; the others are tried again, half of them also after `unknown`.
+    private static let policies = [
+        RetryPolicy.none,
+        RetryPolicy(
+            maximumAttempts: 3, backoffSeconds: 1, maximumBackoffSeconds: 2, outcomes: [.failed, .timedOut]),
+        RetryPolicy(
+            maximumAttempts: 2, backoffSeconds: 1, maximumBackoffSeconds: 1,
+            outcomes: [.failed, .timedOut, .unknown]),
+        RetryPolicy(
+            maximumAttempts: 100, backoffSeconds: 1, maximumBackoffSeconds: 1, outcomes: [.failed, .unknown]),
+    ]
 
     @Test("SQL and the machine agree on every step of 400 random lives")
     func agree() async throws {
         let world = try World.here()
         try await world.clear()
         let tenant = try await world.tenant(devices: 400)
-        let jobs = tenant.all.map { world.job(tenant, devices: [$0]) }
+        let jobs = tenant.all.enumerated().map { index, device in
+            var job = world.job(tenant, devices: [device])
+            job.retry = Self.policies[index % 4]
+            job.maximumAttempts = job.retry.maximumAttempts
+            job.idempotent = job.retry.outcomes.contains(.unknown)
+            return job
+        }
         let (_, runs) = try await world.api.submit(jobs, scope: tenant.scope)
-        let devices = Dictionary(uniqueKeysWithValues: zip(tenant.all, jobs.map(\.id)))
-        var lives = runs.map { Life(run: $0, job: devices[$0.device] ?? fresh()) }
+        let devices = Dictionary(uniqueKeysWithValues: zip(tenant.all, jobs))
+        var lives = try runs.map { run in
+            let job = try #require(devices[run.device])
+            return Life(run: run, job: job.id, policy: job.retry)
+        }
         var generator = SystemRandomNumberGenerator()
         var refused = 0
         var ends: Set<RunState> = []
-        for step in 0..<25 {
+        for step in 0..<30 {
             var groups: [Event: [Int]] = [:]
             for index in lives.indices {
                 groups[Self.event(for: lives[index].machine, step, &generator), default: []].append(index)
@@ -47,7 +69,8 @@ import Testing
             try await compare(lives, world, "step \(step)")
             ends.formUnion(lives.map(\.machine.state))
         }
-        #expect(ends.isSuperset(of: RunState.allCases.filter { $0 != .scheduled }))
+        #expect(ends.isSuperset(of: RunState.allCases))
+        #expect(lives.contains { $0.machine.attempt > 2 })
         #expect(refused > 1_000)
     }
 
@@ -55,9 +78,21 @@ import Testing
     private static func event(
         for machine: RunMachine, _ step: Int, _ generator: inout SystemRandomNumberGenerator
     ) -> Event {
-        if step < 12, !machine.state.isOutcome {
-            return [.mark, .wait, .reconnect, .take, .undeliver, .staleMark, .strangeTake, .strangeUndeliver]
-                .randomElement(using: &generator) ?? .mark
+        // Else few runs would come to a third attempt.
+        switch machine.state {
+        case .scheduled where Bool.random(using: &generator): return .due
+        case .queued where step < 16 && Bool.random(using: &generator): return .mark
+        case .dispatched, .running:
+            if Int.random(in: 0..<3, using: &generator) == 0 { return .finish }
+        default: break
+        }
+        if step < 16, !machine.state.isOutcome {
+            return [
+                .mark, .wait, .reconnect, .take, .undeliver, .staleMark, .strangeTake, .strangeUndeliver,
+                .due,
+                .start, .finish, .finish, .lapse, .revive,
+            ]
+            .randomElement(using: &generator) ?? .mark
         }
         return Event.allCases.randomElement(using: &generator) ?? .mark
     }
@@ -65,7 +100,8 @@ import Testing
     private func apply(
         _ event: Event, _ members: [Int], _ lives: inout [Life], _ world: World, _ tenant: Tenant
     ) async throws {
-        let isStrange = [.strangeTake, .strangeUndeliver, .strangeStart, .strangeFinish].contains(event)
+        let isStrange = [.strangeTake, .strangeUndeliver, .strangeStart, .strangeFinish, .strangeRevive]
+            .contains(event)
         func token(_ life: Life) -> AttemptToken { isStrange ? fresh() : life.machine.token ?? fresh() }
         let chosen = members.map { (index: $0, life: lives[$0], token: token(lives[$0])) }
         let names = chosen.map { (tenant.organization, $0.life.run.run, $0.token) }
@@ -132,6 +168,41 @@ import Testing
             _ = try await world.api.cancelRuns(
                 of: nil, organization: tenant.organization, scope: tenant.scope)
             judge { machine, _ throws(RunMachine.Refusal) in try machine.cancel() }
+        case .due:
+            try await world.owner.execute(
+                """
+                UPDATE runs SET due_at = now() + CASE WHEN id = ANY(\(chosen.map(\.life.run.run)))
+                                                      THEN interval '-1 second' ELSE interval '1 hour' END
+                WHERE due_at IS NOT NULL
+                """, scope: .none)
+            let due = try await world.worker.queueDue(limit: 10_000)
+            judge { machine, _ throws(RunMachine.Refusal) in try machine.becomeDue() }
+            expectDone(Set(due.map(\.run)))
+        case .lapse:
+            let may = chosen.filter {
+                $0.life.policy.allowsAnother(after: $0.life.machine.attempt, endedAs: .unknown)
+            }
+            try await world.owner.execute(
+                """
+                UPDATE runs SET deadline = now() - interval '1 second'
+                WHERE id = ANY(\(may.map(\.life.run.run)))
+                """, scope: .none)
+            let lapsed = try await world.worker.lapse(limit: 1_000)
+            try await world.owner.execute(
+                "UPDATE runs SET deadline = expires_at WHERE deadline < now()", scope: .none)
+            judge { machine, token throws(RunMachine.Refusal) in
+                // Those that may not are left alone.
+                guard may.contains(where: { $0.token == token }) else { throw .openAttempt }
+                try machine.lapse()
+            }
+            expectDone(Set(lapsed.map(\.run)))
+        case .revive, .strangeRevive:
+            let revived = try await world.gateway.revive(names)
+            judge { machine, token throws(RunMachine.Refusal) in
+                guard token == machine.token else { throw .staleAttempt }
+                try machine.revive()
+            }
+            expectDone(revived)
         case .expire:
             try await world.lapse(chosen.map(\.life.run.run))
             let ended = try await world.worker.expire(limit: 1_000)
@@ -158,11 +229,20 @@ import Testing
         let settlements = try await world.gateway.settle(results)
         for ((item, outcome), settlement) in zip(zip(chosen, outcomes), settlements) {
             let before = lives[item.index].machine
+            let isRetry =
+                !before.state.isOutcome && !before.cancelRequested
+                && item.life.policy.allowsAnother(after: before.attempt, endedAs: outcome)
             lives[item.index].refusal = nil
             do {
-                try lives[item.index].machine.finish(token: item.token, outcome: outcome)
-                let expected: Settlement? = before.state.isOutcome ? .amended(item.life.job) : nil
-                #expect(expected.map { settlement == $0 } ?? settlement.isSettled, "\(before) \(settlement)")
+                if isRetry {
+                    try lives[item.index].machine.retry(token: item.token, after: outcome)
+                    #expect(settlement.isRetried, "\(before) \(settlement)")
+                } else {
+                    try lives[item.index].machine.finish(token: item.token, outcome: outcome)
+                    let expected: Settlement? = before.state.isOutcome ? .amended(item.life.job) : nil
+                    #expect(
+                        expected.map { settlement == $0 } ?? settlement.isSettled, "\(before) \(settlement)")
+                }
             } catch {
                 lives[item.index].refusal = error
                 #expect(settlement == (error == .duplicate ? .duplicate : .late), "\(before) \(error)")
@@ -184,7 +264,8 @@ import Testing
     private func compare(_ lives: [Life], _ world: World, _ moment: String) async throws {
         let rows = try await world.owner.query(
             """
-            SELECT id, state, attempt, token, generation, sent_at IS NOT NULL,
+            SELECT id, state, attempt, CASE WHEN due_at IS NULL THEN token END, generation,
+                   sent_at IS NOT NULL,
                    cancel_requested_at IS NOT NULL, false FROM runs
             UNION ALL
             SELECT id, state, attempt, token, NULL, NULL, NULL, amendable FROM run_history

@@ -120,6 +120,15 @@ import Trust
                 of: rows.dispatched[0].queued.device, organization: rows.tenant.organization
             ).count * 5
         },
+        Call("settle into a retry", 70) { world, rows in
+            let results = rows.dispatched[..<5].map { run in
+                var result = result(run)
+                result.outcome = .failed
+                return result
+            }
+            return try await world.gateway.settle(results).count(where: \.isRetried) * 2
+        },
+        Call("due", 40) { world, _ in try await world.worker.queueDue(limit: 100).count },
         Call("settle", 46) { world, rows in
             try await world.gateway.settle(rows.running.map(result)).count(where: \.isSettled)
         },
@@ -222,7 +231,8 @@ import Trust
         },
         Call("sweeps", 2) { world, _ in
             try await world.worker.undeliver(limit: 10).count + world.worker.awaitWord(limit: 10)
-                + world.worker.expire(limit: 10).count
+                + world.worker.lapse(limit: 10).count + world.worker.expire(limit: 10).count
+                + world.worker.queueDue(limit: 10).count
         },
     ]
 
@@ -306,9 +316,11 @@ import Trust
                 """,
                 """
                 INSERT INTO jobs (organization_id, id, kind, state, priority, statement, timeout_seconds,
-                                  maximum_attempts, idempotent, total, created_by, expires_at)
-                SELECT \(tenant.organization), crmm_uuid7(), 'script', 1, \(Priority.standard), '1', 60, 1,
-                       false, 5, \(World.principal), now() + interval '1 hour'
+                                  maximum_attempts, idempotent, total, created_by, expires_at, retry_on,
+                                  backoff_seconds, backoff_seconds_max)
+                SELECT \(tenant.organization), crmm_uuid7(), 'script', 1, \(Priority.standard), '1', 60, 3,
+                       false, 5, \(World.principal), now() + interval '1 hour', 2,
+                       86400, 86400
                 FROM generate_series(1, 10000)
                 """,
                 """
@@ -319,12 +331,22 @@ import Trust
                 """,
                 """
                 INSERT INTO runs (organization_id, id, job_id, device_id, site_id, state, priority, lane,
-                                  generation, attempt, token, expires_at, deadline)
+                                  generation, attempt, token, expires_at, deadline, maximum_attempts)
                 SELECT \(tenant.organization), crmm_uuid7(), job_id, device_id, \(tenant.sites[0]), state,
                        \(Priority.standard), 1, 1, CASE WHEN state > 2 THEN 1 ELSE 0 END,
-                       CASE WHEN state > 2 THEN gen_random_uuid() END, now() + interval '1 hour',
-                       now() + interval '1 hour'
+                       CASE WHEN state > 2 THEN gen_random_uuid() END, now() + interval '7 days',
+                       now() + interval '1 hour', 3
                 FROM places CROSS JOIN generate_series(1, 4) AS s(state) ORDER BY random()
+                """,
+                // Ten of them are due, at ten moments.
+                """
+                INSERT INTO runs (organization_id, id, job_id, device_id, site_id, state, priority, lane,
+                                  generation, expires_at, deadline, due_at)
+                SELECT \(tenant.organization), crmm_uuid7(), gen_random_uuid(), device_id,
+                       \(tenant.sites[0]), 0, \(Priority.standard), 1, 0, now() + interval '1 hour',
+                       now() + interval '1 hour',
+                       crmm_due(now() + CASE WHEN n <= 10 THEN -n ELSE 600 + n END * interval '1 second')
+                FROM (SELECT device_id, row_number() OVER (ORDER BY random()) AS n FROM places) p
                 """,
                 """
                 INSERT INTO run_history (organization_id, id, job_id, device_id, site_id, state, attempt,

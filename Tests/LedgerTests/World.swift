@@ -70,7 +70,10 @@ extension Settlement {
     var isSettled: Bool {
         switch self {
         case .settled: true
-        case .amended, .duplicate, .late, .foreign: false
+        case .retried, .amended, .duplicate, .late, .foreign: false
         }
     }
+
+    /// Whether its run is scheduled for another attempt.
+    var isRetried: Bool { if case .retried = self { true } else { false } }
 }

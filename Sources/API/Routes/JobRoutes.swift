@@ -142,6 +142,9 @@ extension Job {
             counts: Dictionary(uniqueKeysWithValues: row.counts.map { ($0.key.name, $0.value) }),
             timeoutSeconds: row.timeoutSeconds, createdAt: row.createdAt, expiresAt: row.expiresAt,
             finishedAt: row.finishedAt, cancelRequestedAt: row.cancelRequestedAt)
+        notBefore = row.notBefore
+        retry = row.retry.maximumAttempts > 1 ? Retry(row.retry) : nil
+        retries = row.retries
     }
 }
 
@@ -150,6 +153,7 @@ extension Run {
         self.init(
             id: row.id, jobId: row.job, deviceId: row.device, state: row.state, attempt: row.attempt,
             exitCode: row.exitCode, startedAt: row.startedAt, finishedAt: row.finishedAt, reason: row.reason)
+        dueAt = row.dueAt
     }
 }
 

@@ -76,7 +76,14 @@ package struct Submitter: Sendable {
         var prepared: [(index: Int, job: SubmittedJob)] = []
         for (index, request) in requests.enumerated() {
             do throws(EngineError) {
-                prepared.append((index, try prepare(request, places, by: principal, now: now)))
+                let job = try prepare(request, places, by: principal, now: now)
+                do throws(EngineError) {
+                    try Self.judge(notBefore: request.job.notBefore, now: now)
+                    prepared.append((index, job))
+                } catch {
+                    // Who asks again, of a job whose time has come since, gets the same answer.
+                    outcomes[index] = await earlier(job, level) ?? .failure(error)
+                }
             } catch {
                 outcomes[index] = .failure(error)
             }
@@ -102,11 +109,7 @@ package struct Submitter: Sendable {
                     switch submission {
                     case .accepted(let state): .success(AcceptedJob(id: job.id, state: state))
                     case .repeated(let id, let state): .success(AcceptedJob(id: id, state: state))
-                    case .idempotencyConflict:
-                        .failure(
-                            EngineError(
-                                .idempotencyConflict, field: "Idempotency-Key",
-                                "this key was used before with another body"))
+                    case .idempotencyConflict: .failure(Self.usedKey)
                     case .failed(let mayBeThere): .failure(Self.notTaken(mayBeThere: mayBeThere))
                     case .missingDevice:
                         .failure(
@@ -118,6 +121,38 @@ package struct Submitter: Sendable {
         }
         return outcomes.map { $0 ?? .failure(EngineError(.invalid, "the job was not judged")) }
     }
+
+    private static func judge(notBefore: Instant?, now: Instant) throws(EngineError) {
+        guard let notBefore else { return }
+        guard notBefore > now else {
+            throw EngineError(
+                .invalid, field: "notBefore", "is \(notBefore), which is past; it must be later than \(now)")
+        }
+        let latest = now + .seconds(Limits.notBeforeSecondsMax)
+        guard notBefore <= latest else {
+            throw EngineError(
+                .invalid, field: "notBefore",
+                "is \(notBefore); it may be \(Limits.notBeforeSecondsMax) seconds ahead, so up to \(latest)")
+        }
+    }
+
+    /// What was accepted under the job's idempotency key before, if anything was.
+    private func earlier(_ job: SubmittedJob, _ level: Level) async -> Result<AcceptedJob, EngineError>? {
+        guard job.idempotencyKey != nil else { return nil }
+        do {
+            switch try await ledger.earlier(job, scope: level.scope) {
+            case .repeated(let id, let state): return .success(AcceptedJob(id: id, state: state))
+            case .idempotencyConflict: return .failure(Self.usedKey)
+            case .accepted, .missingDevice, .failed: return nil
+            }
+        } catch {
+            // Not there, or not to be read now: then the request is refused by what it says.
+            return nil
+        }
+    }
+
+    private static let usedKey = EngineError(
+        .idempotencyConflict, field: "Idempotency-Key", "this key was used before with another body")
 
     private static func notTaken(mayBeThere: Bool) -> EngineError {
         EngineError(
@@ -227,11 +262,12 @@ package struct Submitter: Sendable {
         let job = request.job
         let id = JobID.new(at: now)
         let target = try judge(job.target, places)
+        let retry = job.retry?.policy(idempotent: job.idempotent) ?? .none
         let payload = JobPayload(
             job: id, kind: job.kind, script: job.script, timeoutSeconds: job.timeoutSeconds,
-            maximumAttempts: 1,
-            idempotent: job.idempotent, target: target.signed)
-        let expiresAt = now + .seconds(job.expiresInSeconds)
+            maximumAttempts: retry.maximumAttempts,
+            idempotent: job.idempotent, notBefore: job.notBefore, target: target.signed)
+        let expiresAt = (job.notBefore ?? now) + .seconds(job.expiresInSeconds)
         let statement = signer.sign(
             payload, organization: target.organization, now: now, expiresAt: expiresAt
         ).encoded
@@ -240,13 +276,17 @@ package struct Submitter: Sendable {
                 .invalid, field: "script",
                 "has \(statement.count) bytes in its signed form; allowed are \(Limits.statementBytesMax)")
         }
-        return SubmittedJob(
+        var submitted = SubmittedJob(
             id: id, organization: target.organization, site: target.commonSite, kind: job.kind,
             priority: job.priority,
             statement: statement, devices: target.devices, targetSite: target.site,
             timeoutSeconds: job.timeoutSeconds,
-            maximumAttempts: 1, idempotent: job.idempotent, expiresAt: expiresAt, principal: principal,
+            maximumAttempts: retry.maximumAttempts, idempotent: job.idempotent, expiresAt: expiresAt,
+            principal: principal,
             idempotencyKey: request.idempotencyKey, requestHash: request.requestHash)
+        submitted.notBefore = job.notBefore
+        submitted.retry = retry
+        return submitted
     }
 
     private struct JudgedTarget {

@@ -30,6 +30,7 @@ package final class Reconciler: Sendable {
         await withTaskGroup(of: Void.self) { group in
             group.addTask { await self.fold() }
             group.addTask { await self.sweep() }
+            group.addTask { await self.due() }
             group.addTask { await self.deadlines() }
             group.addTask { await self.cancels() }
             group.addTask { await self.expansion() }
@@ -55,6 +56,13 @@ package final class Reconciler: Sendable {
     private func sweep() async {
         await repeating(every: .milliseconds(200), idle: .seconds(1), logger, "sweep") {
             try await self.sweepOnce()
+        }
+    }
+
+    private func due() async {
+        // While a snapshot is held somewhere, each look walks all that was queued since.
+        await repeating(every: .zero, idle: .milliseconds(50), timesTook: 10, logger, "due") {
+            try await self.queueDue()
         }
     }
 
@@ -122,18 +130,30 @@ package final class Reconciler: Sendable {
         }
     }
 
+    /// Queues the scheduled runs whose time has come. Returns whether any was due: more may be.
+    package func queueDue() async throws -> Bool {
+        let runs = try await ledger.queueDue(limit: Self.dueMax)
+        await front.offer([], and: runs.map(\.organization))
+        return !runs.isEmpty
+    }
+
+    private static let dueMax = 2_000
+
     /// Runs whose time has passed, marks that reached no gateway, and cancels that have not reached their
     /// rows.
     package func judgeDeadlines() async throws -> Bool {
         let undelivered = try await ledger.undeliver(limit: 500)
         let awaited = try await ledger.awaitWord(limit: 500)
+        let lapsed = try await ledger.lapse(limit: 500)
         let ended = try await ledger.expire(limit: 500)
+        await front.settled(lapsed)
         await front.ended(ended)
         await front.returned(undelivered)
         let (cancelled, sent) = try await ledger.cancelRuns(of: nil, organization: nil, scope: .platform)
         await front.ended(cancelled)
         await front.tellCancelled(sent)
-        return awaited > 0 || !ended.isEmpty || !undelivered.isEmpty || !cancelled.isEmpty || !sent.isEmpty
+        return awaited > 0 || !lapsed.isEmpty || !ended.isEmpty || !undelivered.isEmpty || !cancelled.isEmpty
+            || !sent.isEmpty
     }
 
     /// Tells gateways again what is to be stopped: a letter may have been lost with its gateway, its data set

@@ -19,6 +19,10 @@ package struct JobRow: Sendable {
     package let expiresAt: Instant
     package let finishedAt: Instant?
     package let cancelRequestedAt: Instant?
+    /// When its runs may start first; which attempts are followed by another, and how many were.
+    package let notBefore: Instant?
+    package let retry: RetryPolicy
+    package let retries: Int
 }
 
 /// A run as it is shown.
@@ -35,6 +39,8 @@ package struct RunRow: Sendable {
     package let reason: String?
     package let startedAt: Instant?
     package let finishedAt: Instant?
+    /// When a scheduled run is queued; `nil` while its silent device's word is awaited.
+    package let dueAt: Instant?
 }
 
 /// What is kept of a run's outputs.
@@ -123,14 +129,16 @@ extension Ledger {
     // Open runs are counted where they stand, ended ones are row and deltas: together exact at any moment.
     private static let jobColumns: SQL = """
         SELECT j.id, j.organization_id, j.kind, j.priority, j.state, j.total, j.timeout_seconds, j.created_at,
-               j.expires_at, j.finished_at, j.cancel_requested_at, j.ended,
+               j.expires_at, j.finished_at, j.cancel_requested_at, j.not_before, j.maximum_attempts,
+               j.retry_on, j.backoff_seconds, j.backoff_seconds_max, j.retried, j.ended,
                (SELECT ARRAY[
                     coalesce(sum(n) FILTER (WHERE outcome = 10), 0),
                     coalesce(sum(n) FILTER (WHERE outcome = 11), 0),
                     coalesce(sum(n) FILTER (WHERE outcome = 12), 0),
                     coalesce(sum(n) FILTER (WHERE outcome = 13), 0),
                     coalesce(sum(n) FILTER (WHERE outcome = 14), 0),
-                    coalesce(sum(n) FILTER (WHERE outcome = 15), 0)]::integer[]
+                    coalesce(sum(n) FILTER (WHERE outcome = 15), 0),
+                    coalesce(sum(n) FILTER (WHERE outcome = 0), 0)]::integer[]
                 FROM job_deltas d WHERE d.organization_id = j.organization_id AND d.job_id = j.id),
                (SELECT ARRAY[
                     count(*) FILTER (WHERE state = 0), count(*) FILTER (WHERE state = 1),
@@ -148,19 +156,20 @@ extension Ledger {
 
     private static let runColumns: SQL = """
         SELECT id, job_id, device_id, organization_id, state, attempt, exit_code, reason, started_at,
-               finished_at
+               finished_at, CASE WHEN state = 0 THEN (
+                   SELECT r.due_at FROM runs r
+                   WHERE r.id = run_states.id AND r.organization_id = run_states.organization_id) END
         FROM run_states
         """
 
     @Sendable private static func job(_ row: PostgresRow) throws -> JobRow {
         let (
             id, organization, kind, priority, state, total, timeout, createdAt, expiresAt, finishedAt,
-            cancelledAt,
-            ended, deltas, open
+            cancelledAt, notBefore, attempts, retryBits, backoff, backoffMax, retried, ended, deltas, open
         ) = try row.decode(
             (
                 JobID, OrganizationID, String, Priority, JobState, Int32?, Int32, Instant, Instant, Instant?,
-                Instant?, [Int32], [Int32], [Int32]
+                Instant?, Instant?, Int32, Int16, Int32, Int32, Int32, [Int32], [Int32], [Int32]
             ).self)
         guard let kind = JobKind(rawValue: kind) else {
             throw LedgerError(.conflict, "a job's kind is not known here")
@@ -174,16 +183,23 @@ extension Ledger {
             id: id, organization: organization, kind: kind, priority: priority, state: state, counts: counts,
             total: total.map(Int.init),
             timeoutSeconds: Int(timeout), createdAt: createdAt, expiresAt: expiresAt, finishedAt: finishedAt,
-            cancelRequestedAt: cancelledAt)
+            cancelRequestedAt: cancelledAt, notBefore: notBefore,
+            retry: RetryPolicy(
+                maximumAttempts: Int(attempts), backoffSeconds: Int(backoff),
+                maximumBackoffSeconds: Int(backoffMax), outcomes: RetriedOutcome.of(bits: retryBits)),
+            retries: Int(retried + deltas[6]))
     }
 
     @Sendable private static func run(_ row: PostgresRow) throws -> RunRow {
-        let (id, job, device, organization, state, attempt, exitCode, reason, startedAt, finishedAt) =
+        let (id, job, device, organization, state, attempt, exitCode, reason, startedAt, finishedAt, dueAt) =
             try row.decode(
-                (RunID, JobID, DeviceID, OrganizationID, RunState, Int32, Int32?, String?, Instant?, Instant?)
-                    .self)
+                (
+                    RunID, JobID, DeviceID, OrganizationID, RunState, Int32, Int32?, String?, Instant?,
+                    Instant?, Instant?
+                ).self)
         return RunRow(
             id: id, job: job, device: device, organization: organization, state: state, attempt: Int(attempt),
-            exitCode: exitCode.map(Int.init), reason: reason, startedAt: startedAt, finishedAt: finishedAt)
+            exitCode: exitCode.map(Int.init), reason: reason, startedAt: startedAt, finishedAt: finishedAt,
+            dueAt: dueAt)
     }
 }

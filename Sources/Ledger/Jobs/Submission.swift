@@ -20,6 +20,9 @@ package struct SubmittedJob: Sendable {
     package var maximumAttempts: Int
     package var idempotent: Bool
     package var expiresAt: Instant
+    /// When it may start first, if not at once, and which attempts are followed by another.
+    package var notBefore: Instant?
+    package var retry = RetryPolicy.none
     /// Who submitted it, with which idempotency key, and the hash of what was asked.
     package var principal: APIKeyID
     package var idempotencyKey: String?
@@ -155,7 +158,8 @@ extension Ledger {
         let insert: SQL = """
             INSERT INTO jobs (organization_id, id, site_id, kind, state, priority, statement, target_devices,
                               timeout_seconds, maximum_attempts, idempotent, expires_at, created_by,
-                              idempotency_key, request_hash, total)
+                              idempotency_key, request_hash, total, not_before, retry_on,
+                              backoff_seconds, backoff_seconds_max)
             SELECT * FROM unnest(
                 \(jobs.map(\.organization)), \(jobs.map(\.id)), \(jobs.map(\.ownSite)),
                 \(jobs.map(\.kind.rawValue)), \(jobs.map { $0.devices == nil ? JobState.accepted : .active }),
@@ -164,7 +168,10 @@ extension Ledger {
                 \(jobs.map { Int32($0.maximumAttempts) }), \(jobs.map(\.idempotent)),
                 \(jobs.map(\.expiresAt)), \(jobs.map(\.principal)), \(jobs.map(\.idempotencyKey)),
                 \(jobs.map { PostgresData($0.requestHash) }),
-                \(jobs.map { $0.devices.map { Int32($0.count) } }))
+                \(jobs.map { $0.devices.map { Int32($0.count) } }), \(jobs.map(\.notBefore)),
+                \(jobs.map { RetriedOutcome.bits(of: $0.retry.outcomes) }),
+                \(jobs.map { Int32($0.retry.backoffSeconds) }),
+                \(jobs.map { Int32($0.retry.maximumBackoffSeconds) }))
             ON CONFLICT (organization_id, created_by, idempotency_key) WHERE idempotency_key IS NOT NULL
             DO NOTHING
             RETURNING id
@@ -173,7 +180,7 @@ extension Ledger {
         // the batch, so that no job waits for a run which does not exist; the halves are tried again.
         let expand: SQL = """
             WITH listed AS MATERIALIZED (
-                SELECT l.*, j.priority, j.kind, j.expires_at
+                SELECT l.*, j.priority, j.kind, j.expires_at, j.maximum_attempts, j.not_before
                 FROM unnest(\(listed.organizations), \(listed.jobs), \(listed.runs), \(listed.devices),
                             \(leaves)) AS l(organization_id, job_id, run_id, device_id, leaf)
                 CROSS JOIN LATERAL (
@@ -182,20 +189,23 @@ extension Ledger {
                 ) j
             ), made AS (
                 INSERT INTO runs (organization_id, id, job_id, device_id, site_id, state, priority, lane,
-                                  leaf, generation, expires_at, deadline)
-                SELECT l.organization_id, l.run_id, l.job_id, d.id, d.site_id, 1, l.priority,
-                       CASE l.kind WHEN 'script' THEN 1 ELSE 0 END, l.leaf, 1, l.expires_at, l.expires_at
+                                  leaf, generation, expires_at, deadline, maximum_attempts, due_at)
+                SELECT l.organization_id, l.run_id, l.job_id, d.id, d.site_id,
+                       CASE WHEN l.not_before > now() THEN 0 ELSE 1 END, l.priority,
+                       CASE l.kind WHEN 'script' THEN 1 ELSE 0 END, l.leaf,
+                       CASE WHEN l.not_before > now() THEN 0 ELSE 1 END, l.expires_at, l.expires_at,
+                       l.maximum_attempts, CASE WHEN l.not_before > now() THEN crmm_due(l.not_before) END
                 FROM listed l
                 CROSS JOIN LATERAL (
                     SELECT * FROM devices d
                     WHERE d.organization_id = l.organization_id AND d.id = l.device_id OFFSET 0
                 ) d
-                RETURNING organization_id, id, device_id, lane, priority
+                RETURNING organization_id, id, device_id, lane, priority, state
             )
             SELECT m.organization_id, m.id, m.device_id, m.lane, m.priority
             FROM (SELECT crmm_require((SELECT count(*) FROM made) = (SELECT count(*) FROM listed),
                                       'a device of a job is gone')) c
-            LEFT JOIN made m ON true
+            LEFT JOIN made m ON m.state = 1
             """
         let results: [PostgresResult]
         do {
@@ -297,7 +307,9 @@ extension Ledger {
                         ) j
                         WHERE total IS NULL
                     ), chosen AS MATERIALIZED (
-                        SELECT p.priority, p.kind, p.expires_at, d.id, d.site_id FROM picked p
+                        SELECT p.priority, p.kind, p.expires_at, p.maximum_attempts, p.not_before, d.id,
+                               d.site_id
+                        FROM picked p
                         CROSS JOIN LATERAL (
                             -- Bounds and order are those of the primary key, so no other index fits.
                             SELECT d.id, d.site_id FROM devices d
@@ -309,9 +321,14 @@ extension Ledger {
                         WHERE p.cancel_requested_at IS NULL AND p.expires_at > now()
                     ), made AS (
                         INSERT INTO runs (organization_id, id, job_id, device_id, site_id, state, priority,
-                                          lane, generation, expires_at, deadline)
-                        SELECT \(job.organization), crmm_uuid7(), \(job.id), id, site_id, 1, priority,
-                               CASE kind WHEN 'script' THEN 1 ELSE 0 END, 1, expires_at, expires_at
+                                          lane, generation, expires_at, deadline, maximum_attempts,
+                                          due_at)
+                        SELECT \(job.organization), crmm_uuid7(), \(job.id), id, site_id,
+                               CASE WHEN not_before > now() THEN 0 ELSE 1 END, priority,
+                               CASE kind WHEN 'script' THEN 1 ELSE 0 END,
+                               CASE WHEN not_before > now() THEN 0 ELSE 1 END, expires_at, expires_at,
+                               maximum_attempts,
+                               CASE WHEN not_before > now() THEN crmm_due(not_before) END
                         FROM chosen
                     ), counted AS (
                         SELECT p.expanded + c.n AS expanded, coalesce(c.last, p.expanded_to) AS expanded_to,

@@ -54,6 +54,8 @@ package struct Delivery: Sendable, Equatable {
     package let cancelRequested: Bool
     /// Whether it was handed to a connection of its device before.
     package var wasSent = true
+    /// Whether it was given up for the time in which its device was silent: it is to be revived.
+    package var isLapsed = false
 }
 
 /// The signed statement of a job, and the list that its proofs are made from.
@@ -214,17 +216,36 @@ extension Ledger {
         ) { first, _ in first }
     }
 
-    /// The attempts that the server believes a device to have: to be compared with what its hello says.
+    /// The attempts that the server believes a device to have, or to have had when it fell silent: to be
+    /// compared with what its hello says.
     package func openAttempts(of device: DeviceID, organization: OrganizationID) async throws -> [Delivery] {
         try await pool.grouped(
             """
-            SELECT organization_id, id, device_id, job_id, attempt, token, leaf,
-                   cancel_requested_at IS NOT NULL, sent_at IS NOT NULL
-            FROM runs
-            WHERE organization_id = \(organization) AND device_id = \(device) AND state IN (3, 4)
-              AND token IS NOT NULL
-            ORDER BY id LIMIT 1000
-            """, scope: .organization(organization), decode: Self.delivery)
+            (SELECT organization_id, id, device_id, job_id, attempt, token, leaf,
+                    cancel_requested_at IS NOT NULL, sent_at IS NOT NULL, false
+             FROM runs
+             WHERE organization_id = \(organization) AND device_id = \(device) AND state IN (3, 4)
+               AND token IS NOT NULL
+             ORDER BY id LIMIT 1000)
+            UNION ALL
+            (SELECT organization_id, id, device_id, job_id, attempt, token, leaf,
+                    cancel_requested_at IS NOT NULL, true, true
+             FROM runs
+             WHERE organization_id = \(organization) AND device_id = \(device) AND state = 0
+               AND due_at IS NULL
+             ORDER BY id LIMIT 1000)
+            """, scope: .organization(organization)
+        ) { row in
+            let (organization, run, device, job, attempt, token, leaf, cancelled, wasSent, isLapsed) =
+                try row.decode(
+                    (
+                        OrganizationID, RunID, DeviceID, JobID, Int32, AttemptToken, Int32?, Bool, Bool, Bool
+                    ).self)
+            return Delivery(
+                organization: organization, run: run, device: device, job: job, attempt: Int(attempt),
+                token: token, leaf: leaf.map(Int.init), cancelRequested: cancelled, wasSent: wasSent,
+                isLapsed: isLapsed)
+        }
     }
 
     /// Those of a device's runs whose outcome was declared without its word and may be amended, with that

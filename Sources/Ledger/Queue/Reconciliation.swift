@@ -82,27 +82,58 @@ extension Ledger {
         SELECT organization_id, id, device_id, generation, lane, priority FROM requeued
         """
 
-    /// Ends runs whose deadline has passed: never sent, `expired`; sent, `unknown` or, if somebody asked,
-    /// `cancelled`.
+    /// Ends runs whose deadline has passed: never sent, `expired`, or if an attempt has ended before, as that
+    /// one did; sent, `unknown` or, if somebody asked, `cancelled`.
     package func expire(limit: Int) async throws -> [SettledRun] {
         try await pool.query(
             """
             WITH ended AS (
-                SELECT organization_id, id,
-                       (CASE WHEN sent_at IS NULL THEN 14
-                             WHEN cancel_requested_at IS NOT NULL THEN 13 ELSE 15 END)::smallint AS outcome,
-                       CASE WHEN sent_at IS NULL THEN 'notSentInTime' ELSE 'noWord' END AS reason
+                SELECT r.organization_id, r.id,
+                       CASE WHEN r.sent_at IS NULL THEN coalesce(a.outcome, 14::smallint)
+                            WHEN r.cancel_requested_at IS NOT NULL THEN 13::smallint
+                            ELSE 15::smallint END AS outcome,
+                       CASE WHEN r.sent_at IS NULL THEN coalesce(a.reason, 'notSentInTime')
+                            ELSE 'noWord' END AS reason,
+                       a.attempt AS last_attempt, a.token AS last_token, a.exit_code,
+                       a.started_at AS last_started_at, a.finished_at AS last_finished_at
                 FROM runs r
-                WHERE deadline < now()
-                  -- Those belong to undeliver and to awaitWord.
-                  AND NOT (state = 3 AND sent_at IS NULL AND expires_at > now())
-                  AND NOT (state = 3 AND sent_at IS NOT NULL AND cancel_requested_at IS NULL
-                           AND deadline < \(fragment: Self.wordDeadline))
-                ORDER BY deadline LIMIT \(limit)
-                FOR UPDATE SKIP LOCKED
-            ), \(fragment: Self.endWithoutWord)
+                LEFT JOIN LATERAL (\(fragment: Self.lastAttempt)) a ON true
+                WHERE r.deadline < now()
+                  -- Those belong to undeliver, to awaitWord and to lapse.
+                  AND NOT (r.state = 3 AND r.sent_at IS NULL AND r.expires_at > now())
+                  AND NOT (r.state = 3 AND r.sent_at IS NOT NULL AND r.cancel_requested_at IS NULL
+                           AND r.deadline < \(fragment: Self.wordDeadline))
+                  AND NOT \(fragment: Self.mayLapse)
+                ORDER BY r.deadline LIMIT \(limit)
+                FOR UPDATE OF r SKIP LOCKED
+            ), gone AS (
+                DELETE FROM runs r USING ended l WHERE \(fragment: Self.isLocked)
+                RETURNING r.*, l.outcome, l.reason, l.last_attempt, l.last_token, l.exit_code,
+                          l.last_started_at, l.last_finished_at
+            ), history AS (
+                INSERT INTO run_history (organization_id, id, job_id, device_id, site_id, state, attempt,
+                                         token, exit_code, reason, started_at, finished_at, amendable,
+                                         created_at)
+                SELECT organization_id, id, job_id, device_id, site_id, outcome,
+                       coalesce(last_attempt, attempt), coalesce(last_token, token), exit_code, reason,
+                       CASE WHEN last_attempt IS NULL THEN started_at ELSE last_started_at END,
+                       coalesce(last_finished_at, now()), sent_at IS NOT NULL OR outcome = 15, created_at
+                FROM gone
+            ), deltas AS (
+                INSERT INTO job_deltas (organization_id, job_id, outcome, n)
+                SELECT organization_id, job_id, outcome, count(*) FROM gone GROUP BY 1, 2, 3
+            )
+            SELECT organization_id, id, device_id, generation, lane, job_id FROM gone
             """, scope: .platform, decode: Self.settledRun)
     }
+
+    // The latest attempt of an unsent run `r` that was to be followed by another.
+    private static let lastAttempt: SQL = """
+        SELECT * FROM attempts a
+        WHERE r.maximum_attempts > 1 AND r.sent_at IS NULL AND a.kind = 'retried'
+          AND a.organization_id = r.organization_id AND a.run_id = r.id
+        ORDER BY a.attempt DESC LIMIT 1
+        """
 
     /// Sums the deltas of up to so many jobs into their rows, and completes the jobs whose runs have all
     /// ended.

@@ -54,6 +54,8 @@ package struct SettledRun: Sendable, Hashable {
 package enum Settlement: Sendable, Equatable {
     /// It ended the run.
     case settled(SettledRun)
+    /// It ended the attempt, and the run is scheduled for another.
+    case retried(SettledRun)
     /// It replaced an outcome that was declared without the agent's word.
     case amended(JobID)
     /// It was settled before: nothing to do.
@@ -63,14 +65,19 @@ package enum Settlement: Sendable, Equatable {
     /// No such run on this device.
     case foreign
 
-    /// The run that it ended.
-    package var settledRun: SettledRun? { if case .settled(let run) = self { run } else { nil } }
+    /// The run that left its device by it.
+    package var settledRun: SettledRun? {
+        switch self {
+        case .settled(let run), .retried(let run): run
+        case .amended, .duplicate, .late, .foreign: nil
+        }
+    }
 }
 
 extension Ledger {
     /// Settles a batch of results in one transaction: each row leaves `runs` for `run_history` with its
-    /// output and its job's count. Results of several organizations share it; each is bound to its own by
-    /// (organization, id).
+    /// output and its job's count, or goes back to `scheduled` where its job's policy has another attempt.
+    /// Results of several organizations share it; each is bound to its own by (organization, id).
     /// - Returns: one settlement a result, in order.
     package func settle(_ results: [AttemptResult]) async throws -> [Settlement] {
         guard !results.isEmpty else { return [] }
@@ -80,12 +87,41 @@ extension Ledger {
             WITH input AS MATERIALIZED (\(fragment: Self.input(results))
             ), locked AS MATERIALIZED (
                 -- Every writer of several runs locks them in this order.
-                SELECT i.* FROM (SELECT * FROM input ORDER BY organization_id, id) i
+                SELECT i.*, r.job_id, r.site_id, r.generation, r.lane, r.expires_at,
+                       coalesce(i.started_at, r.started_at) AS began_at,
+                       r.attempt < r.maximum_attempts AND i.outcome IN (11, 12, 15)
+                           AND r.cancel_requested_at IS NULL AND \(fragment: Self.isWorthRetrying)
+                           AS may_be_retried
+                FROM (SELECT * FROM input ORDER BY organization_id, id) i
                 \(fragment: Self.lockRun)
                 WHERE r.token = i.token AND r.device_id = i.device_id AND r.attempt = i.attempt
-                  AND r.state IN (3, 4)
+                  -- On its device; or lapsed, as its device was silent until now.
+                  AND (r.state IN (3, 4) OR r.state = 0 AND r.due_at IS NULL)
+            ), again AS MATERIALIZED (
+                SELECT l.*, w.due_at FROM locked l
+                CROSS JOIN LATERAL (
+                    SELECT * FROM jobs j
+                    WHERE j.organization_id = l.organization_id AND j.id = l.job_id OFFSET 0
+                ) j
+                CROSS JOIN LATERAL (\(fragment: Self.dueAfterAttempt) OFFSET 0) w
+                WHERE l.may_be_retried AND (j.retry_on >> (l.outcome - 10)) & 1 = 1
+                  AND (l.outcome <> 15 OR j.idempotent) AND j.cancel_requested_at IS NULL
+                  AND w.due_at < l.expires_at
+            ), scheduled AS (
+                -- Its token goes when it is queued; until then it tells that an attempt has ended.
+                UPDATE runs r SET state = 0, due_at = l.due_at, sent_at = NULL, started_at = NULL,
+                       gateway_id = NULL, deadline = r.expires_at
+                FROM again l WHERE \(fragment: Self.isLocked)
+            ), kept AS (
+                INSERT INTO attempts (organization_id, run_id, attempt, token, outcome, exit_code, reason,
+                                      kind, started_at, finished_at)
+                SELECT organization_id, id, attempt, token, outcome, exit_code, reason, 'retried', began_at,
+                       finished_at
+                FROM again
             ), gone AS (
-                DELETE FROM runs r USING locked l WHERE \(fragment: Self.isLocked)
+                DELETE FROM runs r USING locked l
+                WHERE \(fragment: Self.isLocked)
+                  AND l.id <> ALL ((SELECT coalesce(array_agg(id), '{}') FROM again)::uuid[])
                 RETURNING r.organization_id, r.id, r.job_id, r.device_id, r.site_id, r.attempt, r.token,
                           r.generation, r.lane, r.created_at,
                           coalesce(l.started_at, r.started_at) AS started_at, l.finished_at, l.outcome,
@@ -98,12 +134,12 @@ extension Ledger {
                 SELECT organization_id, id, job_id, device_id, site_id, outcome, attempt, token, exit_code,
                        reason, started_at, finished_at, outcome = 15, created_at
                 FROM gone
-            ), output AS (
+            ), \(fragment: Self.replacedOutput(from: "locked")), output AS (
                 INSERT INTO run_output (organization_id, run_id, site_id, attempt, stdout_head, stdout_tail,
                                         stdout_bytes, stderr_head, stderr_tail, stderr_bytes)
                 SELECT organization_id, id, site_id, attempt, stdout_head, stdout_tail, stdout_bytes,
                        stderr_head, stderr_tail, stderr_bytes
-                FROM gone WHERE stdout_bytes + stderr_bytes > 0
+                FROM locked WHERE stdout_bytes + stderr_bytes > 0 AND \(fragment: Self.isNotReplaced)
             ), single AS (
                 -- A job with one run settles here; nobody else updates its counters at this moment. It is
                 -- named as `isLocked` names a run; and nothing may imply that it has an organization, else
@@ -119,17 +155,29 @@ extension Ledger {
                 SELECT organization_id, job_id, outcome, count(*) FROM gone
                 WHERE job_id <> ALL ((SELECT coalesce(array_agg(id), '{}') FROM single)::uuid[])
                 GROUP BY 1, 2, 3
+                UNION ALL
+                SELECT organization_id, job_id, 0, count(*) FROM again GROUP BY 1, 2
             )
-            SELECT organization_id, id, device_id, generation, lane, job_id FROM gone
-            """, scope: scope, decode: Self.settledRun)
-        let byRun = Dictionary(settled.map { ($0.run, $0) }) { first, _ in first }
+            SELECT organization_id, id, device_id, generation, lane, job_id, false FROM gone
+            UNION ALL
+            SELECT organization_id, id, device_id, generation, lane, job_id, true FROM again
+            """, scope: scope
+        ) { row in
+            let (organization, run, device, generation, lane, job, isRetried) = try row.decode(
+                (OrganizationID, RunID, DeviceID, Int32, Lane, JobID, Bool).self)
+            let settled = SettledRun(
+                organization: organization, run: run, device: device, generation: Int(generation), lane: lane,
+                job: job)
+            return (run, isRetried ? Settlement.retried(settled) : .settled(settled))
+        }
+        let byRun = Dictionary(settled) { first, _ in first }
         var remaining: [AttemptResult] = []
         var settlements = results.map { result -> Settlement? in
-            guard let run = byRun[result.run] else {
+            guard let settlement = byRun[result.run] else {
                 remaining.append(result)
                 return nil
             }
-            return .settled(run)
+            return settlement
         }
         let rest = try await readBack(remaining)
         var next = 0
@@ -166,12 +214,12 @@ extension Ledger {
                        finished_at = b.finished_at
                 FROM before b
                 WHERE h.organization_id = b.organization_id AND h.id = ANY (ARRAY[b.id])
-            ), output AS (
+            ), \(fragment: Self.replacedOutput(from: "before")), output AS (
                 INSERT INTO run_output (organization_id, run_id, site_id, attempt, stdout_head, stdout_tail,
                                         stdout_bytes, stderr_head, stderr_tail, stderr_bytes)
                 SELECT organization_id, id, site_id, attempt, stdout_head, stdout_tail, stdout_bytes,
                        stderr_head, stderr_tail, stderr_bytes
-                FROM before
+                FROM before WHERE \(fragment: Self.isNotReplaced)
                 ON CONFLICT DO NOTHING
             ), evidence AS (
                 INSERT INTO attempts (organization_id, run_id, attempt, token, outcome, exit_code, reason,
@@ -193,7 +241,8 @@ extension Ledger {
             WITH input AS MATERIALIZED (\(fragment: Self.input(results))
             ), known AS MATERIALIZED (
                 SELECT i.organization_id, i.id, i.attempt, i.token, i.outcome, i.exit_code, i.reason,
-                       h.token = i.token AND h.attempt = i.attempt AS same, i.attempt <= h.attempt AS was
+                       h.token = i.token AND h.attempt = i.attempt OR \(fragment: Self.wasRetriedAfter)
+                           AS same, i.attempt <= h.attempt AS was
                 FROM input i
                 CROSS JOIN LATERAL (
                     SELECT * FROM run_history h
@@ -201,8 +250,8 @@ extension Ledger {
                 ) h
                 WHERE h.device_id = i.device_id
                 UNION ALL
-                SELECT i.organization_id, i.id, i.attempt, i.token, i.outcome, i.exit_code, i.reason, false,
-                       i.attempt <= r.attempt
+                SELECT i.organization_id, i.id, i.attempt, i.token, i.outcome, i.exit_code, i.reason,
+                       \(fragment: Self.wasRetriedAfter), i.attempt <= r.attempt
                 FROM input i
                 CROSS JOIN LATERAL (
                     SELECT * FROM runs r
@@ -227,6 +276,47 @@ extension Ledger {
         }
     }
 
+    // A refusal is the device's judgement of the statement, which another attempt does not change; but its
+    // place, its disk and its clock may be better then.
+    private static let isWorthRetrying: SQL = """
+        (i.reason IS NULL OR i.reason NOT LIKE 'rejected:%'
+         OR i.reason IN ('rejected:full', 'rejected:notYetValid'))
+        """
+
+    // When the attempt after that of `l` is due: exponential backoff of the job `j` with full jitter.
+    private static let dueAfterAttempt: SQL = """
+        SELECT crmm_due(now() + make_interval(
+            secs => random() * crmm_backoff(j.backoff_seconds, j.backoff_seconds_max, l.attempt))) AS due_at
+        """
+
+    // Of a run's attempts the output of the latest is kept: one that printed nothing replaces what the one
+    // before had printed, too. The gateway may write outputs and read none, so it is no ON CONFLICT.
+    private static func replacedOutput(from table: SQL) -> SQL {
+        """
+        replaced AS (
+            UPDATE run_output o
+            SET attempt = l.attempt, stdout_head = l.stdout_head, stdout_tail = l.stdout_tail,
+                stdout_bytes = l.stdout_bytes, stderr_head = l.stderr_head, stderr_tail = l.stderr_tail,
+                stderr_bytes = l.stderr_bytes
+            FROM \(fragment: table) l
+            WHERE l.attempt > 1 AND o.organization_id = l.organization_id AND o.run_id = ANY (ARRAY[l.id])
+              AND o.attempt < l.attempt
+            RETURNING o.run_id
+        )
+        """
+    }
+
+    private static let isNotReplaced: SQL = """
+        id <> ALL ((SELECT coalesce(array_agg(run_id), '{}') FROM replaced)::uuid[])
+        """
+
+    // Whether the word `i` is the one after which another attempt was scheduled.
+    private static let wasRetriedAfter: SQL = """
+        EXISTS (SELECT FROM attempts a
+                WHERE a.organization_id = i.organization_id AND a.run_id = i.id AND a.attempt = i.attempt
+                  AND a.kind = 'retried' AND a.token = i.token AND a.outcome = i.outcome)
+        """
+
     // Ends the rows that a table `ended` (organization_id, id, outcome, reason) names: history, counts, and
     // the rows.
     static let endWithoutWord: SQL = """
@@ -236,8 +326,9 @@ extension Ledger {
         ), history AS (
             INSERT INTO run_history (organization_id, id, job_id, device_id, site_id, state, attempt, token,
                                      reason, started_at, finished_at, amendable, created_at)
-            SELECT organization_id, id, job_id, device_id, site_id, outcome, attempt, token, reason,
-                   started_at, now(), sent_at IS NOT NULL, created_at
+            SELECT organization_id, id, job_id, device_id, site_id, outcome, attempt,
+                   CASE WHEN due_at IS NULL THEN token END, reason, started_at, now(), sent_at IS NOT NULL,
+                   created_at
             FROM gone
         ), deltas AS (
             INSERT INTO job_deltas (organization_id, job_id, outcome, n)

@@ -52,12 +52,16 @@ package struct NewJob: WireObject, Equatable {
     package var script: Script?
     /// Seconds that it may run on a device.
     package var timeoutSeconds: Int
-    /// Seconds until a run that was not sent expires.
+    /// Seconds until a run that was not sent expires, from `notBefore` on if that is given.
     package var expiresInSeconds: Int
     /// Whether an attempt whose end is unknown may be followed by another.
     package var idempotent: Bool
     /// How soon it is served among the organization's other jobs.
     package var priority: Priority
+    /// When it may start first; absent means now.
+    package var notBefore: Instant?
+    /// Which attempts are followed by another; absent means none.
+    package var retry: Retry?
 
     /// A job to be submitted.
     package init(
@@ -77,7 +81,7 @@ package struct NewJob: WireObject, Equatable {
 
     /// Reads the fields; fields of the contract that are not built yet are refused by name.
     package init(from reader: inout FieldReader) throws(FieldError) {
-        try reader.notSupported("notBefore", "retry", "rollout")
+        try reader.notSupported("rollout")
         kind = try reader.field("kind")
         target = try reader.field("target")
         script = try reader.optional("script")
@@ -89,7 +93,14 @@ package struct NewJob: WireObject, Equatable {
             ?? Limits.expiresInSecondsDefault
         idempotent = try reader.optional("idempotent") ?? false
         priority = try reader.optional("priority") ?? .standard
+        notBefore = try reader.optional("notBefore")
+        retry = try reader.optional("retry")
         guard !reader.isRecording else { return }
+        if !idempotent, retry?.on?.contains(.unknown) == true {
+            throw FieldError(
+                .invalid, field: reader.name(of: "retry.on"),
+                "holds unknown, which stands only with idempotent: the attempt may have run")
+        }
         if kind == .script, script == nil {
             throw FieldError(.missing, field: reader.name(of: "script"), "is missing; kind script needs it")
         }
@@ -107,6 +118,8 @@ package struct NewJob: WireObject, Equatable {
         writer.field("expiresInSeconds", expiresInSeconds)
         writer.field("idempotent", idempotent)
         writer.field("priority", priority)
+        writer.field("notBefore", notBefore)
+        writer.field("retry", retry)
     }
 }
 
@@ -229,6 +242,10 @@ package struct Job: WireObject, Equatable {
     package var expiresAt: Instant
     package var finishedAt: Instant?
     package var cancelRequestedAt: Instant?
+    /// When its runs may start first; which attempts are followed by another, and how many were.
+    package var notBefore: Instant?
+    package var retry: Retry?
+    package var retries = 0
 
     /// A job as it is shown.
     package init(
@@ -263,6 +280,9 @@ package struct Job: WireObject, Equatable {
         expiresAt = try reader.field("expiresAt")
         finishedAt = try reader.optional("finishedAt")
         cancelRequestedAt = try reader.optional("cancelRequestedAt")
+        notBefore = try reader.optional("notBefore")
+        retry = try reader.optional("retry")
+        retries = try reader.optional("retries") ?? 0
     }
 
     /// Appends the fields.
@@ -278,6 +298,9 @@ package struct Job: WireObject, Equatable {
         writer.field("expiresAt", expiresAt)
         writer.field("finishedAt", finishedAt)
         writer.field("cancelRequestedAt", cancelRequestedAt)
+        writer.field("notBefore", notBefore)
+        writer.field("retry", retry)
+        writer.field("retries", retries)
     }
 }
 
@@ -295,6 +318,8 @@ package struct Run: WireObject, Equatable {
     package var startedAt: Instant?
     package var finishedAt: Instant?
     package var reason: String?
+    /// When a scheduled run is queued; absent while its silent device's word is awaited.
+    package var dueAt: Instant?
 
     /// A run as it is shown.
     package init(
@@ -323,6 +348,7 @@ package struct Run: WireObject, Equatable {
         startedAt = try reader.optional("startedAt")
         finishedAt = try reader.optional("finishedAt")
         reason = try reader.optional("reason")
+        dueAt = try reader.optional("dueAt")
     }
 
     /// Appends the fields.
@@ -336,6 +362,7 @@ package struct Run: WireObject, Equatable {
         writer.field("startedAt", startedAt)
         writer.field("finishedAt", finishedAt)
         writer.field("reason", reason)
+        writer.field("dueAt", dueAt)
     }
 }
 

@@ -15,13 +15,15 @@ package struct JobPayload: WireObject, Equatable {
     package var maximumAttempts: Int
     /// Whether an attempt whose end is unknown may be followed by another.
     package var idempotent: Bool
+    /// When it may be started first; absent means at once.
+    package var notBefore: Instant?
     /// Whom it is for.
     package var target: SignedTarget
 
     /// An execution as a principal submitted it.
     package init(
         job: JobID, kind: JobKind, script: Script?, timeoutSeconds: Int, maximumAttempts: Int,
-        idempotent: Bool,
+        idempotent: Bool, notBefore: Instant? = nil,
         target: SignedTarget
     ) {
         self.job = job
@@ -30,6 +32,7 @@ package struct JobPayload: WireObject, Equatable {
         self.timeoutSeconds = timeoutSeconds
         self.maximumAttempts = maximumAttempts
         self.idempotent = idempotent
+        self.notBefore = notBefore
         self.target = target
     }
 
@@ -39,8 +42,9 @@ package struct JobPayload: WireObject, Equatable {
         kind = try reader.field("kind")
         script = try reader.optional("script")
         timeoutSeconds = try reader.field("timeoutSeconds", Int.self, .in(Limits.timeoutSeconds))
-        maximumAttempts = try reader.field("maximumAttempts", Int.self, .in(1...100))
+        maximumAttempts = try reader.field("maximumAttempts", Int.self, .in(Limits.attempts))
         idempotent = try reader.field("idempotent")
+        notBefore = try reader.optional("notBefore")
         target = try reader.field("target")
         if !reader.isRecording, (kind == .script) != (script != nil) {
             throw FieldError(
@@ -56,6 +60,7 @@ package struct JobPayload: WireObject, Equatable {
         writer.field("timeoutSeconds", timeoutSeconds)
         writer.field("maximumAttempts", maximumAttempts)
         writer.field("idempotent", idempotent)
+        writer.field("notBefore", notBefore)
         writer.field("target", target)
     }
 }

@@ -26,9 +26,13 @@ struct JobRequestOptions: ParsableArguments {
     var arguments: [String] = []
     @Option(help: "A file that becomes its standard input.", completion: .file()) var stdinFile: String?
     @Option(help: "Seconds that it may run.") var timeout: Int?
-    @Option(help: "Seconds until devices that were not reached are given up.") var expires: Int?
     @Option(help: "Its turn among the organization's jobs: interactive, standard or bulk.")
     var priority: Priority?
+    @Option(help: "Seconds until devices that were not reached are given up, counted from --not-before.")
+    var expires: Int?
+    @Option(help: "Start no earlier than this time, such as 2026-03-01T22:00:00+01:00.")
+    var notBefore: Instant?
+    @OptionGroup var retry: RetryOptions
 
     /// The job that the options describe.
     func job() throws -> NewJob {
@@ -52,6 +56,8 @@ struct JobRequestOptions: ParsableArguments {
         if let timeout { job.timeoutSeconds = timeout }
         if let expires { job.expiresInSeconds = expires }
         if let priority { job.priority = priority }
+        job.notBefore = notBefore
+        job.retry = try retry.retry()
         // Judged here as the server does, so that a mistake is told without it.
         return try NewJob.decode(job.json)
     }

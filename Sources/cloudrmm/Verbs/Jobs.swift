@@ -70,6 +70,8 @@ struct Jobs: AsyncParsableCommand {
                     Terminal.print("\(job.kind.rawValue) \(job.state.name): \(job.countsLine)")
                     Terminal.print(
                         "submitted \(job.createdAt), expires \(job.expiresAt), priority \(job.priority.name)")
+                    if let time = job.notBefore { Terminal.print("starts no earlier than \(time)") }
+                    if let retry = job.retry { Terminal.print(retry.line(retries: job.retries)) }
                     if let time = job.cancelRequestedAt { Terminal.print("cancel was asked for \(time)") }
                     if let time = job.finishedAt { Terminal.print("ended \(time)") }
                 } else {
@@ -160,7 +162,7 @@ extension ConnectionOptions {
         show(runs, Table("RUN", "DEVICE", "STATE", "ATTEMPT", "EXIT", "REASON")) { table, run in
             table.add(
                 run.id.description, run.deviceId.description, run.state.name, "\(run.attempt)",
-                run.exitCode.map(String.init) ?? "–", run.reason ?? "")
+                run.exitCode.map(String.init) ?? "–", run.reason ?? run.dueAt.map { "due \($0)" } ?? "")
         }
     }
 }
