@@ -80,6 +80,7 @@ let package = Package(
                 .embedInCode("Migrations/V0001_tenancy.sql"), .embedInCode("Migrations/V0002_jobs.sql"),
                 .embedInCode("Migrations/V0003_priorities.sql"),
                 .embedInCode("Migrations/V0004_retries.sql"),
+                .embedInCode("Migrations/V0005_controls.sql"),
             ]),
         target("Streams", ["Domain", "Wire", "Redis", logging]),
         target(

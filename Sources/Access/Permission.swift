@@ -13,6 +13,10 @@ package enum Permission: String, Sendable, CaseIterable {
     case jobsRun = "jobs:run"
     case jobsCancel = "jobs:cancel"
     case queuesRead = "queues:read"
+    /// Pause, drain and resume; on the platform's level also workers.
+    case queuesWrite = "queues:write"
+    /// Weights and caps, which shift work between tenants: a partner has it only if the platform gave it.
+    case queuesWeigh = "queues:weigh"
 
     /// Every permission there is.
     package static let all = Set(allCases)

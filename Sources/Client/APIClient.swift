@@ -123,11 +123,6 @@ package final class APIClient: Sendable {
     /// Asks for a job to be cancelled.
     package func cancel(_ job: JobID) async throws -> Job { try await post("/v1/jobs/\(job)/cancel") }
 
-    /// One page of queues.
-    package func queues(_ page: PageOptions = PageOptions()) async throws -> Page<QueueStatus> {
-        try await get("/v1/queues", page.parameters)
-    }
-
     /// The job at once and at each change; the stream ends after the job has. A connection that breaks ends
     /// the stream with its error.
     package func events(of job: JobID) -> AsyncThrowingStream<Job, any Error> {
@@ -141,7 +136,7 @@ package final class APIClient: Sendable {
 
     // MARK: One call
 
-    private func get<Answer: WireObject>(
+    func get<Answer: WireObject>(
         _ path: String, _ parameters: [(String, String?)] = []
     ) async throws -> Answer {
         let query = parameters.compactMap { name, value in value.map { "\(name)=\($0)" } }.joined(
@@ -149,18 +144,28 @@ package final class APIClient: Sendable {
         return try await send(request("GET", query.isEmpty ? path : "\(path)?\(query)"))
     }
 
-    private func post<Answer: WireObject>(
+    func post<Answer: WireObject>(
         _ path: String, _ body: (some WireObject), idempotencyKey: String? = nil
     ) async throws -> Answer {
-        var request = request("POST", path)
+        try await send("POST", path, body, idempotencyKey: idempotencyKey)
+    }
+
+    func put<Answer: WireObject>(_ path: String, _ body: (some WireObject)) async throws -> Answer {
+        try await send("PUT", path, body)
+    }
+
+    func post<Answer: WireObject>(_ path: String) async throws -> Answer {
+        try await send(request("POST", path))
+    }
+
+    private func send<Answer: WireObject>(
+        _ method: String, _ path: String, _ body: (some WireObject), idempotencyKey: String? = nil
+    ) async throws -> Answer {
+        var request = request(method, path)
         request.headers.append(("Content-Type", "application/json"))
         if let idempotencyKey { request.headers.append(("Idempotency-Key", idempotencyKey)) }
         request.body = body.json
         return try await send(request)
-    }
-
-    private func post<Answer: WireObject>(_ path: String) async throws -> Answer {
-        try await send(request("POST", path))
     }
 
     private func request(_ method: String, _ path: String) -> HTTPRequest {

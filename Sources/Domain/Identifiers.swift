@@ -57,6 +57,10 @@ package enum Subject {
     package enum Tenant {}
     /// An enrolment token.
     package enum EnrollmentToken {}
+    /// A pause or a drain of an operator.
+    package enum Control {}
+    /// A role of one process, from its start to its end.
+    package enum Worker {}
 }
 
 /// Names one installation.
@@ -81,3 +85,7 @@ package typealias AttemptToken = ID<Subject.Token>
 package typealias APIKeyID = ID<Subject.APIKey>
 /// Names an enrolment token.
 package typealias EnrollmentTokenID = ID<Subject.EnrollmentToken>
+/// Names a pause or a drain of an operator.
+package typealias ControlID = ID<Subject.Control>
+/// Names a role of one process: a restarted one is another.
+package typealias WorkerID = ID<Subject.Worker>

@@ -13,6 +13,10 @@ package struct EngineError: Error, Equatable, CustomStringConvertible {
         case expiredToken
         case overloaded
         case alteredRow
+        /// The level of who asks does not reach so far.
+        case forbidden
+        /// An operator has new work of this scope refused.
+        case draining
     }
 
     /// What kind of refusal this is.

@@ -10,6 +10,8 @@ import Synchronization
 package final class QueueFront: Sendable {
     /// The queue itself.
     package let queue: Queue
+    /// What this process has marked and seen end.
+    package let tally = WorkTally()
     private let logger: Logger
     private let known = Mutex<Known>(Known())
 
@@ -82,9 +84,20 @@ package final class QueueFront: Sendable {
         return presences.map { presence in presence.map { alive.contains($0.gateway) } ?? false }
     }
 
+    /// Says each second what this process has done, and once more when the task is cancelled.
+    package func reportWork() async {
+        await repeating(every: .seconds(1), idle: .seconds(1), logger, "rates") {
+            try await self.tally.report(to: self.queue)
+            return false
+        }
+        // What cannot be said any more is missing from a minute's rates.
+        try? await withGrace(.seconds(1)) { try await self.tally.report(to: self.queue) }
+    }
+
     /// Tells the queue that dispatched runs have ended.
     package func settled(_ runs: [SettledRun]) async {
         guard !runs.isEmpty else { return }
+        tally.ended(runs.lazy.map(\.organization))
         do {
             _ = try await call { epoch in try await self.queue.settle(runs.map(Settled.init), epoch: epoch) }
         } catch {

@@ -29,6 +29,15 @@ package struct QueueView: Sendable {
         self.front = front
     }
 
+    /// The queues of one organization; none if the scope does not see it.
+    package func queues(of organization: OrganizationID, scope: Scope) async throws -> [QueueStatus] {
+        let id = organization.value
+        let before = OrganizationID(UniqueID(high: id.low == 0 ? id.high &- 1 : id.high, low: id.low &- 1))
+        let rows = try await queues(
+            after: OrganizationQueue(before, .bulk), limit: Priority.allCases.count, scope: scope)
+        return rows.filter { $0.organizationId == organization }
+    }
+
     /// The queues of the organizations that the scope sees, by organization and priority.
     package func queues(after: OrganizationQueue?, limit: Int, scope: Scope) async throws -> [QueueStatus] {
         // Many queues are counted less far each, so that a page costs about the same whatever its length.

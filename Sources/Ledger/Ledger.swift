@@ -21,8 +21,12 @@ package struct Ledger: Sendable {
         Migration(
             version: 3, name: "priorities",
             sql: String(decoding: PackageResources.V0003_priorities_sql, as: UTF8.self)),
+        Migration(
             version: 4, name: "retries",
             sql: String(decoding: PackageResources.V0004_retries_sql, as: UTF8.self)),
+        Migration(
+            version: 5, name: "controls",
+            sql: String(decoding: PackageResources.V0005_controls_sql, as: UTF8.self)),
     ]
 
     /// Succeeds when the database answers.
@@ -164,3 +168,4 @@ extension Outcome: SmallintCoded {}
 extension JobState: SmallintCoded {}
 extension Priority: SmallintCoded {}
 extension Lane: SmallintCoded {}
+extension ControlMode: SmallintCoded {}

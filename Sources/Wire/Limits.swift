@@ -42,6 +42,11 @@ package enum Limits {
     package static let pageDefault = 50
     /// Bytes of a name of a tenant, key or device.
     package static let nameBytes = 1...200
+    /// An organization's weight, and the most that its cap on running runs may be.
+    package static let weight = 0.001...1_000
+    package static let runningCap = 1...1_000_000
+    /// Bytes of the reason of a pause or a drain.
+    package static let reasonBytes = 1...500
     /// Bytes of an idempotency key.
     package static let idempotencyKeyBytes = 1...200
     /// Bytes of a job's signed statement: as base64 it fits one message to an agent.

@@ -73,6 +73,7 @@ struct BadInputTests {
         Case(
             "an unknown priority", body: job(#""priority":"urgent""#), status: 422, code: "invalid",
             field: "priority", says: "interactive, standard, bulk"),
+        Case(
             "a later field", body: job(#""rollout":{}"#), status: 422, code: "notSupported",
             field: "rollout"),
         Case(

@@ -40,7 +40,8 @@ struct OpenPolicyTests {
             case .alteredPolicy:
                 """
                 DO $$ DECLARE p record; BEGIN
-                    FOR p IN SELECT polname, polrelid::regclass AS t FROM pg_policy LOOP
+                    FOR p IN SELECT polname, polrelid::regclass AS t FROM pg_policy
+                             WHERE polqual IS NOT NULL LOOP
                         EXECUTE format('ALTER POLICY %I ON %s USING (true)', p.polname, p.t);
                     END LOOP;
                 END $$
@@ -81,6 +82,9 @@ struct OpenPolicyTests {
             [
                 .job(id, "organizationId", "organizationId"), .make("/v1/sites", id, "organizationId"),
                 .make("/v1/api-keys", id, "organizationId"),
+                Attempt(
+                    path: "/v1/queues/pause", field: "organizationId",
+                    body: #"{"organizationId": "\#(id)"}"#),
             ]
         }
 
@@ -100,7 +104,8 @@ struct OpenPolicyTests {
             """
             SELECT (SELECT count(*) FROM jobs) + (SELECT count(*) FROM enrollment_tokens)
                  + (SELECT count(*) FROM api_keys) + (SELECT count(*) FROM sites)
-                 + (SELECT count(*) FROM organizations) + (SELECT count(*) FROM partners)
+                 + (SELECT count(*) FROM organizations) + (SELECT count(*) FROM queue_controls)
+                 + (SELECT count(*) FROM partners)
             """, scope: .platform
         ) { row in try row.decode(Int.self) }[0]
     }

@@ -127,6 +127,8 @@ extension TestAPI {
             enroller: Enroller(ledger: ledger, signer: signer, judge: judge) { "wss://localhost" },
             presence: Presence(front: front),
             queues: QueueView(ledger: ledger, front: front),
+            controls: QueueControls(ledger: ledger, front: front, judge: judge, logger: logger),
+            rates: QueueRates(front: front),
             watches: JobWatches(ledger: ledger, authenticator: authenticator),
             readiness: { ["database": true, "redis": isReady.isSet] })
         let (ports, bound) = AsyncStream.makeStream(of: Int.self)
@@ -138,7 +140,8 @@ extension TestAPI {
             ) { port in bound.yield(port) }, ledger: ledger, authenticator: authenticator,
             tenants: handlers.tenants, submitter: handlers.submitter,
             enroller: handlers.enroller,
-            presence: handlers.presence, queues: handlers.queues, readiness: handlers.readiness,
+            presence: handlers.presence, queues: handlers.queues, controls: handlers.controls,
+            rates: handlers.rates, readiness: handlers.readiness,
             counters: counters, logger: logger)
         let group = ServiceGroup(configuration: .init(services: [api], logger: logger))
         async let running: Void = group.run()

@@ -290,7 +290,7 @@ import Testing
                 "SELECT * FROM api_keys", "SELECT * FROM enrollment_tokens", "SELECT * FROM certificates",
                 "SELECT * FROM run_output", "INSERT INTO jobs SELECT * FROM jobs",
                 "UPDATE jobs SET statement = ''",
-                "UPDATE devices SET key_hash = ''", "UPDATE organizations SET paused = true",
+                "UPDATE devices SET key_hash = ''", "UPDATE organizations SET weight = 2",
                 "UPDATE run_history SET state = 10", "UPDATE jobs SET target_devices = NULL",
                 "UPDATE runs SET device_id = gen_random_uuid()", "UPDATE runs SET sent_at = NULL",
             ],

@@ -38,7 +38,7 @@ import Testing
         arguments: [
             "UPDATE runs SET generation = generation + 1", "UPDATE runs SET state = 2",
             "UPDATE runs SET cancel_requested_at = now()", "UPDATE jobs SET cancel_requested_at = now()",
-            "UPDATE jobs SET state = 2", "UPDATE organizations SET paused = true", "UPDATE runs SET wave = 1",
+            "UPDATE jobs SET state = 2", "UPDATE runs SET wave = 1",
             "UPDATE runs SET expires_at = now()", "UPDATE queue_partitions SET epoch = 'another'",
             "DELETE FROM queue_partitions",
         ] as [Change])

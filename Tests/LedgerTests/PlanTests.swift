@@ -66,7 +66,8 @@ import Trust
             let jobs = rows.queued.map { world.job(rows.tenant, devices: [$0.queued.device]) }
             return try await world.api.submit(jobs, scope: rows.tenant.scope).1.count
         },
-        Call("refill", 7) { world, rows in
+        // A kind is paused: the job of each run is looked at.
+        Call("refill", 24) { world, rows in
             try await world.worker.queuedRuns(
                 of: rows.queued.map { ($0.queued.queue, after: $0.queued.run) },
                 limit: 1
@@ -292,6 +293,15 @@ import Trust
                 """
                 INSERT INTO organizations (id, partner_id, name, mac_key, mac)
                 SELECT crmm_uuid7(), \(tenant.partner), 'other', '', '' FROM generate_series(1, 10000)
+                """,
+                // Each of them paused, and another kind of everybody's.
+                """
+                INSERT INTO queue_controls (id, organization_id, mode, by_platform, created_by)
+                SELECT crmm_uuid7(), id, 1, false, id FROM organizations WHERE name = 'other'
+                """,
+                """
+                INSERT INTO queue_controls (id, kind, mode, by_platform, created_by)
+                VALUES (crmm_uuid7(), 'ping', 1, true, \(World.principal))
                 """,
                 """
                 INSERT INTO sites (organization_id, id, name, mac_key, mac)

@@ -43,7 +43,7 @@ import Trust
             world, tenant, tenant.all, notBefore: .now() + .seconds(3_600))
         #expect(queued.isEmpty)
         #expect(try await world.worker.queueDue(limit: 100).isEmpty)
-        #expect(try await world.worker.organizationsWithBacklog().isEmpty)
+        #expect(try await world.worker.queuesWithBacklog().isEmpty)
         #expect(try await world.api.job(job, scope: tenant.scope)?.counts == [.scheduled: 2])
         let early = try await world.worker.mark(
             try await world.api.runs(of: job, after: nil, limit: 10, scope: tenant.scope).map {

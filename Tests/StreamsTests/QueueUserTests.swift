@@ -72,9 +72,9 @@ struct QueueUserTests {
             let entries = Draw.entries(3)
             #expect(try await queue.epoch() == epoch)
             let admitted = try await queue.enqueue(
-                entries, organization: organization, priority: .standard, epoch: epoch)
+                entries, in: organization.queue(), epoch: epoch)
             #expect(admitted == .admitted(3))
-            try await queue.mark([organization], epoch: epoch)
+            try await queue.mark([organization.queue()], epoch: epoch)
             _ = try await queue.cancel([(organization, entries[0].run)], epoch: epoch)
             #expect(try await queue.presence(of: [entries[0].device]) == [nil])
             #expect(try await queue.alive([gateway]).isEmpty)
@@ -100,7 +100,7 @@ struct QueueUserTests {
             let settled = Settled(
                 organization: organization, run: entry.run, generation: 1, device: entry.device)
             _ = try await queue.settle([settled], epoch: epoch)
-            try await queue.mark([organization], epoch: epoch)
+            try await queue.mark([organization.queue()], epoch: epoch)
             await inbox.close()
         }
     }
@@ -111,7 +111,7 @@ struct QueueUserTests {
             let queue = try installation.queue(.worker)
             let organization = Draw.organization()
             _ = try await queue.enqueue(
-                Draw.entries(4), organization: organization, priority: .standard, epoch: epoch)
+                Draw.entries(4), in: organization.queue(), epoch: epoch)
             let bell = try installation.blocking(.worker)
             #expect(try await queue.waitForBell(on: bell))
             let claims = try await queue.claim(

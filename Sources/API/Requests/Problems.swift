@@ -49,6 +49,8 @@ extension Problem {
         case .expiredToken: Problem(.unauthorized, "expiredToken", error.description, field: error.field)
         case .overloaded: Problem(.serviceUnavailable, "overloaded", error.description, field: error.field)
         case .alteredRow: Problem(.forbidden, "alteredRow", error.description, field: error.field)
+        case .forbidden: Problem(.forbidden, "forbidden", error.description, field: error.field)
+        case .draining: Problem(.conflict, "draining", error.description, field: error.field)
         }
     }
 

@@ -13,12 +13,14 @@ struct Handlers: Sendable {
     let enroller: Enroller
     let presence: Presence
     let queues: QueueView
+    let controls: QueueControls
+    let rates: QueueRates
     let watches: JobWatches
     let readiness: @Sendable () async -> [String: Bool]
 
     /// Every route of this release.
     var table: RouteTable {
-        let contract = tenantRoutes + deviceRoutes + jobRoutes
+        let contract = tenantRoutes + deviceRoutes + jobRoutes + queueRoutes
         return RouteTable(contract + systemRoutes(describing: contract))
     }
 

@@ -42,11 +42,6 @@ extension Handlers {
                 }
                 return RunOutput(output)
             },
-            .get("/v1/queues", "Lists the queues", .queuesRead) { (call: Call, query: QueueQuery) in
-                query.page(
-                    try await queues.queues(
-                        after: query.cursor?.last, limit: query.limit + 1, scope: call.scope))
-            },
         ]
     }
 

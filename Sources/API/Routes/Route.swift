@@ -87,6 +87,18 @@ extension Route {
         ) { call in .json(try await respond(call, Body.decode(call.body)), status: status) }
     }
 
+    /// A call that sets what its JSON body says.
+    static func put<Body: WireObject, Answer: WireObject>(
+        _ path: String, _ summary: String, _ permission: Permission,
+        respond: @escaping @Sendable (Call, Body) async throws -> Answer
+    ) -> Route {
+        Route(
+            method: .put, path: path, summary: summary, caller: .permitted(permission),
+            body: Route.Body(shape: Body.shape(.none), bytesMax: Limits.bodyBytesMax), status: .ok,
+            answer: .json(Answer.shape(.none))
+        ) { call in .json(try await respond(call, Body.decode(call.body))) }
+    }
+
     /// A call without a body that changes something.
     static func post<Answer: WireObject>(
         _ path: String, _ summary: String, _ permission: Permission, status: HTTPResponse.Status,

@@ -76,11 +76,12 @@ package struct APIServer: Service {
     package init(
         configuration: APIConfiguration, ledger: Ledger, authenticator: Authenticator,
         tenants: TenantMaker, submitter: Submitter, enroller: Enroller, presence: Presence, queues: QueueView,
+        controls: QueueControls, rates: QueueRates,
         readiness: @escaping @Sendable () async -> [String: Bool], counters: EventCounters, logger: Logger
     ) {
         let handlers = Handlers(
             ledger: ledger, authenticator: authenticator, tenants: tenants, submitter: submitter,
-            enroller: enroller, presence: presence, queues: queues,
+            enroller: enroller, presence: presence, queues: queues, controls: controls, rates: rates,
             watches: JobWatches(ledger: ledger, authenticator: authenticator),
             readiness: readiness)
         self.configuration = configuration

@@ -16,16 +16,20 @@ package final class Dispatcher: Sendable {
     private let front: QueueFront
     private let bell: RedisBlockingConnection
     private let owner: String
+    private let gate: ClaimGate
     private let logger: Logger
 
-    /// A dispatcher on the worker's login. `owner` names its leases: a word of its own for each dispatcher.
+    /// A dispatcher on the worker's login. `owner` names its leases: a word of its own for each dispatcher;
+    /// the dispatchers of a process share its gate.
     package init(
-        ledger: Ledger, front: QueueFront, bell: RedisBlockingConnection, owner: String, logger: Logger
+        ledger: Ledger, front: QueueFront, bell: RedisBlockingConnection, owner: String,
+        gate: ClaimGate? = nil, logger: Logger
     ) {
         self.ledger = ledger
         self.front = front
         self.bell = bell
         self.owner = owner
+        self.gate = gate ?? ClaimGate(ledger: ledger)
         self.logger = logger
     }
 
@@ -34,7 +38,18 @@ package final class Dispatcher: Sendable {
         await repeating(every: .zero, idle: .zero, logger, "dispatch") {
             // A batch that was begun is taken to its end, or its runs would have to wait for their deadlines.
             let more = try await withGrace(.seconds(3)) { try await self.dispatchOnce() }
-            if !more { _ = try await self.front.queue.waitForBell(on: self.bell) }
+            guard try await self.gate.isOpen() else {
+                try await Task.sleep(for: Self.closedWait)
+                return true
+            }
+            if !more, try await self.front.queue.waitForBell(on: self.bell),
+                try await !self.gate.isOpen()
+            {
+                // The bell has one token: who takes it and does not claim passes it on.
+                _ = try await self.front.call { epoch in
+                    try await self.front.queue.sweep(limit: 1, epoch: epoch)
+                }
+            }
             return true
         }
         // Best effort: what stays leased returns when the lease ends.
@@ -45,9 +60,13 @@ package final class Dispatcher: Sendable {
         }
     }
 
-    /// Claims one batch and takes it as far as it goes.
+    /// Claims one batch and takes it as far as it goes, unless the gate is closed.
     /// - Returns: whether more may be claimed at once.
     package func dispatchOnce() async throws -> Bool {
+        try await gate.batch { try await self.dispatchBatch() } ?? false
+    }
+
+    private func dispatchBatch() async throws -> Bool {
         let epoch = try await front.epoch()
         let claims: Claims
         do {
@@ -106,6 +125,7 @@ package final class Dispatcher: Sendable {
                     gateway: gateway,
                     token: .new(at: now))
             }, epoch: epoch.id, partition: front.queue.keys.partition)
+        front.tally.marked(marked.lazy.map(\.organization))
         let items = Dictionary(grouping: marked, by: \.gateway)
         let letters = items.map { gateway, runs in
             Letter(gateway: gateway, payload: InboxLetter.dispatch(runs.map(\.letterItem)).encoded)
@@ -126,6 +146,8 @@ package final class Dispatcher: Sendable {
     }
 
     private static let leaseMilliseconds = 5_000
+    // How late a closed gate may be found open again.
+    private static let closedWait = Duration.milliseconds(250)
 }
 
 extension MarkedRun {

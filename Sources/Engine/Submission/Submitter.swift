@@ -29,6 +29,7 @@ package struct Submitter: Sendable {
     private let signer: Signer
     private let judge: EdgeJudge
     private let front: QueueFront
+    private let drains: DrainWatch
     private let logger: Logger
     private let commits: Gathering<[SubmittedJob], [Submission]>
     private let places: Gathering<[DeviceID], [DeviceID: DevicePlace]>
@@ -39,6 +40,7 @@ package struct Submitter: Sendable {
         self.signer = signer
         self.judge = judge
         self.front = front
+        drains = DrainWatch(ledger: ledger)
         self.logger = logger
         commits = Self.commits(ledger: ledger, front: front)
         places = Gathering(sizeMax: Limits.deviceIDsMax) { scope, devices in
@@ -88,6 +90,7 @@ package struct Submitter: Sendable {
                 outcomes[index] = .failure(error)
             }
         }
+        try await drains.sift(&prepared, &outcomes, scope: level.scope)
         var hasCommitted = false
         for part in parts(of: prepared) {
             let submissions: [Submission]

@@ -1,6 +1,7 @@
 import Domain
 package import Ledger
 package import Logging
+import Postgres
 package import Redis
 import Streams
 import Synchronization
@@ -54,9 +55,10 @@ package final class Rebuilder: Sendable {
         }
         let limits = try await ledger.limits().map {
             Entitlement(
-                organization: $0.organization, weight: $0.weight, cap: $0.cap, paused: $0.isPaused,
+                organization: $0.organization, weight: $0.weight, cap: $0.cap,
                 interactiveRate: $0.interactiveRate, interactiveBurst: $0.interactiveBurst)
         }
+        let pauses = try await ledger.pauses(of: nil, scope: .platform).map(Pause.init)
         var running: [Membership] = []
         var last: QueuedRun?
         while true {
@@ -68,7 +70,9 @@ package final class Rebuilder: Sendable {
         }
         // Whoever was overtaken leaves the field to the other.
         do {
-            try await front.queue.rebuild(epoch: epoch, entitlements: limits, running: running) {
+            try await front.queue.rebuild(
+                epoch: epoch, entitlements: limits, pauses: pauses, running: running
+            ) {
                 try await self.ledger.keepEpoch(epoch.id, partition: partition)
             }
         } catch QueueError.staleEpoch {

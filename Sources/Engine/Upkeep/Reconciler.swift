@@ -39,6 +39,7 @@ package final class Reconciler: Sendable {
             group.addTask { await self.membership() }
             group.addTask { await self.waiting() }
             group.addTask { await self.partitions() }
+            group.addTask { await self.entitlements() }
         }
     }
 
@@ -117,6 +118,21 @@ package final class Reconciler: Sendable {
         }
     }
 
+    private func entitlements() async {
+        await repeating(every: .seconds(3), idle: .seconds(3), logger, "entitlements") {
+            try await self.compareEntitlements()
+        }
+    }
+
+    /// Brings weights, caps and pauses to the queue that whoever set them did not bring there.
+    package func compareEntitlements() async throws -> Bool {
+        let corrected = try await EntitlementSync(ledger: ledger, front: front).compare()
+        if corrected > 0 {
+            logger.notice("entitlements corrected", metadata: ["organizations": "\(corrected)"])
+        }
+        return false
+    }
+
     /// Returns lapsed leases to their queues and sweeps the partition.
     package func sweepOnce() async throws -> Bool {
         let epoch = try await front.epoch()
@@ -133,7 +149,7 @@ package final class Reconciler: Sendable {
     /// Queues the scheduled runs whose time has come. Returns whether any was due: more may be.
     package func queueDue() async throws -> Bool {
         let runs = try await ledger.queueDue(limit: Self.dueMax)
-        await front.offer([], and: runs.map(\.organization))
+        await front.offer([], and: runs.map(\.queue))
         return !runs.isEmpty
     }
 

@@ -98,6 +98,9 @@ extension Ledger {
             """
             WITH accepted AS MATERIALIZED (
                 SELECT crmm_accepts(\(Self.rebuildLock), \(Int32(partition)), \(epoch)) AS ok
+            ), paused AS MATERIALIZED (
+                SELECT p.* FROM accepted a
+                CROSS JOIN LATERAL crmm_pauses(a.ok, \(requests.map(\.organization))) p
             ), locked AS MATERIALIZED (
                 SELECT r.organization_id, r.id, i.gateway_id, i.token, j.timeout_seconds
                 FROM (SELECT * FROM unnest(\(requests.map(\.organization)), \(requests.map(\.run)),
@@ -110,10 +113,13 @@ extension Ledger {
                     SELECT * FROM jobs j
                     WHERE j.organization_id = r.organization_id AND j.id = r.job_id OFFSET 0
                 ) j
-                CROSS JOIN LATERAL (SELECT * FROM organizations o WHERE o.id = r.organization_id OFFSET 0) o
                 WHERE r.state = 1 AND r.generation = i.generation
                   AND r.cancel_requested_at IS NULL AND j.cancel_requested_at IS NULL AND j.state = 1
-                  AND NOT o.paused
+                  AND NOT EXISTS (
+                      SELECT FROM paused p
+                      WHERE (p.organization_id IS NULL OR p.organization_id = r.organization_id)
+                        AND (p.kind IS NULL OR p.kind = j.kind)
+                        AND (p.priority IS NULL OR p.priority = r.priority))
                   AND r.wave <= j.released_wave AND r.expires_at > now()
             )
             UPDATE runs r SET state = 3, gateway_id = l.gateway_id, token = coalesce(r.token, l.token),

@@ -1,19 +1,6 @@
 package import Domain
 import Postgres
 
-/// What the queue must know of an organization beside its runs.
-package struct OrganizationLimits: Sendable {
-    /// Which one.
-    package let organization: OrganizationID
-    /// Its weight, the most runs it may have on devices, and whether it is paused.
-    package let weight: Double
-    package let cap: Int?
-    package let isPaused: Bool
-    /// How many interactive runs a second, and at once, go before its standard ones, unless by default.
-    package let interactiveRate: Double?
-    package let interactiveBurst: Int?
-}
-
 /// A run on a device, as the queue's membership should have it.
 package struct RunningRun: Sendable {
     /// Which run, in which generation and lane.
@@ -169,23 +156,6 @@ extension Ledger {
             UPDATE queue_partitions SET started_at = now()
             WHERE partition = \(Int16(partition)) AND epoch = \(epoch)
             """, scope: .platform) > 0
-    }
-
-    /// Weights, caps and pauses that differ from the default.
-    package func limits() async throws -> [OrganizationLimits] {
-        try await pool.query(
-            """
-            SELECT id, weight, running_cap, paused, interactive_rate, interactive_burst FROM organizations
-            WHERE weight <> 1 OR running_cap IS NOT NULL OR paused
-               OR interactive_rate IS NOT NULL OR interactive_burst IS NOT NULL
-            """, scope: .platform
-        ) { row in
-            let (id, weight, cap, paused, rate, burst) = try row.decode(
-                (OrganizationID, Double, Int32?, Bool, Double?, Int32?).self)
-            return OrganizationLimits(
-                organization: id, weight: weight, cap: cap.map(Int.init), isPaused: paused,
-                interactiveRate: rate, interactiveBurst: burst.map(Int.init))
-        }
     }
 
     /// The runs that are on devices, page by page in the order of organization, device and id: what the

@@ -16,6 +16,7 @@ extension Ledger {
                 SELECT id, device_id, generation, lane FROM runs
                 WHERE organization_id = q.organization_id AND priority = q.priority AND state = 1
                   AND id > q.after
+                  AND \(fragment: Self.notPaused("q.organization_id", priority: "q.priority", job: "job_id"))
                 ORDER BY id LIMIT \(limit)
             ) r
             """, scope: .organizations(queues.map(\.queue.organization)), decode: Self.queuedRun)
@@ -42,11 +43,13 @@ extension Ledger {
                 ) n
             )
             SELECT f.organization_id, f.priority FROM found f
-            WHERE \(milliseconds)::bigint IS NULL
-               OR (SELECT true FROM runs r
-                   WHERE r.state = 1 AND r.organization_id = f.organization_id AND r.priority = f.priority
-                     AND r.queued_at < now() - make_interval(secs => \(milliseconds) / 1000.0)
-                   LIMIT 1)
+            WHERE \(fragment: Self.notPaused("f.organization_id", priority: "f.priority"))
+              AND (\(milliseconds)::bigint IS NULL
+                   OR (SELECT true FROM runs r
+                       WHERE r.state = 1 AND r.organization_id = f.organization_id
+                         AND r.priority = f.priority
+                         AND r.queued_at < now() - make_interval(secs => \(milliseconds) / 1000.0)
+                       LIMIT 1))
             """, scope: .platform
         ) { row in
             let (organization, priority) = try row.decode((OrganizationID, Priority).self)

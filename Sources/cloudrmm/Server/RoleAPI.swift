@@ -94,9 +94,15 @@ extension Roles {
             ledger: ledger, authenticator: authenticator,
             tenants: TenantMaker(ledger: ledger, judge: judge), submitter: submitter, enroller: enroller,
             presence: Presence(front: front), queues: QueueView(ledger: ledger, front: front),
-            readiness: readiness, counters: counters, logger: logger)
+            controls: QueueControls(ledger: ledger, front: front, judge: judge, logger: logger),
+            rates: QueueRates(front: front), readiness: readiness, counters: counters, logger: logger)
+        let presence = presence(of: .api, ledger)
         let part = Part("api", ending: .graceful) {
-            try await beside({ try await tls.run() }) { try await server.run() }
+            try await beside({ try await tls.run() }) {
+                try await beside({ await front.reportWork() }) {
+                    try await presence.beside { try await server.run() }
+                }
+            }
             await connection.close()
             await pool.close()
         }

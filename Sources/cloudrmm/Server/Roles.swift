@@ -1,5 +1,6 @@
 import Domain
 import Engine
+import Foundation
 import Gateway
 import Ledger
 import Logging
@@ -53,8 +54,8 @@ struct Roles {
         let isAbove = try await Self.naming(setting) { try await Ledger(pool: pool).isAboveRowSecurity() }
         if isAbove {
             throw CommandError(
-                "the login of \(setting.rawValue) is a superuser or has BYPASSRLS, which would see every tenant; "
-                    + "give it one of the logins that 'cloudrmm migrate' makes")
+                "the login of \(setting.rawValue) is a superuser or has BYPASSRLS, which would see every "
+                    + "tenant; give it one of the logins that 'cloudrmm migrate' makes")
         }
         return pool
     }
@@ -114,24 +115,37 @@ struct Roles {
         let reconciler = Reconciler(ledger: ledger, front: front, logger: logger)
         let bells = (0..<2).map { _ in RedisBlockingConnection(configuration: configuration, logger: logger) }
         let process = UniqueID.v7(at: .now())
+        let gate = ClaimGate(ledger: ledger)
+        let presence = presence(of: .worker, ledger, gate: gate)
         let dispatchers = bells.enumerated().map { index, bell in
             Dispatcher(
-                ledger: ledger, front: front, bell: bell, owner: "\(process).\(index)", logger: logger)
+                ledger: ledger, front: front, bell: bell, owner: "\(process).\(index)", gate: gate,
+                logger: logger)
         }
         let part = Part("worker") {
             // Usually there is a data set to be built at the start; if this fails, the rebuilder tries again.
             _ = try? await rebuilder.checkOnce()
-            await withTaskGroup(of: Void.self) { group in
-                group.addTask { await rebuilder.run() }
-                group.addTask { await refiller.run() }
-                group.addTask { await reconciler.run() }
-                for dispatcher in dispatchers { group.addTask { await dispatcher.run() } }
+            try await presence.beside {
+                await withTaskGroup(of: Void.self) { group in
+                    group.addTask { await rebuilder.run() }
+                    group.addTask { await refiller.run() }
+                    group.addTask { await reconciler.run() }
+                    group.addTask { await front.reportWork() }
+                    for dispatcher in dispatchers { group.addTask { await dispatcher.run() } }
+                }
             }
             for bell in bells { await bell.close() }
             await connection.close()
             await pool.close()
         }
         return (part, Self.readiness(ledger, connection))
+    }
+
+    /// How a role of this process says that it lives.
+    func presence(of role: Role, _ ledger: Ledger, gate: ClaimGate? = nil) -> WorkerPresence {
+        WorkerPresence(
+            ledger: ledger, role: role.rawValue, host: ProcessInfo.processInfo.hostName,
+            processID: Int(ProcessInfo.processInfo.processIdentifier), gate: gate, logger: logger)
     }
 
     /// Asks a role's engines; why one does not answer is in the log of whoever needs it.
@@ -172,9 +186,14 @@ struct Roles {
             configuration: GatewayConfiguration(host: settings.host, port: settings.gatewayPort),
             deployment: deployment,
             tls: { tls.context }, ledger: ledger, front: front, inbox: inbox, logger: logger)
+        let presence = presence(of: .gateway, ledger)
         let part = Part("gateway") {
             try await beside({ try await tls.run() }) {
-                try await gateway.run { port in ports.bound("gateway", port) }
+                try await beside({ await front.reportWork() }) {
+                    try await presence.beside {
+                        try await gateway.run { port in ports.bound("gateway", port) }
+                    }
+                }
             }
             await inbox.close()
             await connection.close()
@@ -207,6 +226,19 @@ func beside(
         group.addTask { try await other() }
         defer { group.cancelAll() }
         try await body()
+    }
+}
+
+extension WorkerPresence {
+    /// Runs a role's body while it says that the role lives, and says when it has ended.
+    func beside(_ body: () async throws -> Void) async throws {
+        do {
+            try await cloudrmm.beside({ await self.run() }) { try await body() }
+        } catch {
+            await end()
+            throw error
+        }
+        await end()
     }
 }
 

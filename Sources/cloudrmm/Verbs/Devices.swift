@@ -58,31 +58,3 @@ struct Tokens: AsyncParsableCommand {
         }
     }
 }
-
-/// `cloudrmm queues …`
-struct Queues: AsyncParsableCommand {
-    static let configuration = CommandConfiguration(
-        abstract: "What waits, by organization.", subcommands: [List.self], defaultSubcommand: List.self)
-
-    struct List: AsyncParsableCommand {
-        static let configuration = CommandConfiguration(abstract: "List queues.")
-        @OptionGroup var list: ListOptions
-        @OptionGroup var connection: ConnectionOptions
-
-        func run() async throws {
-            try await operate(connection) { api in
-                let queues = try await list.items { try await api.queues($0) }
-                let table = Table(
-                    "ORGANIZATION", "PRIORITY", "DEPTH", "OLDEST", "WAITING", "RUNNING", "CAP", "WEIGHT")
-                connection.show(queues, table) { table, queue in
-                    table.add(
-                        queue.organizationId.description, queue.priority.name,
-                        queue.exact ? "\(queue.depth)" : "\(queue.depth)+",
-                        queue.oldestAgeSeconds.map { "\(Int($0)) s" } ?? "–", "\(queue.waiting)",
-                        "\(queue.running)",
-                        queue.cap.map(String.init) ?? "–", "\(queue.weight)")
-                }
-            }
-        }
-    }
-}

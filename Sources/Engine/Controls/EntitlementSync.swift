@@ -1,0 +1,104 @@
+package import Domain
+package import Ledger
+package import Postgres
+import Streams
+
+/// Brings weights, caps and pauses of organizations from PostgreSQL to Redis.
+///
+/// Whoever brings one reads it again afterwards and repeats if it has changed meanwhile: of several at the
+/// same time the last one leaves what PostgreSQL has, whatever the order of their writes.
+package struct EntitlementSync: Sendable {
+    private let ledger: Ledger
+    private let front: QueueFront
+    private let scope: Scope
+
+    /// A sync of what the scope sees.
+    package init(ledger: Ledger, front: QueueFront, scope: Scope = .platform) {
+        self.ledger = ledger
+        self.front = front
+        self.scope = scope
+    }
+
+    /// Compares all that differs from the default on either side; returns how many organizations were put
+    /// right. Redis is read first: what changed in between is already there, or is brought once more.
+    package func compare() async throws -> Int {
+        var inRedis: [OrganizationID: OrganizationLimits] = [:]
+        for found in try await front.queue.entitlements() {
+            inRedis[found.organization] = OrganizationLimits(found)
+        }
+        let pausedInRedis = try await front.queue.pauses()
+        var differing: Set<OrganizationID> = Set(inRedis.keys)
+        for limits in try await ledger.limits() {
+            if inRedis[limits.organization] == limits {
+                differing.remove(limits.organization)
+            } else {
+                differing.insert(limits.organization)
+            }
+        }
+        for start in stride(from: 0, to: differing.count, by: Self.pageMax) {
+            try await bring(Array(differing.sorted()[start..<min(start + Self.pageMax, differing.count)]))
+        }
+        let paused = Set(try await ledger.pauses(of: nil, scope: scope).map(Pause.init))
+        let others = Set(paused.symmetricDifference(pausedInRedis).map(\.organization))
+        for organization in others { try await bringPauses(of: organization) }
+        return differing.count + others.count
+    }
+
+    /// Brings these organizations' weights, caps and buckets.
+    package func bring(_ organizations: [OrganizationID]) async throws {
+        var wanted = try await ledger.limits(of: organizations, scope: scope)
+        for _ in 0..<Self.triesMax {
+            for limits in wanted { try await write(limits) }
+            let now = try await ledger.limits(of: organizations, scope: scope)
+            if now == wanted { return }
+            wanted = now
+        }
+    }
+
+    /// Brings the pauses of an organization; `nil` for those of all together.
+    package func bringPauses(of organization: OrganizationID?) async throws {
+        let queue = front.queue
+        for _ in 0..<Self.triesMax {
+            let wanted = Set(try await ledger.pauses(of: .some(organization), scope: scope).map(Pause.init))
+            let present = try await queue.pauses().filter { $0.organization == organization }
+            if wanted == present { return }
+            try await front.call { epoch in
+                for pause in wanted.subtracting(present) {
+                    try await queue.pause(
+                        organization: pause.organization, priority: pause.priority, epoch: epoch)
+                }
+                for pause in present.subtracting(wanted) {
+                    try await queue.resume(
+                        organization: pause.organization, priority: pause.priority, epoch: epoch)
+                }
+            }
+        }
+    }
+
+    private func write(_ limits: OrganizationLimits) async throws {
+        let (queue, id) = (front.queue, limits.organization)
+        try await front.call { epoch in
+            try await queue.weigh(organization: id, weight: limits.weight, epoch: epoch)
+            try await queue.cap(organization: id, limit: limits.cap, epoch: epoch)
+            try await queue.limitInteractive(
+                organization: id, rate: limits.interactiveRate, burst: limits.interactiveBurst, epoch: epoch)
+        }
+    }
+
+    private static let pageMax = 256
+    // Nobody changes an organization so often while one call lasts; the next comparison finds the rest.
+    private static let triesMax = 8
+}
+
+extension OrganizationLimits {
+    fileprivate init(_ found: Entitlement) {
+        self.init(
+            organization: found.organization, weight: found.weight, cap: found.cap,
+            interactiveRate: found.interactiveRate, interactiveBurst: found.interactiveBurst)
+    }
+}
+
+extension Pause {
+    /// What a pause of whole queues is in Redis.
+    init(_ scope: QueueScope) { self.init(organization: scope.organization, priority: scope.priority) }
+}
