@@ -41,7 +41,7 @@ package struct EntitlementSync: Sendable {
         let paused = Set(try await ledger.pauses(of: nil, scope: scope).map(Pause.init))
         let others = Set(paused.symmetricDifference(pausedInRedis).map(\.organization))
         for organization in others { try await bringPauses(of: organization) }
-        return differing.count + others.count
+        return others.union(differing.map { $0 }).count
     }
 
     /// Brings these organizations' weights, caps and buckets.

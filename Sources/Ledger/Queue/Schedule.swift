@@ -36,7 +36,7 @@ extension Ledger {
             UPDATE runs r SET state = 1, generation = r.generation + 1, queued_at = now(), due_at = NULL,
                    token = NULL
             FROM locked l WHERE \(fragment: Self.isLocked)
-            RETURNING r.organization_id, r.id, r.device_id, r.generation, r.lane
+            RETURNING r.organization_id, r.id, r.device_id, r.generation, r.lane, r.priority
             """, scope: .platform, decode: Self.queuedRun)
     }
 
