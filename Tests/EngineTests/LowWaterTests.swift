@@ -97,7 +97,8 @@ import Testing
                 try await mark(tenant, bench)
                 #expect(try await station.refiller.refillOnce() == more.count)
                 let passed = try await station.entriesRead(bench) - walked
-                #expect(passed <= 10, "from the low water")
+                // What other connections read before may be counted late: some dozens, not 20,000.
+                #expect(passed <= 200, "from the low water")
             }
         }
     }
