@@ -66,11 +66,12 @@ let package = Package(
         .systemLibrary(name: "CCurl", pkgConfig: "libcurl", providers: [.apt(["libcurl4-openssl-dev"])]),
         .target(name: "CProcess"),
 
+        target("Faults"),
         target("Domain"),
         target("Wire", ["Domain"]),
         target("Trust", ["Domain", "Wire", "COpenSSL", nioCore]),
         target("Redis", ["CHiredis", "Trust", logging, deque]),
-        target("Postgres", ["CPostgres", logging]),
+        target("Postgres", ["CPostgres", "Faults", logging]),
         target("Outbound", ["CCurl"]),
         target("Process", ["CProcess"]),
         target("Catalog", ["Domain", .product(name: "Yams", package: "Yams")]),
@@ -85,13 +86,15 @@ let package = Package(
         target("Streams", ["Domain", "Wire", "Redis", logging]),
         target(
             "Engine",
-            ["Domain", "Wire", "Catalog", "Streams", "Redis", "Ledger", "Postgres", "Trust", logging]),
+            [
+                "Domain", "Wire", "Catalog", "Streams", "Redis", "Ledger", "Postgres", "Trust", "Faults",
+                logging,
+            ]),
         target(
             "Gateway",
             [
-                "Domain", "Wire", "Streams", "Redis", "Ledger", "Postgres", "Engine", "Trust", logging,
-                nioCore, nioPosix,
-                nioHTTP, nioWebSocket,
+                "Domain", "Wire", "Streams", "Redis", "Ledger", "Postgres", "Engine", "Trust", "Faults",
+                logging, nioCore, nioPosix, nioHTTP, nioWebSocket,
             ]),
         target("Embedded", ["Process", logging]),
         target("Access", ["Domain", "Ledger", "Postgres", "Trust", logging]),
@@ -108,19 +111,22 @@ let package = Package(
         target("Client", ["Domain", "Wire", "Outbound"]),
         target(
             "Agent",
-            ["Domain", "Wire", "Trust", "Process", logging, nioCore, nioPosix, nioHTTP, nioWebSocket]),
+            [
+                "Domain", "Wire", "Trust", "Process", "Faults", logging, nioCore, nioPosix, nioHTTP,
+                nioWebSocket,
+            ]),
         executable(
             "cloudrmm",
             [
-                "API", "Access", "Catalog", "Client", "Domain", "Embedded", "Engine", "Gateway", "Ledger",
-                "Postgres",
+                "API", "Access", "Catalog", "Client", "Domain", "Embedded", "Engine", "Faults", "Gateway",
+                "Ledger", "Postgres",
                 "Outbound", "Process", "Redis", "Streams", "Trust", "Wire", arguments, configuration,
                 lifecycle, logging,
                 .product(name: "UnixSignals", package: "swift-service-lifecycle"),
             ]),
         executable(
             "cloudrmm-agent",
-            ["Agent", "Domain", "Process", "Trust", "Wire", logging, nioCore, nioPosix]),
+            ["Agent", "Domain", "Faults", "Process", "Trust", "Wire", logging, nioCore, nioPosix]),
         executable(
             "cloudrmm-load",
             [
@@ -129,6 +135,7 @@ let package = Package(
                 nioPosix,
             ]),
 
+        tests("FaultsTests", ["Faults"]),
         tests("DomainTests", ["Domain"]),
         tests("WireTests", ["Wire", "Domain"]),
         tests("TrustTests", ["Trust", "Domain", nioCore, nioPosix, nioEmbedded]),
@@ -180,7 +187,12 @@ let package = Package(
                 "Wire", "Process", logging,
             ]),
         tests("cloudrmmTests", ["cloudrmm", "Domain", "Process", "Trust", logging]),
-        tests("EndToEndTests", ["Client", "Domain", "Outbound", "Process", "Wire"]),
+        target("History", path: "Tests/History"),
+        .executableTarget(
+            name: "HistoryCheck", dependencies: ["History"], path: "Tests/HistoryCheck",
+            swiftSettings: settings),
+        tests("HistoryTests", ["History"]),
+        tests("EndToEndTests", ["Client", "Domain", "Faults", "History", "Outbound", "Process", "Wire"]),
         tests("ScriptTests", ["Process"]),
         tests("StreamsTests", ["Streams", "Redis", "Domain", "TestSupport", logging]),
     ]

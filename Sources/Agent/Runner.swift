@@ -1,4 +1,5 @@
 import Domain
+import Faults
 import Logging
 import NIOPosix
 import Process
@@ -236,7 +237,9 @@ final class Runner: Sendable {
         case .refuse(let record, let frame):
             if await write([record]) { send(frame) }
         case .accept(let key, let record):
+            FaultPoint.reach(.agentBeforeJournal)
             guard await write([record]) else { return abandon(key, name) }
+            FaultPoint.reach(.agentAfterJournal)
             confirm(name)
             await follow(machine.withLock { $0.admit(key) })
         case .cancelled(let key, let record):
@@ -293,6 +296,7 @@ final class Runner: Sendable {
         _ key: AttemptKey, _ name: AttemptName, _ job: VerifiedJob, _ startedAt: Instant
     ) async -> ExecutionResult {
         logger.info("run started", metadata: context(name, job.payload.job))
+        FaultPoint.reach(.agentBeforeExecution)
         let execution = Execution(
             job: job.payload, key: key, directory: "\(directory.runs)/\(key)", logger: logger)
         let result = await withTaskGroup(of: Void.self) { group in
@@ -300,6 +304,7 @@ final class Runner: Sendable {
             defer { group.cancelAll() }
             return await execution.perform { kill in self.machine.withLock { $0.attach(key, kill: kill) } }
         }
+        FaultPoint.reach(.agentAfterExecution)
         logger.info(
             "run ended",
             metadata: context(name, job.payload.job).merging(["outcome": "\(result.outcome.name)"]) { $1 })
@@ -342,6 +347,7 @@ final class Runner: Sendable {
     }
 
     private func sendResult(_ key: AttemptKey, _ name: AttemptName, _ end: AttemptEnd) async {
+        FaultPoint.reach(.agentBeforeUpload)
         if let result = outbox.inMemory(key) { return send(.finished(result)) }
         do {
             let result = try await disk.runIfActive { self.outbox.read(key, name, end) }

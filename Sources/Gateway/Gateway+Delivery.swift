@@ -1,5 +1,6 @@
 import Domain
 import Engine
+import Faults
 import Ledger
 import Logging
 import Streams
@@ -17,6 +18,7 @@ extension Gateway {
                 let letters = try await front.queue.inbox(
                     gateway: reading, after: last, count: 64, wait: .milliseconds(500), on: inbox)
                 guard let newest = letters.last else { continue }
+                FaultPoint.reach(.gatewayAfterRead)
                 let readable = letters.compactMap { InboxLetter($0.payload) }
                 if readable.count < letters.count {
                     logger.error(
@@ -60,6 +62,7 @@ extension Gateway {
         async let contents = contents.contents(of: here.map { ($0.organization, $0.job) })
         let taken = try await ledger.take(here.map { ($0.organization, $0.run, $0.token) })
         send(taken, try await contents)
+        FaultPoint.reach(.gatewayAfterSend)
     }
 
     /// Which of these attempts are for a device whose session is here.

@@ -1,5 +1,6 @@
 package import Domain
 package import Engine
+import Faults
 package import Ledger
 package import Logging
 import NIOCore
@@ -180,6 +181,7 @@ package final class Gateway: Sendable {
             // A courtesy to watchers: the result says when it started.
             if !isKept { counters.increment("startsDropped") }
         case .finished(let finished):
+            FaultPoint.reach(.gatewayAfterResult)
             settler.submit(
                 Settler.Item(result: AttemptResult(finished, session), session: session, name: finished.name))
         case .rejected(let rejected):

@@ -1,5 +1,6 @@
 import Domain
 import Engine
+import Faults
 import Ledger
 import Logging
 import Postgres
@@ -94,8 +95,11 @@ final class Settler: Sendable {
         var wait = Duration.milliseconds(50)
         while true {
             do {
+                FaultPoint.reach(.gatewayBeforeCommit)
                 let settlements = try await settle(items)
+                FaultPoint.reach(.gatewayAfterCommit)
                 acknowledge(items)
+                FaultPoint.reach(.gatewayAfterAcknowledge)
                 counters.count(settlements)
                 await settled(settlements.compactMap(\.settledRun))
                 return
@@ -127,6 +131,7 @@ final class Settler: Sendable {
     }
 
     private func acknowledge(_ items: [Item]) {
+        FaultPoint.reach(.gatewayBeforeAcknowledge)
         for (_, items) in Dictionary(grouping: items, by: { ObjectIdentifier($0.session) }) {
             items[0].session.acknowledge(items.map(\.name))
         }

@@ -1,6 +1,7 @@
 import Agent
 import Dispatch
 import Domain
+import Faults
 import Glibc
 import Logging
 import NIOCore
@@ -17,6 +18,10 @@ enum CloudRMMAgent {
 
     static func main() async {
         CryptoLibrary.outliveExit()
+        do { try FaultPoint.arm(from: environmentVariable) } catch {
+            await complain("\(error)")
+            exit(2)
+        }
         await exit(perform(Array(CommandLine.arguments.dropFirst())))
     }
 

@@ -1,4 +1,6 @@
 import ArgumentParser
+import Faults
+import Process
 import Trust
 
 /// The command line: servers and operator verbs.
@@ -21,6 +23,7 @@ struct CloudRMM: AsyncParsableCommand {
     static func main() async {
         CryptoLibrary.outliveExit()
         do {
+            try FaultPoint.arm(from: environmentVariable)
             var command = try parseAsRoot()
             if var command = command as? any AsyncParsableCommand {
                 try await command.run()

@@ -1,4 +1,5 @@
 import Domain
+import Faults
 package import Ledger
 package import Logging
 package import Redis
@@ -77,6 +78,7 @@ package final class Dispatcher: Sendable {
             return false
         }
         guard !claims.items.isEmpty else { return false }
+        FaultPoint.reach(.dispatcherAfterClaim)
         // Presence came with the claim; heartbeats are read after it, so that a lapsed gateway is not written
         // to.
         let gateways = Array(Set(claims.items.compactMap { $0.presence?.gateway }))
@@ -104,6 +106,7 @@ package final class Dispatcher: Sendable {
             return
         }
         let waiting = try await ledger.wait(claims.map(QueuedRun.init))
+        FaultPoint.reach(.dispatcherAfterWaiting)
         try await front.queue.acknowledge(
             dispatched: [], dropped: claims, deadlineMilliseconds: 0, epoch: epoch)
         let parked = claims.filter { waiting.contains($0.run) }
@@ -118,6 +121,7 @@ package final class Dispatcher: Sendable {
     private func deliver(_ claims: [(claim: Claim, gateway: GatewayID)], epoch: Epoch) async throws {
         guard !claims.isEmpty else { return }
         let now = Instant.now()
+        FaultPoint.reach(.dispatcherBeforeMark)
         let marked = try await ledger.mark(
             claims.map { claim, gateway in
                 MarkRequest(
@@ -126,14 +130,17 @@ package final class Dispatcher: Sendable {
                     token: .new(at: now))
             }, epoch: epoch.id, partition: front.queue.keys.partition)
         front.tally.marked(marked.lazy.map(\.organization))
+        FaultPoint.reach(.dispatcherAfterMark)
         let items = Dictionary(grouping: marked, by: \.gateway)
         let letters = items.map { gateway, runs in
             Letter(gateway: gateway, payload: InboxLetter.dispatch(runs.map(\.letterItem)).encoded)
         }
         let delivered = try await front.queue.deliver(letters)
+        FaultPoint.reach(.dispatcherAfterInbox)
         let refused = Set(zip(letters, delivered).filter { !$0.1 }.map(\.0.gateway))
         let passed = Set(marked.filter { !refused.contains($0.gateway) }.map(\.run))
         let deadline = marked.map(\.deadline).max() ?? now
+        FaultPoint.reach(.dispatcherBeforeAcknowledge)
         try await front.queue.acknowledge(
             dispatched: claims.map(\.claim).filter { passed.contains($0.run) },
             dropped: claims.map(\.claim).filter { !passed.contains($0.run) },

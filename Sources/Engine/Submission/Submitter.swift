@@ -1,4 +1,5 @@
 package import Domain
+import Faults
 package import Ledger
 package import Logging
 package import Postgres
@@ -54,10 +55,13 @@ package struct Submitter: Sendable {
         ledger: Ledger, front: QueueFront
     ) -> Gathering<[SubmittedJob], [Submission]> {
         Gathering(sizeMax: runsMax) { scope, parts in
+            FaultPoint.reach(.apiBeforeCommit)
             let (outcomes, runs) = try await ledger.submit(parts.flatMap(\.self), scope: scope)
+            FaultPoint.reach(.apiAfterCommit)
             let unexpanded = parts.joined().filter { $0.devices == nil }
                 .map { OrganizationQueue($0.organization, $0.priority) }
             await front.offer(runs, and: unexpanded)
+            FaultPoint.reach(.apiAfterEnqueue)
             var rest = outcomes[...]
             return parts.map { part in
                 defer { rest.removeFirst(part.count) }

@@ -1,4 +1,5 @@
 import Domain
+import Faults
 package import Ledger
 package import Logging
 import Postgres
@@ -73,7 +74,8 @@ package final class Rebuilder: Sendable {
             try await front.queue.rebuild(
                 epoch: epoch, entitlements: limits, pauses: pauses, running: running
             ) {
-                try await self.ledger.keepEpoch(epoch.id, partition: partition)
+                FaultPoint.reach(.rebuilderMidWay)
+                return try await self.ledger.keepEpoch(epoch.id, partition: partition)
             }
         } catch QueueError.staleEpoch {
             return false

@@ -1,4 +1,5 @@
 import Domain
+import Faults
 package import Ledger
 package import Logging
 import Postgres
@@ -162,6 +163,7 @@ package final class Reconciler: Sendable {
         let awaited = try await ledger.awaitWord(limit: 500)
         let lapsed = try await ledger.lapse(limit: 500)
         let ended = try await ledger.expire(limit: 500)
+        if !ended.isEmpty || !undelivered.isEmpty { FaultPoint.reach(.reconcilerMidDeadlines) }
         await front.settled(lapsed)
         await front.ended(ended)
         await front.returned(undelivered)
@@ -236,6 +238,7 @@ package final class Reconciler: Sendable {
                         "failures": "\(failures)",
                     ])
             }
+            FaultPoint.reach(.reconcilerMidExpansion)
             await front.offer([], and: queues)
             return true
         }
@@ -263,6 +266,7 @@ package final class Reconciler: Sendable {
             {
                 items += letter
             }
+            FaultPoint.reach(.reconcilerMidBurial)
             let back = try await ledger.undeliver(items.map { ($0.organization, $0.run, $0.token) })
             await front.returned(back)
             try await ledger.endGateway(gateway)

@@ -1,4 +1,5 @@
 import Domain
+import Faults
 package import Ledger
 package import Logging
 import Streams
@@ -94,6 +95,7 @@ package final class Refiller: Sendable {
             let refilled = try await front.queue.refill(
                 marked.queue, version: marked.version, entries: runs.map(Entry.init), more: !isWhole,
                 epoch: epoch)
+            FaultPoint.reach(.refillerMidBatch)
             admitted += refilled.admitted
             place.move(by: runs, passed: refilled.passed)
             if refilled.cleared { place.beginPass() }

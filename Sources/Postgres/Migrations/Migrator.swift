@@ -1,3 +1,4 @@
+import Faults
 package import Logging
 
 /// One step of the schema.
@@ -95,6 +96,7 @@ package struct Migrator: Sendable {
             } catch let error as PostgresError {
                 throw error.inMigration(next)
             }
+            FaultPoint.reach(.migratorMidStep)
             try await transaction.execute(
                 """
                 INSERT INTO crmm_migrations (version, name, checksum)

@@ -1,0 +1,82 @@
+import Client
+import Domain
+import History
+import Process
+import Testing
+import Wire
+
+extension EndToEndTests {
+    /// Everything that can die dies, at named points and in the servers, under load; each installation's
+    /// history is judged afterwards.
+    ///
+    /// The seed decides the plan and is printed; CLOUDRMM_FAULT_SEED repeats it. The full plan runs only
+    /// where CLOUDRMM_FAULT_PLAN is `full`, or `long` (with outages of a minute).
+    @Suite(.serialized) struct FaultSuiteTests {
+        @Test("no run is lost, started twice or recorded twice, whatever dies", .timeLimit(.minutes(40)))
+        func faults() async throws {
+            let seed =
+                environmentVariable("CLOUDRMM_FAULT_SEED").flatMap(UInt64.init) ?? .random(in: 1...999_999)
+            let plan =
+                switch environmentVariable("CLOUDRMM_FAULT_PLAN") {
+                case "full": FaultPlan.full(seed: seed, isLong: false)
+                case "long": FaultPlan.full(seed: seed, isLong: true)
+                default: FaultPlan.short(seed: seed)
+                }
+            print("fault plan of seed \(seed):\n\(plan.text)")
+            let only = environmentVariable("CLOUDRMM_FAULT_CLUSTER")
+            var waiting = plan.clusters.filter { only == nil || $0.name == only }[...]
+            await withTaskGroup(of: Void.self) { group in
+                for _ in 0..<Self.sideBySide {
+                    if let next = waiting.popFirst() { group.addTask { await Self.run(next, of: plan) } }
+                }
+                while await group.next() != nil {
+                    if let next = waiting.popFirst() { group.addTask { await Self.run(next, of: plan) } }
+                }
+            }
+        }
+
+        /// Installations at a time; two cores are full with them.
+        private static let sideBySide = 3
+
+        private static func run(_ plan: ClusterPlan, of whole: FaultPlan) async {
+            do {
+                let cluster = try await FaultCluster(plan.name, migratorDiesAt: plan.migrationStep)
+                cluster.log.note(.plan, "seed \(whole.seed)\n\(whole.text)")
+                do {
+                    try await perform(plan, of: whole, on: cluster)
+                } catch {
+                    Issue.record("\(plan.name), seed \(whole.seed): \(error)")
+                }
+                try cluster.log.keep(as: "\(plan.name)-\(whole.seed)")
+                try await cluster.stop()
+                let history = cluster.log.history
+                for violation in Checker.violations(in: history).prefix(20) {
+                    Issue.record("\(plan.name), seed \(whole.seed): \(violation)")
+                }
+                let starts = history.events.count { $0.kind == .started }
+                print("\(plan.name): \(history.events.count) events, \(starts) starts")
+            } catch {
+                Issue.record("\(plan.name), seed \(whole.seed): \(error)")
+            }
+        }
+
+        private static func perform(
+            _ plan: ClusterPlan, of whole: FaultPlan, on cluster: FaultCluster
+        ) async throws {
+            for (index, strikes) in plan.rounds.enumerated() {
+                let began = ContinuousClock.now
+                try await Round(
+                    cluster: cluster, plan: whole, name: "\(plan.name)-\(index)", strikes: strikes,
+                    jobsPerAgent: plan.jobsPerAgent[index]
+                ).run()
+                let took = (ContinuousClock.now - began).components.seconds
+                print("\(plan.name): \(strikes.map(\.name).joined(separator: " + ")) took \(took) s")
+            }
+            // What waited for the absent device runs now.
+            try await cluster.absent?.process.start()
+            try await cluster.untilAllEnded()
+            await cluster.gatherStarts()
+            try await cluster.gatherOutcomes()
+        }
+    }
+}

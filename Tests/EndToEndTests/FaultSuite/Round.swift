@@ -1,0 +1,180 @@
+import Client
+import Domain
+import Faults
+import History
+import Process
+import Wire
+
+/// One round: a load, what strikes meanwhile, and the wait until all of it has ended.
+struct Round: Sendable {
+    let cluster: FaultCluster
+    let plan: FaultPlan
+    let name: String
+    let strikes: [Strike]
+    let jobsPerAgent: Int
+
+    /// Longer than a lease, a heartbeat and what passes until their ends are noticed.
+    private static let freeze = Duration.seconds(8)
+    /// How long jobs may take to end once everything works again.
+    private static let recoverySeconds = 120
+
+    func run() async throws {
+        let load = Load(cluster, name: name)
+        for strike in strikes {
+            cluster.log.note(.armed, strike.name)
+            try await arm(strike)
+        }
+        let ends = try await withThrowingTaskGroup(of: [Load.Pending].self) { group in
+            group.addTask { try await load.run(perAgent: jobsPerAgent) }
+            let before = cluster.witness.lines.count
+            for strike in strikes {
+                group.addTask {
+                    if strike.process == nil { try await untilUnderway(since: before) }
+                    try await perform(strike)
+                    cluster.log.note(.struck, strike.name)
+                    return []
+                }
+            }
+            group.addTask { try await goOn(load) }
+            var ends: [Load.Pending] = []
+            for try await part in group { ends += part }
+            return ends
+        }
+        // The strikes are over, and everything was accepted.
+        try Witness.open(load.gate)
+        try await untilEnded(ends)
+    }
+
+    /// A server is struck when scripts of the round run and others still wait.
+    private func untilUnderway(since before: Int) async throws {
+        try await eventually("scripts of \(name) have started", within: 60) {
+            cluster.witness.lines.count > before + jobsPerAgent / 2
+        }
+    }
+
+    /// New jobs as long as a fault at a point has not struck.
+    private func goOn(_ load: Load) async throws -> [Load.Pending] {
+        var jobs: [Load.Pending] = []
+        for index in 0..<20 {
+            var isOver = true
+            for strike in strikes where strike.process != nil {
+                let hasStruck = try await cluster.process(strike.process ?? "").hasStruck
+                isOver = isOver && hasStruck
+            }
+            if isOver { break }
+            await hold(.seconds(1))
+            jobs += try await load.trickle(index)
+        }
+        return jobs
+    }
+
+    private func untilEnded(_ jobs: [Load.Pending]) async throws {
+        var open = jobs
+        do {
+            try await eventually("all jobs of \(name) have ended", within: Self.recoverySeconds) {
+                while let last = open.last {
+                    let job = try await persist("job \(last.id) is told") { try await last.api.job(last.id) }
+                    guard job.state.isEnd else { return false }
+                    open.removeLast()
+                }
+                return true
+            }
+        } catch is TooLate {
+            // The history says which are lost.
+        }
+    }
+
+    // MARK: Strikes
+
+    /// Starts the process of a point anew, armed.
+    private func arm(_ strike: Strike) async throws {
+        guard case .point(let point, let action, let passage) = strike, let name = strike.process else {
+            return
+        }
+        let process = try await cluster.process(name)
+        try await process.stop()
+        // Who takes over from a worker that stands still.
+        if action == .stop, name == "worker" { try await cluster.process("worker-2").start() }
+        try await process.start((point, action, passage))
+    }
+
+    private func perform(_ strike: Strike) async throws {
+        let (redis, postgres) = (cluster.redis, cluster.postgres)
+        switch strike {
+        case .point(let point, let action, _):
+            try await strikeAt(point, action, strike)
+        case .redisFlushed: try await redis.command("FLUSHALL")
+        case .redisKilled:
+            try await redis.crash()
+            try await redis.start()
+        case .redisEmptied:
+            try await redis.crash()
+            try await redis.lose()
+            try await redis.start()
+        case .redisAway:
+            try await redis.crash()
+            await hold(plan.outage)
+            try await redis.start()
+        case .redisFull:
+            try await redis.command("CONFIG", "SET", "maxmemory", "\(max(1, redis.usedMemory() - 65_536))")
+            await hold(plan.outage)
+            try await redis.command("CONFIG", "SET", "maxmemory", "0")
+        case .redisDiskFull:
+            try await redis.limitFiles(true)
+            try await eventually("the append-only file is full") { try await redis.hasFullDisk() }
+            await hold(plan.outage)
+            try await redis.limitFiles(false)
+        case .postgresRestarted: try await postgres.restart()
+        case .postgresBackendsKilled: try await killBackends()
+        case .postgresLocked:
+            let seconds = plan.outage.components.seconds
+            try await inSession(
+                "BEGIN; LOCK TABLE runs IN ACCESS EXCLUSIVE MODE; SELECT pg_sleep(\(seconds)); COMMIT")
+        case .postgresSnapshotHeld:
+            let seconds = plan.snapshot.components.seconds
+            try await inSession(
+                """
+                BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT count(*) FROM runs; SELECT pg_sleep(\(seconds));
+                COMMIT
+                """)
+        }
+    }
+
+    private func strikeAt(_ point: FaultPoint, _ action: Fault.Action, _ strike: Strike) async throws {
+        let process = try await cluster.process(strike.process ?? "")
+        // Some points are passed only after something else.
+        switch point {
+        case .rebuilderMidWay: try await cluster.redis.command("FLUSHALL")
+        case .reconcilerMidBurial: try await cluster.process("gateway").crash()
+        default: break
+        }
+        try await eventually("\(strike.name) has struck", within: 60) { await process.hasStruck }
+        guard action == .stop else { return }
+        await hold(Self.freeze)
+        try await process.resume()
+        if strike.process == "worker" { try await cluster.process("worker-2").stop() }
+    }
+
+    /// Five a second.
+    private func killBackends() async throws {
+        for _ in 0..<(plan.outage.components.seconds * 5) {
+            async let pause: Void = hold(.milliseconds(200))
+            try await cluster.postgres.execute(
+                """
+                SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename LIKE 'crmm%'
+                ORDER BY random() LIMIT 1
+                """)
+            await pause
+        }
+    }
+
+    /// Runs statements as the owner in a session of their own, however long they take.
+    private func inSession(_ statements: String) async throws {
+        let session = try Running(
+            "/usr/bin/psql", ["-q", cluster.postgres.url("owner"), "-c", statements],
+            log: "\(cluster.scratch.path)/session-\(name)")
+        guard await session.child.wait() == .exited(0) else {
+            throw TooLate(description: "the session of \(name) failed: \(text(of: "\(session.outputPath)"))")
+        }
+    }
+}
