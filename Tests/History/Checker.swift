@@ -121,6 +121,7 @@ package struct Checker {
         }
         let state = outcome.state ?? ""
         guard Self.finals.contains(state) else { return add(.lost, "\(key) is still \(state)") }
+        if outcome.note == "journalRegress" { add(.journalLost, "\(key)") }
         if !(accepted.allowed ?? []).contains(state) {
             add(.wrongEnd, "\(key) is \(state) (\(outcome.note ?? "")), not \(accepted.allowed ?? [])")
         }

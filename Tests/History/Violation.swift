@@ -24,6 +24,8 @@ package struct Violation: Sendable, Equatable, CustomStringConvertible {
         case cancelIgnored
         /// A run is said to be unknown although no agent was lost that could have taken it along.
         case unknownWithoutLoss
+        /// A journal came back shorter than its device had said, though nobody restored a copy.
+        case journalLost
         /// A fault did not strike.
         case notStruck
         /// Nothing was accepted, or nothing was started: the run shows nothing.

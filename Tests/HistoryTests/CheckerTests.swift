@@ -232,6 +232,12 @@ struct CheckerTests {
         #expect(rules(many) == [.unknownWithoutLoss])
     }
 
+    @Test("a journal that lost what its device had said is found")
+    func journalLost() {
+        #expect(rules(changing: .outcome, of: "j3") { $0.note = "agentRestarted" } == [])
+        #expect(rules(changing: .outcome, of: "j3") { $0.note = "journalRegress" } == [.journalLost])
+    }
+
     @Test("a fault that did not strike, and a run that shows nothing, are no proof")
     func noProof() {
         #expect(rules(without: .struck, of: nil) == [.notStruck])
@@ -241,6 +247,6 @@ struct CheckerTests {
     @Test("each rule has its planted violation above")
     func complete() {
         // A new rule is added here with its test.
-        #expect(Violation.Rule.allCases.count == 13)
+        #expect(Violation.Rule.allCases.count == 14)
     }
 }

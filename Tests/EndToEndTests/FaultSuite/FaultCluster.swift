@@ -33,9 +33,12 @@ actor FaultCluster {
     /// Runs of the organization with a cap that may be under way.
     static let cap = 3
 
+    /// Variables of every process beside its usual ones.
+    private nonisolated let variables: [(String, String)]
+
     /// Servers, schema (its migrator dies once in mid-step), roles, tenants, agents.
-    init(_ name: String, migratorDiesAt step: Int) async throws {
-        self.name = name
+    init(_ name: String, migratorDiesAt step: Int, variables: [(String, String)] = []) async throws {
+        (self.name, self.variables) = (name, variables)
         scratch = try Scratch()
         postgres = try await PrivatePostgres(scratch)
         redis = try await DurableRedis(scratch)
@@ -79,8 +82,8 @@ actor FaultCluster {
         ]
         let (program, path) = (try Binaries.path("cloudrmm"), "\(scratch.path)/\(name)")
         let environment = environment
-        return SupervisedProcess(name, log: log) { variables in
-            try Running(program, options, environment: environment + variables, log: path)
+        return SupervisedProcess(name, log: log) { fault in
+            try Running(program, options, environment: environment + fault, log: path)
         } isReady: { process in
             _ = try await process.line("ready")
         }
@@ -112,9 +115,10 @@ actor FaultCluster {
         let enrolled = try await fleet.agent(name)
         let (directory, path) = (enrolled.directory, "\(scratch.path)/agent-\(name)")
         let device = "\(enrolled.device)"
-        let program = try Binaries.path("cloudrmm-agent")
-        let process = SupervisedProcess("agent-\(name)", log: log) { variables in
-            try Running(program, ["run", "--data-dir", directory], environment: variables, log: path)
+        let (program, variables) = (try Binaries.path("cloudrmm-agent"), self.variables)
+        let process = SupervisedProcess("agent-\(name)", log: log) { fault in
+            try Running(
+                program, ["run", "--data-dir", directory], environment: variables + fault, log: path)
         } died: { [log] in
             log.note(.agentLost) { $0.device = device }
         }
@@ -122,7 +126,7 @@ actor FaultCluster {
     }
 
     private nonisolated var environment: [(String, String)] {
-        [
+        variables + [
             ("DATABASE_URL", postgres.url("crmm_api")),
             ("CLOUDRMM_WORKER_DATABASE_URL", postgres.url("crmm_worker")),
             ("CLOUDRMM_GATEWAY_DATABASE_URL", postgres.url("crmm_gateway")), ("REDIS_URL", redis.url),

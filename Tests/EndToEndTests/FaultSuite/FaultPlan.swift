@@ -1,4 +1,5 @@
 import Faults
+import History
 
 /// One thing that is done to an installation under load.
 enum Strike: Sendable, Hashable {
@@ -50,6 +51,8 @@ struct FaultPlan: Sendable {
     /// How long what is away stays away, and how long the snapshot is held.
     let outage: Duration
     let snapshot: Duration
+    /// How long jobs may take to end once everything works again.
+    var recoverySeconds = 120
 
     /// Every named point, every freeze and every trouble of the servers, on installations side by side.
     static func full(seed: UInt64, isLong: Bool) -> FaultPlan {
@@ -72,7 +75,16 @@ struct FaultPlan: Sendable {
                     .point(.dispatcherAfterClaim, .stop, passage: 1), stop([.dispatcherAfterMark]),
                 ]
             ),
-            ("gateway", kills(points("gateway")) + [stop(points("gateway"))]),
+            // In two: a device whose sessions come and go all the time is served later and later.
+            ("gateway-in", kills([.gatewayAfterRead, .gatewayAfterSend, .gatewayAfterResult])),
+            (
+                "gateway-out",
+                kills([
+                    .gatewayBeforeCommit, .gatewayAfterCommit, .gatewayBeforeAcknowledge,
+                    .gatewayAfterAcknowledge,
+                ])
+            ),
+            ("gateway-frozen", [stop(points("gateway"))]),
             (
                 "redis",
                 [.redisFlushed, .redisKilled, .redisEmptied, .redisAway, .redisFull, .redisDiskFull]
@@ -107,6 +119,40 @@ struct FaultPlan: Sendable {
         return FaultPlan(
             seed: seed, clusters: [cluster("short", rounds, seed: seed, isShuffled: false)],
             outage: .seconds(3), snapshot: .seconds(3))
+    }
+
+    /// The violations that can be planted in a copy of the product, the rules that find each, and the strike
+    /// that brings it to light.
+    static let plants: [(name: String, rules: Set<Violation.Rule>, strikes: [Strike])] = [
+        (
+            "acknowledgeBeforeCommit", [.startedTwice, .wrongEnd, .lost],
+            [.point(.gatewayBeforeCommit, .kill, passage: 1)]
+        ),
+        (
+            "journalUnsynced", [.journalLost, .startedTwice],
+            [
+                .point(.agentAfterExecution, .kill, passage: 2),
+                .point(.agentBeforeUpload, .kill, passage: 2),
+            ]
+        ),
+        (
+            "markAfterInbox", [.startedTwice, .wrongEnd, .lost],
+            [.point(.dispatcherAfterInbox, .kill, passage: 1)]
+        ),
+        (
+            "fenceRemoved", [.startedTwice, .wrongEnd, .lost],
+            [.point(.dispatcherAfterClaim, .stop, passage: 1)]
+        ),
+    ]
+
+    /// The strikes of these plants on one installation, one after the other.
+    static func planted(_ plants: [String]) -> FaultPlan {
+        let strikes = Self.plants.filter { plants.contains($0.name) }.flatMap(\.strikes)
+        let cluster = ClusterPlan(
+            name: "planted", migrationStep: 1, rounds: strikes.map { [$0] },
+            jobsPerAgent: strikes.map { _ in 8 })
+        return FaultPlan(
+            seed: 0, clusters: [cluster], outage: .seconds(3), snapshot: .seconds(3), recoverySeconds: 40)
     }
 
     /// A point of each process, all in one round.

@@ -12,6 +12,23 @@ extension EndToEndTests {
     /// The seed decides the plan and is printed; CLOUDRMM_FAULT_SEED repeats it. The full plan runs only
     /// where CLOUDRMM_FAULT_PLAN is `full`, or `long` (with outages of a minute).
     @Suite(.serialized) struct FaultSuiteTests {
+        @Test(
+            "a violation that is planted in the product is found, and without it there is none",
+            .enabled(if: environmentVariable("CLOUDRMM_FAULT_PLAN") == "planted"), .timeLimit(.minutes(20)),
+            arguments: FaultPlan.plants.map(\.name) + [""])
+        func planted(_ name: String) async throws {
+            let plants = FaultPlan.plants.filter { $0.name == name }
+            // The control: the same copy and all the strikes, and nothing planted.
+            let plan = FaultPlan.planted(plants.isEmpty ? FaultPlan.plants.map(\.name) : [name])
+            let (history, failure) = try await Self.history(
+                of: plan.clusters[0], in: plan, variables: [("CLOUDRMM_PLANT", name)])
+            let rules = Set(Checker.violations(in: history).map(\.rule))
+            print("planted \(name): \(rules.map(\.rawValue).sorted())")
+            guard let plant = plants.first else { return #expect(rules.isEmpty && failure == nil) }
+            #expect(!rules.isDisjoint(with: plant.rules), "\(rules)")
+            #expect(!rules.contains(.notStruck), "it struck")
+        }
+
         @Test("no run is lost, started twice or recorded twice, whatever dies", .timeLimit(.minutes(40)))
         func faults() async throws {
             let seed =
@@ -40,16 +57,8 @@ extension EndToEndTests {
 
         private static func run(_ plan: ClusterPlan, of whole: FaultPlan) async {
             do {
-                let cluster = try await FaultCluster(plan.name, migratorDiesAt: plan.migrationStep)
-                cluster.log.note(.plan, "seed \(whole.seed)\n\(whole.text)")
-                do {
-                    try await perform(plan, of: whole, on: cluster)
-                } catch {
-                    Issue.record("\(plan.name), seed \(whole.seed): \(error)")
-                }
-                try cluster.log.keep(as: "\(plan.name)-\(whole.seed)")
-                try await cluster.stop()
-                let history = cluster.log.history
+                let (history, failure) = try await history(of: plan, in: whole)
+                if let failure { Issue.record("\(plan.name), seed \(whole.seed): \(failure)") }
                 for violation in Checker.violations(in: history).prefix(20) {
                     Issue.record("\(plan.name), seed \(whole.seed): \(violation)")
                 }
@@ -58,6 +67,20 @@ extension EndToEndTests {
             } catch {
                 Issue.record("\(plan.name), seed \(whole.seed): \(error)")
             }
+        }
+
+        /// Carries out the plan of an installation; what was seen is judged also where that ends early.
+        private static func history(
+            of plan: ClusterPlan, in whole: FaultPlan, variables: [(String, String)] = []
+        ) async throws -> (History, failure: (any Error)?) {
+            let cluster = try await FaultCluster(
+                plan.name, migratorDiesAt: plan.migrationStep, variables: variables)
+            cluster.log.note(.plan, "seed \(whole.seed)\n\(whole.text)")
+            var failure: (any Error)?
+            do { try await perform(plan, of: whole, on: cluster) } catch { failure = error }
+            try cluster.log.keep(as: "\(plan.name)-\(whole.seed)")
+            try await cluster.stop()
+            return (cluster.log.history, failure)
         }
 
         private static func perform(

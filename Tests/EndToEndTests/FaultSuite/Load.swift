@@ -87,21 +87,26 @@ struct Load: Sendable {
     func run(perAgent: Int) async throws -> [Pending] {
         let agents = await cluster.agents
         let absent = try #require(await cluster.absent)
+        // The first of all, so that whoever claims first holds some that outlive what happens to it.
+        let gated = try await bulk(
+            "gated", "while ! test -e \(gate); do sleep 0.05; done", agents[2], count: 3)
         return try await withThrowingTaskGroup(of: [Pending].self) { group in
             for agent in agents {
-                group.addTask { try await bulk(agent, count: perAgent) }
+                group.addTask { try await bulk("bulk", "sleep 0.05", agent, count: perAgent) }
                 group.addTask { try await singles(agent, count: 4) }
             }
             group.addTask { try await [site(agents)] }
-            group.addTask { try await [stopped(agents[0]), gated(agents[2])] }
+            group.addTask { try await [stopped(agents[0])] }
             group.addTask { try await forAbsent(absent) }
-            return try await group.reduce(into: []) { $0 += $1 }
+            return try await group.reduce(into: gated) { $0 += $1 }
         }
     }
 
-    private func bulk(_ agent: FaultCluster.Agent, count: Int) async throws -> [Pending] {
-        let jobs = (0..<count).map { _ in job("sleep 0.05", .devices([agent.device])) }
-        let (key, began) = ("\(name)/bulk \(agent.name)", EventLog.now())
+    private func bulk(
+        _ name: String, _ body: String, _ agent: FaultCluster.Agent, count: Int
+    ) async throws -> [Pending] {
+        let jobs = (0..<count).map { _ in job(body, .devices([agent.device])) }
+        let (key, began) = ("\(self.name)/\(name) \(agent.name)", EventLog.now())
         let answer = try await persist("\(key) is accepted") {
             let answer = try await agent.fleet.api.submit(NewJobs(jobs: jobs), idempotencyKey: key)
             // Items that the database did not take are asked for again, under the same keys.
@@ -159,13 +164,6 @@ struct Load: Sendable {
             return  // It has ended.
         }
         cluster.log.note(.cancelled) { $0.job = "\(pending.id)" }
-    }
-
-    /// One that outlives the fault.
-    private func gated(_ agent: FaultCluster.Agent) async throws -> Pending {
-        try await submit(
-            "gated", job("while ! test -e \(gate); do sleep 0.05; done", .devices([agent.device])),
-            agent.fleet, on: [agent.device])
     }
 
     /// For a device that is offline: one that waits to the end of the history, one that is cancelled, one

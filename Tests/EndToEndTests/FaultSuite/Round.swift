@@ -3,6 +3,7 @@ import Domain
 import Faults
 import History
 import Process
+import Synchronization
 import Wire
 
 /// One round: a load, what strikes meanwhile, and the wait until all of it has ended.
@@ -15,8 +16,6 @@ struct Round: Sendable {
 
     /// Longer than a lease, a heartbeat and what passes until their ends are noticed.
     private static let freeze = Duration.seconds(8)
-    /// How long jobs may take to end once everything works again.
-    private static let recoverySeconds = 120
 
     func run() async throws {
         let load = Load(cluster, name: name)
@@ -27,15 +26,17 @@ struct Round: Sendable {
         let ends = try await withThrowingTaskGroup(of: [Load.Pending].self) { group in
             group.addTask { try await load.run(perAgent: jobsPerAgent) }
             let before = cluster.witness.lines.count
+            let open = Open(strikes.count)
             for strike in strikes {
                 group.addTask {
+                    defer { open.close() }
                     if strike.process == nil { try await untilUnderway(since: before) }
                     try await perform(strike)
                     cluster.log.note(.struck, strike.name)
                     return []
                 }
             }
-            group.addTask { try await goOn(load) }
+            group.addTask { try await goOn(load) { open.isOpen } }
             var ends: [Load.Pending] = []
             for try await part in group { ends += part }
             return ends
@@ -52,18 +53,14 @@ struct Round: Sendable {
         }
     }
 
-    /// New jobs as long as a fault at a point has not struck.
-    private func goOn(_ load: Load) async throws -> [Load.Pending] {
+    /// New jobs as long as a strike is not over.
+    private func goOn(_ load: Load, while isStriking: () -> Bool) async throws -> [Load.Pending] {
         var jobs: [Load.Pending] = []
-        for index in 0..<20 {
-            var isOver = true
-            for strike in strikes where strike.process != nil {
-                let hasStruck = try await cluster.process(strike.process ?? "").hasStruck
-                isOver = isOver && hasStruck
-            }
-            if isOver { break }
+        var index = 0
+        while isStriking() {
             await hold(.seconds(1))
             jobs += try await load.trickle(index)
+            index += 1
         }
         return jobs
     }
@@ -71,7 +68,7 @@ struct Round: Sendable {
     private func untilEnded(_ jobs: [Load.Pending]) async throws {
         var open = jobs
         do {
-            try await eventually("all jobs of \(name) have ended", within: Self.recoverySeconds) {
+            try await eventually("all jobs of \(name) have ended", within: plan.recoverySeconds) {
                 while let last = open.last {
                     let job = try await persist("job \(last.id) is told") { try await last.api.job(last.id) }
                     guard job.state.isEnd else { return false }
@@ -93,8 +90,6 @@ struct Round: Sendable {
         }
         let process = try await cluster.process(name)
         try await process.stop()
-        // Who takes over from a worker that stands still.
-        if action == .stop, name == "worker" { try await cluster.process("worker-2").start() }
         try await process.start((point, action, passage))
     }
 
@@ -150,9 +145,12 @@ struct Round: Sendable {
         }
         try await eventually("\(strike.name) has struck", within: 60) { await process.hasStruck }
         guard action == .stop else { return }
+        // Who takes over from a worker that stands still.
+        let other = strike.process == "worker" ? try await cluster.process("worker-2") : nil
+        try await other?.start()
         await hold(Self.freeze)
         try await process.resume()
-        if strike.process == "worker" { try await cluster.process("worker-2").stop() }
+        try await other?.stop()
     }
 
     /// Five a second.
@@ -177,4 +175,15 @@ struct Round: Sendable {
             throw TooLate(description: "the session of \(name) failed: \(text(of: "\(session.outputPath)"))")
         }
     }
+}
+
+/// How many strikes are not over.
+private final class Open: Sendable {
+    private let count: Atomic<Int>
+
+    init(_ count: Int) { self.count = Atomic(count) }
+
+    var isOpen: Bool { count.load(ordering: .relaxed) > 0 }
+
+    func close() { count.subtract(1, ordering: .relaxed) }
 }
