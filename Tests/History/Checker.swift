@@ -134,6 +134,12 @@ package struct Checker {
                 .invented, "\(key) has succeeded; its script has not ended in attempt \(outcome.attempt ?? 0)"
             )
         }
+        // Whatever has ended said its name.
+        if ["succeeded", "failed"].contains(state), let attempt = outcome.attempt,
+            outcome.output != "said \(key.job)-\(attempt)\n"
+        {
+            add(.outputLost, "\(key) said \(outcome.output ?? "nothing")")
+        }
         if state == "expired", !starts.isEmpty { add(.wrongEnd, "\(key) is expired and was started") }
         checkCancel(key, starts, state)
     }

@@ -14,7 +14,7 @@ package struct Event: Codable, Sendable, Equatable {
         /// A script said that it began, or ended: `job`, `device`, `attempt`.
         case started, ended
         /// What the API says of a run in the end: `job`, `run`, `device`, `attempt`, `state`, `note` (its
-        /// reason), `finishedAt`.
+        /// reason), `finishedAt`, `output`.
         case outcome
         /// How many runs of a job the API counts in the end: `job`, `counts`.
         case counts
@@ -47,6 +47,7 @@ package struct Event: Codable, Sendable, Equatable {
     package var counts: [String: Int]?
     package var cap: Int?
     package var finishedAt: Int?
+    package var output: String?
     package var note: String?
 
     /// An event without particulars.

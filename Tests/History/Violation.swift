@@ -14,6 +14,8 @@ package struct Violation: Sendable, Equatable, CustomStringConvertible {
         case startedTwice
         /// A run has succeeded whose script has not run to its end in that attempt.
         case invented
+        /// What a script said is not what is recorded of it.
+        case outputLost
         /// A script was started that nobody has accepted.
         case strange
         /// A later start had an attempt that is not higher, or the record names a lower one than was started.

@@ -21,6 +21,7 @@ struct CheckerTests {
             event(.outcome, 900) {
                 ($0.job, $0.device, $0.state, $0.attempt) = (job, device, state, attempt)
                 ($0.run, $0.finishedAt) = ("\(job)/\(device)", at)
+                $0.output = "said \(job)-\(attempt)\n"
             }
         }
         event(.cap, 0) { ($0.organization, $0.cap) = ("o", 2) }
@@ -123,7 +124,7 @@ struct CheckerTests {
         #expect(
             rules(adding: .outcome, at: 901) {
                 ($0.job, $0.device, $0.state, $0.attempt) = ("j1", "a", "succeeded", 1)
-                $0.run = "another"
+                ($0.run, $0.output) = ("another", "said j1-1\n")
             } == [.recordedTwice])
         #expect(rules(changing: .counts, of: "j1") { $0.counts = ["succeeded": 3] } == [.recordedTwice])
         #expect(
@@ -152,7 +153,10 @@ struct CheckerTests {
     @Test("success needs a script that has run to its end in that attempt")
     func invented() {
         #expect(rules(without: .ended, of: "j1") == [.invented])
-        #expect(rules(changing: .outcome, of: "j1", on: "a") { $0.attempt = 2 } == [.invented])
+        #expect(
+            rules(changing: .outcome, of: "j1", on: "a") {
+                ($0.attempt, $0.output) = (2, "said j1-2\n")
+            } == [.invented])
     }
 
     @Test("what nobody asked for is strange: a start, an end, a record")
@@ -169,7 +173,10 @@ struct CheckerTests {
 
     @Test("attempts rise, in what was started and in the record")
     func attemptFell() {
-        #expect(rules(changing: .outcome, of: "j1", on: "b") { $0.attempt = 1 } == [.attemptFell])
+        #expect(
+            rules(changing: .outcome, of: "j1", on: "b") {
+                ($0.attempt, $0.output) = (1, "said j1-1\n")
+            } == [.attemptFell])
         #expect(
             rules(adding: .started, at: 62) { ($0.job, $0.device, $0.attempt) = ("j1", "b", 0) }
                 == [.attemptFell])
@@ -232,6 +239,14 @@ struct CheckerTests {
         #expect(rules(many) == [.unknownWithoutLoss])
     }
 
+    @Test("a result without what its script said has lost its output")
+    func outputLost() {
+        #expect(rules(changing: .outcome, of: "j1", on: "a") { $0.output = "" } == [.outputLost])
+        #expect(rules(changing: .outcome, of: "j1", on: "a") { $0.output = nil } == [.outputLost])
+        #expect(rules(changing: .outcome, of: "j1", on: "b") { $0.output = "said j1-1\n" } == [.outputLost])
+        #expect(rules(changing: .outcome, of: "j3") { $0.output = nil } == [], "it has not ended")
+    }
+
     @Test("a journal that lost what its device had said is found")
     func journalLost() {
         #expect(rules(changing: .outcome, of: "j3") { $0.note = "agentRestarted" } == [])
@@ -247,6 +262,6 @@ struct CheckerTests {
     @Test("each rule has its planted violation above")
     func complete() {
         // A new rule is added here with its test.
-        #expect(Violation.Rule.allCases.count == 14)
+        #expect(Violation.Rule.allCases.count == 15)
     }
 }

@@ -54,13 +54,25 @@ actor DurableRedis {
         _ = try await tool("/usr/bin/prlimit", options).required()
     }
 
+    /// Lets it use no more memory than it does; or any, again.
+    func limitMemory(_ isFull: Bool) async throws {
+        let limit = isFull ? max(1, try await usedMemory() - 65_536) : 0
+        try await command("CONFIG", "SET", "maxmemory", "\(limit)")
+    }
+
+    /// Whether it refuses to store anything for want of memory.
+    func hasFullMemory() async throws -> Bool {
+        try await tool("/usr/bin/redis-cli", ["-s", socket, "SET", "probe", "1", "PX", "1"]).output
+            .contains("OOM")
+    }
+
     /// Whether it says that it cannot write its file.
     func hasFullDisk() async throws -> Bool {
         try await command("INFO", "persistence").contains("aof_last_write_status:err")
     }
 
     /// The memory that it uses, in bytes.
-    func usedMemory() async throws -> Int {
+    private func usedMemory() async throws -> Int {
         let info = try await command("INFO", "memory")
         let line = info.split(whereSeparator: \.isNewline).first { $0.hasPrefix("used_memory:") }
         return try #require(line.flatMap { Int($0.dropFirst("used_memory:".count)) })

@@ -19,9 +19,14 @@ final class EventLog: Sendable {
     /// All of it.
     var history: History { History(events: events.withLock { $0 }) }
 
-    /// Keeps it in the directory that CLOUDRMM_FAULT_LOGS names, if there is one.
-    func keep(as name: String) throws {
+    /// Keeps it in the directory that CLOUDRMM_FAULT_LOGS names, if there is one, with what the programs of a
+    /// directory have complained of.
+    func keep(as name: String, complaints programs: String) throws {
         guard let directory = environmentVariable("CLOUDRMM_FAULT_LOGS") else { return }
+        for file in try listDirectory(programs) where file.hasSuffix(".err") {
+            let text = try readFile("\(programs)/\(file)", max: 64 << 20)
+            try DurableFile.write(text, to: "\(directory)/\(name)-\(file)", mode: 0o644)
+        }
         try DurableFile.write(
             Array(history.lines().utf8), to: "\(directory)/\(name).jsonl", mode: 0o644)
     }

@@ -212,7 +212,11 @@ actor FaultCluster {
                 try await api.runs(of: id, PageOptions(limit: 500))
             }
             for run in runs.items {
+                let output = try await persist("the output of \(run.id) is told") {
+                    try await api.output(of: run.id)
+                }
                 log.note(.outcome) { event in
+                    event.output = output.stdout
                     (event.job, event.run, event.device) = ("\(id)", "\(run.id)", "\(run.deviceId)")
                     (event.attempt, event.state, event.note) = (run.attempt, "\(run.state)", run.reason)
                     event.finishedAt = run.finishedAt.map { Int($0.microseconds) }

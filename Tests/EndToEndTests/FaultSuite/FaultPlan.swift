@@ -125,7 +125,7 @@ struct FaultPlan: Sendable {
     /// that brings it to light.
     static let plants: [(name: String, rules: Set<Violation.Rule>, strikes: [Strike])] = [
         (
-            "acknowledgeBeforeCommit", [.startedTwice, .wrongEnd, .lost],
+            "acknowledgeBeforeCommit", [.outputLost],
             [.point(.gatewayBeforeCommit, .kill, passage: 1)]
         ),
         (
@@ -149,7 +149,8 @@ struct FaultPlan: Sendable {
     static func planted(_ plants: [String]) -> FaultPlan {
         let strikes = Self.plants.filter { plants.contains($0.name) }.flatMap(\.strikes)
         let cluster = ClusterPlan(
-            name: "planted", migrationStep: 1, rounds: strikes.map { [$0] },
+            name: "planted-\(plants.count == 1 ? plants[0] : "none")", migrationStep: 1,
+            rounds: strikes.map { [$0] },
             jobsPerAgent: strikes.map { _ in 8 })
         return FaultPlan(
             seed: 0, clusters: [cluster], outage: .seconds(3), snapshot: .seconds(3), recoverySeconds: 40)

@@ -32,6 +32,7 @@ struct Load: Sendable {
             tell start
             \(body)
             tell end
+            echo "said $CLOUDRMM_RUN"
 
             """)
     }
@@ -129,7 +130,7 @@ struct Load: Sendable {
                     "single \(index) \(agent.name)", job("sleep 0.1", .devices([agent.device])), agent.fleet,
                     on: [agent.device]))
         }
-        let failing = job("tell end; exit 3", .devices([agent.device]))
+        let failing = job("tell end; echo \"said $CLOUDRMM_RUN\"; exit 3", .devices([agent.device]))
         jobs.append(
             try await submit("failing \(agent.name)", failing, agent.fleet, on: [agent.device], ["failed"]))
         return jobs

@@ -111,9 +111,10 @@ struct Round: Sendable {
             await hold(plan.outage)
             try await redis.start()
         case .redisFull:
-            try await redis.command("CONFIG", "SET", "maxmemory", "\(max(1, redis.usedMemory() - 65_536))")
+            try await redis.limitMemory(true)
+            try await eventually("the memory is full") { try await redis.hasFullMemory() }
             await hold(plan.outage)
-            try await redis.command("CONFIG", "SET", "maxmemory", "0")
+            try await redis.limitMemory(false)
         case .redisDiskFull:
             try await redis.limitFiles(true)
             try await eventually("the append-only file is full") { try await redis.hasFullDisk() }
