@@ -139,7 +139,7 @@ let package = Package(
         tests("DomainTests", ["Domain"]),
         tests("WireTests", ["Wire", "Domain"]),
         tests("TrustTests", ["Trust", "Domain", nioCore, nioPosix, nioEmbedded]),
-        tests("RedisTests", ["Redis", "Trust", logging]),
+        tests("RedisTests", ["Redis", "TestSupport", "Trust", logging]),
         tests("PostgresTests", ["Postgres", "Trust", logging]),
         tests("OutboundTests", ["Outbound"]),
         tests("ProcessTests", ["Process"]),
@@ -157,7 +157,8 @@ let package = Package(
         tests("EmbeddedTests", ["Embedded", "Process", "EmbeddedProbe", logging]),
         tests("CatalogTests", ["Catalog"]),
         target(
-            "TestSupport", ["Domain", "Ledger", "Postgres", "Redis", "Streams", "Trust", logging],
+            "TestSupport",
+            ["Domain", "Ledger", "Postgres", "Process", "Redis", "Streams", "Trust", logging],
             path: "Tests/Support"),
         tests("AccessTests", ["Access", "Domain", "Ledger", "Postgres", "TestSupport", "Trust", logging]),
         tests(

@@ -77,7 +77,7 @@ struct Greeting {
 
     private static func master(_ value: RedisValue) throws(RedisError) -> RedisConfiguration.Address {
         if case .null = value {
-            throw RedisError(.connection, "the sentinel knows no master of the name in the address")
+            throw RedisError(.configuration, "the sentinel knows no master of the name in the address")
         }
         guard let parts = value.array, parts.count == 2, let host = parts[0].text, let port = parts[1].int,
             !host.isEmpty, (1...65_535).contains(port)

@@ -26,10 +26,11 @@ struct Bench: Sendable {
 
     private static let logger = Logger.quiet
 
-    private init(_ place: TestQueue, settling: Duration) throws {
+    private init(_ place: TestQueue, settling: Duration, on server: RedisConfiguration?) throws {
         world = try World.here()
         (redis, queue, self.place) = (place.connection, place.queue, place)
-        bell = RedisBlockingConnection(configuration: try TestQueue.configuration(), logger: Self.logger)
+        bell = RedisBlockingConnection(
+            configuration: try server ?? TestQueue.configuration(), logger: Self.logger)
         front = QueueFront(queue: queue, logger: Self.logger, settling: settling)
         dispatcher = Dispatcher(
             ledger: world.worker, front: front, bell: bell, owner: "first", logger: Self.logger)
@@ -39,9 +40,12 @@ struct Bench: Sendable {
     }
 
     /// Runs a test and removes its keys afterwards.
-    static func run(settling: Duration = .zero, _ body: (Bench) async throws -> Void) async throws {
-        try await TestQueue.with { place in
-            let bench = try Bench(place, settling: settling)
+    static func run(
+        settling: Duration = .zero, on server: RedisConfiguration? = nil,
+        _ body: (Bench) async throws -> Void
+    ) async throws {
+        try await TestQueue.with(on: server) { place in
+            let bench = try Bench(place, settling: settling, on: server)
             do {
                 try await bench.world.clear()
                 try #require(try await bench.rebuilder.checkOnce())

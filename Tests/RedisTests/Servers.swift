@@ -35,6 +35,14 @@ extension Logger {
     static let quiet = Logger(label: "test") { _ in SwiftLogNoOpLogHandler() }
 }
 
+func connection(_ configuration: RedisConfiguration) -> RedisConnection {
+    RedisConnection(configuration: configuration, logger: .quiet)
+}
+
+func blockingConnection(_ configuration: RedisConfiguration) -> RedisBlockingConnection {
+    RedisBlockingConnection(configuration: configuration, logger: .quiet)
+}
+
 /// A listening socket whose connections a script answers, each on one thread.
 final class FakeServer: Sendable {
     let path: String

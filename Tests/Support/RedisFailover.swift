@@ -1,0 +1,107 @@
+import Foundation
+import Glibc
+import Logging
+import Redis
+
+/// A master, a replica and three sentinels on the loopback, with times as short as sentinels take them.
+package final class RedisFailover: Sendable {
+    private let directory: String
+    private let servers: [Process]
+    private let ports: (master: Int, replica: Int, sentinels: [Int])
+    private let password: String?
+
+    /// Starts all and returns when the sentinels, which may want a password, know each other and the replica.
+    package init(sentinelPassword: String? = nil) async throws {
+        password = sentinelPassword
+        directory = "/tmp/crmm-failover-\(UInt32.random(in: 0 ... .max))"
+        try FileManager.default.createDirectory(atPath: directory, withIntermediateDirectories: false)
+        let free = LoopbackPorts.free(5)
+        ports = (free[0], free[1], Array(free[2...]))
+        var started = [
+            try Self.start(directory, ["--port", "\(free[0])"]),
+            try Self.start(
+                directory, ["--port", "\(free[1])", "--replicaof", "127.0.0.1 \(free[0])"]),
+        ]
+        for port in free[2...] {
+            let file = "\(directory)/sentinel-\(port).conf"
+            let lines = [
+                "port \(port)", "bind 127.0.0.1", "dir \(directory)",
+                "sentinel monitor main 127.0.0.1 \(free[0]) 2",
+                "sentinel down-after-milliseconds main 300", "sentinel failover-timeout main 2000",
+            ]
+            let login = sentinelPassword.map { ["requirepass \($0)"] } ?? []
+            let text = (lines + login).joined(separator: "\n") + "\n"
+            try Data(text.utf8).write(to: URL(filePath: file))
+            started.append(try Self.run([file, "--sentinel"]))
+        }
+        servers = started
+        for port in free[2...] { try await untilComplete(port) }
+    }
+
+    deinit {
+        for server in servers { kill(server.processIdentifier, SIGKILL) }
+        for server in servers { server.waitUntilExit() }
+        try? FileManager.default.removeItem(atPath: directory)  // what is left does no harm
+    }
+
+    /// The address by which the master is found; credentials end with `@`.
+    package func url(credentials: String = "", master: String = "main", parameters: String = "") -> String {
+        let places = ports.sentinels.map { "127.0.0.1:\($0)" }.joined(separator: ",")
+        return "redis+sentinel://\(credentials)\(places)/\(master)\(parameters)"
+    }
+
+    /// The master dies as by a crash.
+    package func killMaster() { kill(servers[0].processIdentifier, SIGKILL) }
+
+    /// One of the sentinels dies.
+    package func killFirstSentinel() { kill(servers[2].processIdentifier, SIGKILL) }
+
+    /// Sentinels make the replica the master, though the master is well.
+    package func switchOver() async throws {
+        let sentinel = try connection(toSentinel: ports.sentinels[2])
+        // Refused while the replica is not known to be good enough.
+        while (try? await sentinel.send(RedisCommand("SENTINEL", "FAILOVER", "main"))) == nil {}
+        await sentinel.close()
+    }
+
+    /// Nothing by itself: the servers end with the last reference, and this is one at the end of a test.
+    package func stop() {}
+
+    private func untilComplete(_ port: Int) async throws {
+        let sentinel = try connection(toSentinel: port)
+        while true {
+            let words =
+                try await sentinel.send(RedisCommand("SENTINEL", "MASTER", "main"))
+                .array?.map { $0.text ?? "" } ?? []
+            let fields = Dictionary(
+                stride(from: 0, to: words.count - 1, by: 2).map { (words[$0], words[$0 + 1]) }
+            ) { first, _ in first }
+            if fields["num-slaves"] == "1", fields["num-other-sentinels"] == "2", fields["flags"] == "master"
+            {
+                break
+            }
+        }
+        await sentinel.close()
+    }
+
+    private func connection(toSentinel port: Int) throws -> RedisConnection {
+        let credentials = password.map { ":\($0)@" } ?? ""
+        let configuration = try RedisConfiguration(url: "redis://\(credentials)127.0.0.1:\(port)")
+        return RedisConnection(configuration: configuration, logger: .quiet)
+    }
+
+    private static func start(_ directory: String, _ arguments: [String]) throws -> Process {
+        try run(
+            ["--bind", "127.0.0.1", "--dir", directory, "--save", "", "--repl-diskless-sync-delay", "0"]
+                + arguments)
+    }
+
+    private static func run(_ arguments: [String]) throws -> Process {
+        let process = Process()
+        process.executableURL = URL(filePath: "/usr/bin/redis-server")
+        process.arguments = arguments
+        (process.standardOutput, process.standardError) = (FileHandle.nullDevice, FileHandle.nullDevice)
+        try process.run()
+        return process
+    }
+}
