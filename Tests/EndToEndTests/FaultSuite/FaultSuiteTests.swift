@@ -87,12 +87,18 @@ extension EndToEndTests {
         private static func perform(
             _ plan: ClusterPlan, of whole: FaultPlan, on cluster: FaultCluster
         ) async throws {
+            var failure: (any Error)?
             for (index, strikes) in plan.rounds.enumerated() {
                 let began = ContinuousClock.now
-                try await Round(
-                    cluster: cluster, plan: whole, name: "\(plan.name)-\(index)", strikes: strikes,
-                    jobsPerAgent: plan.jobsPerAgent[index]
-                ).run()
+                // The rounds after one that failed are carried out, and everything is judged in the end.
+                do {
+                    try await Round(
+                        cluster: cluster, plan: whole, name: "\(plan.name)-\(index)", strikes: strikes,
+                        jobsPerAgent: plan.jobsPerAgent[index]
+                    ).run()
+                } catch {
+                    failure = failure ?? error
+                }
                 let took = (ContinuousClock.now - began).components.seconds
                 print("\(plan.name): \(strikes.map(\.name).joined(separator: " + ")) took \(took) s")
             }
@@ -101,6 +107,7 @@ extension EndToEndTests {
             try await cluster.untilAllEnded()
             await cluster.gatherStarts()
             try await cluster.gatherOutcomes()
+            if let failure { throw failure }
         }
     }
 }

@@ -89,8 +89,9 @@ struct Load: Sendable {
         let agents = await cluster.agents
         let absent = try #require(await cluster.absent)
         // The first of all, so that whoever claims first holds some that outlive what happens to it.
-        let gated = try await bulk(
-            "gated", "while ! test -e \(gate); do sleep 0.05; done", agents[2], count: 3)
+        // Bounded, so that it ends too where the tests are killed.
+        let waiting = "for i in $(seq 12000); do test -e \(gate) && break; sleep 0.05; done"
+        let gated = try await bulk("gated", waiting, agents[2], count: 3)
         return try await withThrowingTaskGroup(of: [Pending].self) { group in
             for agent in agents {
                 group.addTask { try await bulk("bulk", "sleep 0.05", agent, count: perAgent) }

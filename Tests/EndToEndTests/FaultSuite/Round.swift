@@ -23,7 +23,21 @@ struct Round: Sendable {
             cluster.log.note(.armed, strike.name)
             try await arm(strike)
         }
-        let ends = try await withThrowingTaskGroup(of: [Load.Pending].self) { group in
+        let ends: [Load.Pending]
+        do {
+            ends = try await strikeUnderLoad(load)
+        } catch {
+            // The next round is to find nothing that waits for this one.
+            try Witness.open(load.gate)
+            throw error
+        }
+        // The strikes are over, and everything was accepted.
+        try Witness.open(load.gate)
+        try await untilEnded(ends)
+    }
+
+    private func strikeUnderLoad(_ load: Load) async throws -> [Load.Pending] {
+        try await withThrowingTaskGroup(of: [Load.Pending].self) { group in
             group.addTask { try await load.run(perAgent: jobsPerAgent) }
             let before = cluster.witness.lines.count
             let open = Open(strikes.count)
@@ -31,7 +45,7 @@ struct Round: Sendable {
                 group.addTask {
                     defer { open.close() }
                     if strike.process == nil { try await untilUnderway(since: before) }
-                    try await perform(strike)
+                    try await perform(strike, since: before)
                     cluster.log.note(.struck, strike.name)
                     return []
                 }
@@ -41,9 +55,6 @@ struct Round: Sendable {
             for try await part in group { ends += part }
             return ends
         }
-        // The strikes are over, and everything was accepted.
-        try Witness.open(load.gate)
-        try await untilEnded(ends)
     }
 
     /// A server is struck when scripts of the round run and others still wait.
@@ -93,11 +104,11 @@ struct Round: Sendable {
         try await process.start((point, action, passage))
     }
 
-    private func perform(_ strike: Strike) async throws {
+    private func perform(_ strike: Strike, since before: Int) async throws {
         let (redis, postgres) = (cluster.redis, cluster.postgres)
         switch strike {
         case .point(let point, let action, _):
-            try await strikeAt(point, action, strike)
+            try await strikeAt(point, action, strike, since: before)
         case .redisFlushed: try await redis.command("FLUSHALL")
         case .redisKilled:
             try await redis.crash()
@@ -136,11 +147,16 @@ struct Round: Sendable {
         }
     }
 
-    private func strikeAt(_ point: FaultPoint, _ action: Fault.Action, _ strike: Strike) async throws {
+    private func strikeAt(
+        _ point: FaultPoint, _ action: Fault.Action, _ strike: Strike, since before: Int
+    ) async throws {
         let process = try await cluster.process(strike.process ?? "")
         // Some points are passed only after something else.
         switch point {
-        case .rebuilderMidWay: try await cluster.redis.command("FLUSHALL")
+        case .rebuilderMidWay:
+            // With something under way that a rebuild has to load.
+            try await untilUnderway(since: before)
+            try await cluster.redis.command("FLUSHALL")
         case .reconcilerMidBurial: try await cluster.process("gateway").crash()
         default: break
         }
