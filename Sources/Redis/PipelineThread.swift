@@ -44,7 +44,7 @@ final class PipelineThread {
     /// Set when the owner closes: the end of the grace for what is under way.
     private var closesAt: Instant?
     private var backoff = Backoff()
-    /// Which of the addresses is asked next, and how many have failed since one led somewhere.
+    /// Which of the addresses is asked next, and how many have failed since there was a connection.
     private var turn = 0
     private var failedInTurn = 0
     private var random = SystemRandomNumberGenerator()
@@ -266,7 +266,6 @@ final class PipelineThread {
             backoff.reset()
             becomeReady(session)
         case .leads(let address):
-            failedInTurn = 0
             go(to: Hop(address: address, host: .server(mustBeMaster: true)), now: now)
         }
     }
@@ -274,6 +273,7 @@ final class PipelineThread {
     private func becomeReady(_ session: Session) {
         link = .ready(session)
         outage = nil
+        failedInTurn = 0
         let generation = pipeline.generation.add(1, ordering: .releasing).newValue
         logger.info("redis connected", metadata: ["redis.generation": "\(generation)"])
     }
@@ -321,7 +321,8 @@ final class PipelineThread {
     }
 
     private func lose(_ error: RedisError, now: Instant) {
-        // Whatever went wrong behind one sentinel, the next may know better, and at once.
+        // Whatever went wrong behind one sentinel, the next may know better, and at once; after all of them
+        // there is a pause, for they may all still name a master that is dead.
         turn += 1
         failedInTurn += 1
         let hasOthers = failedInTurn < configuration.addresses.count

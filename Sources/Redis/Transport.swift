@@ -95,9 +95,13 @@ final class Transport {
         } else {
             records.append(contentsOf: tls.takeRecords())
         }
-        while hasUnsent {
-            guard case .bytes(let count) = try socket.send(records[recordsStart...]) else { return }
-            recordsStart += count
+        do throws(RedisError) {
+            while hasUnsent {
+                guard case .bytes(let count) = try socket.send(records[recordsStart...]) else { return }
+                recordsStart += count
+            }
+        } catch {
+            throw hasReceived ? error : error.beforeAnyAnswer(inClear: false)
         }
     }
 }

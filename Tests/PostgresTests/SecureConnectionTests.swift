@@ -19,10 +19,13 @@ struct SecureConnectionTests {
     private func refusal(_ configuration: PostgresConfiguration) async throws -> String {
         var configuration = configuration
         configuration.statementTimeout = .milliseconds(700)
-        let failed = try await error { _ = try await isEncrypted(configuration) }
-        #expect(failed.code == .timeout && !failed.mayHaveCommitted)
-        #expect(!"\(failed)".contains(SecureServer.password))
-        return failed.message
+        while true {
+            let failed = try await error { _ = try await isEncrypted(configuration) }
+            #expect(failed.code == .timeout && !failed.mayHaveCommitted)
+            #expect(!"\(failed)".contains(SecureServer.password))
+            // On a busy machine the time may be over before the first attempt to connect is.
+            if failed.message.contains("there is no connection") { return failed.message }
+        }
     }
 
     @Test("Each mode of TLS does what libpq's manual says, with the right and the wrong authority and name")

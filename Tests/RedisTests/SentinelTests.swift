@@ -1,3 +1,4 @@
+import Synchronization
 import TestSupport
 import Testing
 
@@ -56,6 +57,25 @@ import Testing
         let info = try await redis.send(RedisCommand("CLIENT", "INFO")).text ?? ""
         #expect(info.contains("db=1"))
         await redis.close()
+    }
+
+    @Test("While all sentinels name a master that is dead, they are asked again with pauses")
+    func deadMaster() async throws {
+        let server = try FakeServer { descriptor, _ in
+            while hear(descriptor) > 0 { say(descriptor, "*2\r\n$9\r\n127.0.0.1\r\n$1\r\n1\r\n") }
+        }
+        defer { server.stop() }
+        var configuration = try RedisConfiguration(url: "redis+sentinel://a,b/main")
+        configuration.addresses = [.unix(path: server.path), .unix(path: server.path)]
+        let redis = connection(configuration)
+        let error = await #expect(throws: RedisError.self) {
+            try await redis.send(RedisCommand("PING"), timeout: .seconds(1))
+        }
+        #expect(error?.code == .connection && error?.mayHaveRun == false)
+        await redis.close()
+        // Both in each round, and some ten rounds with these pauses; thousands without.
+        let asked = server.accepted.load(ordering: .relaxed)
+        #expect((2..<150).contains(asked), "\(asked)")
     }
 
     @Test("A name that no sentinel knows, and a login that they refuse, are told at once")
