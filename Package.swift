@@ -196,5 +196,6 @@ let package = Package(
         tests("EndToEndTests", ["Client", "Domain", "Faults", "History", "Outbound", "Process", "Wire"]),
         tests("ScriptTests", ["Process"]),
         tests("StreamsTests", ["Streams", "Redis", "Domain", "TestSupport", logging]),
+        tests("SimulationTests", ["Streams", "Redis", "Domain", logging]),
     ]
 )

@@ -1,0 +1,71 @@
+import Domain
+
+/// Who was served how much, against who had work all the while.
+///
+/// Start-time fair queueing promises: over any window in which `j` was in service from claim to claim, no
+/// other organization `i` gets more than `j` by weight, but for one run of each: S(i)/w(i) − S(j)/w(j) ≤
+/// 1/w(i) + 1/w(j). That covers two that are saturated, and one that comes and goes.
+struct Shares {
+    private var served: [OrganizationID: Double] = [:]
+    private var inService: Set<OrganizationID> = []
+    /// The least S(i)/w(i) − S(j)/w(j) since j has been in service; the key is j, then i.
+    private var least: [OrganizationID: [OrganizationID: Double]] = [:]
+    private var isOwing = false
+
+    /// What one claim did.
+    struct Claim {
+        let served: [OrganizationID: Int]
+        /// Who is in service after it, with tags; virtual time.
+        let ready: [OrganizationID: Double]
+        let virtual: Double
+        let weights: [OrganizationID: Double]
+        /// Whether it stopped before it had as many as it could: its rounds went to stale entries.
+        let isExhausted: Bool
+    }
+
+    /// Begins all windows anew.
+    mutating func reset() { (inService, least) = ([], [:]) }
+
+    /// Begins those of one organization anew: its weight or its service has changed.
+    mutating func reset(_ organization: OrganizationID, weighs: Bool) {
+        inService.remove(organization)
+        least[organization] = nil
+        if weighs { for key in least.keys { least[key]?[organization] = nil } }
+    }
+
+    /// Takes a claim in; returns what is wrong.
+    mutating func record(_ claim: Claim, of organizations: [OrganizationID]) -> String? {
+        func weight(_ id: OrganizationID) -> Double { claim.weights[id] ?? 1 }
+        for (id, count) in claim.served { served[id, default: 0] += Double(count) / weight(id) }
+        if claim.isExhausted { isOwing = true }
+        if isOwing {
+            reset()
+            isOwing = claim.ready.values.contains { $0 < claim.virtual - 1e-9 }
+            return nil
+        }
+        var wrong: String?
+        for j in organizations {
+            guard claim.ready[j] != nil, inService.contains(j) else {
+                least[j] = nil
+                continue
+            }
+            for i in organizations where i != j {
+                let difference = served[i, default: 0] - served[j, default: 0]
+                let lowest = min(least[j]?[i] ?? difference, difference)
+                least[j, default: [:]][i] = lowest
+                let bound = 1 / weight(i) + 1 / weight(j)
+                if difference - lowest > bound + 1e-6 {
+                    wrong = "\(i) got \(difference - lowest) more by weight than \(j), which had work"
+                }
+            }
+        }
+        inService = Set(claim.ready.keys)
+        // A window begins with the state after this claim.
+        for j in inService where least[j] == nil {
+            for i in organizations where i != j {
+                least[j, default: [:]][i] = served[i, default: 0] - served[j, default: 0]
+            }
+        }
+        return wrong
+    }
+}

@@ -1,0 +1,257 @@
+import Domain
+import Redis
+
+@testable import Streams
+
+/// What a worker's dispatcher does (`Dispatcher`).
+extension World {
+    func dispatch(_ worker: Worker) async throws {
+        if random.chance(500) {
+            _ = try await call("bell") {
+                let key = self.queue.keys.key("bell")
+                if try await self.connection.send(RedisCommand("LPOP", .string(key))) != .null {
+                    self.bellTaken = true
+                    self.running?.tookBell = true
+                }
+            }
+        }
+        let epoch = try await epoch(of: worker)
+        let claims: Claims
+        do {
+            claims = try await call("claim", .claimReplyLost) { try await self.claim(worker, epoch) }
+        } catch QueueError.staleEpoch {
+            worker.epoch = nil
+            return
+        }
+        guard !claims.items.isEmpty else { return }
+        let gateways = Set(claims.items.compactMap { $0.presence?.gateway }).sorted()
+        let before = Set(gateways.filter { aliveUntil[$0, default: 0] > redisNow })
+        let alive = try await call("alive") { try await self.queue.alive(gateways) }
+        if !before.subtracting(alive).isEmpty { reach(.heartbeatLapsesAfterClaim) }
+        var reachable: [(Claim, GatewayID)] = []
+        var offline: [Claim] = []
+        for claim in claims.items {
+            if let gateway = claim.presence?.gateway, alive.contains(gateway) {
+                reachable.append((claim, gateway))
+            } else {
+                offline.append(claim)
+            }
+        }
+        try await putAside(offline, worker, epoch)
+        try await deliver(reachable, worker, epoch)
+    }
+
+    /// Claims, and looks whether what was claimed may be.
+    private func claim(_ worker: Worker, _ epoch: Epoch) async throws -> Claims {
+        let claims = try await queue.claim(
+            owner: worker.owner, limit: batch, leaseMilliseconds: 5_000, epoch: epoch)
+        lastClaimed = claims.items.count
+        if bellOrphaned, !claims.items.isEmpty { reach(.bellTakenByTheDead) }
+        (bellTaken, bellOrphaned) = (false, false)
+        running?.tookBell = false
+        let keys = queue.keys
+        let replies = try await connection.send([
+            RedisCommand("ZRANGE", .string(keys.key("ready")), 0, -1, "WITHSCORES"),
+            RedisCommand("GET", .string(keys.key("virtual"))),
+            RedisCommand("HGETALL", .string(keys.key("slots"))),
+            RedisCommand("HGETALL", .string(keys.key("caps"))),
+            RedisCommand("SMEMBERS", .string(keys.key("paused"))),
+        ]).map { try $0.get() }
+        let slots = Self.pairs(replies[2])
+        let caps = Self.pairs(replies[3])
+        let paused = Set(replies[4].array?.compactMap(\.text) ?? [])
+        var served: [OrganizationID: Int] = [:]
+        for claim in claims.items {
+            served[claim.organization, default: 0] += 1
+            let place = DeviceLane(device: claim.device, lane: claim.lane).text
+            let unsettled = slots["d\(place)"].flatMap { Int($0) } ?? 0
+            if unsettled > 4 { fail("a claim gave a device its run number \(unsettled)") }
+            if unsettled == 4 { reach(.laneFull) }
+        }
+        var weights: [OrganizationID: Double] = [:]
+        for organization in organizations {
+            let id = organization.description
+            weights[organization] = caps["\(id):weight"].flatMap { Double($0) } ?? 1
+            if slots["h\(id)"] == "\(VirtualLibrary.aside)" { reach(.asideFull) }
+            guard let count = served[organization] else { continue }
+            if paused.contains(id) { fail("a paused organization was served \(count)") }
+            let cap = caps["\(id):cap"].flatMap { Int($0) } ?? .max
+            let taken = slots["o\(id)"].flatMap { Int($0) } ?? 0
+            if taken > cap { fail("a claim brought \(taken) runs over the cap of \(cap)") }
+            if taken == cap { reach(.capReached) }
+        }
+        let tags = Self.pairs(replies[0])
+        var ready: [OrganizationID: Double] = [:]
+        for organization in organizations {
+            ready[organization] = tags[organization.description].flatMap { Double($0) }
+        }
+        let record = Shares.Claim(
+            served: served, ready: ready, virtual: replies[1].double ?? 0, weights: weights,
+            isExhausted: claims.items.count < batch && !ready.isEmpty)
+        if let wrong = shares.record(record, of: organizations) { fail(wrong) }
+        note("claimed \(claims.items.map { "\($0.run.short)/\($0.generation)" })")
+        return claims
+    }
+
+    static func pairs(_ reply: RedisValue) -> [String: String] {
+        let flat = reply.array?.compactMap(\.text) ?? []
+        return Dictionary(
+            uniqueKeysWithValues: stride(from: 0, to: flat.count, by: 2).map { (flat[$0], flat[$0 + 1]) })
+    }
+
+    /// Runs of offline devices: waiting is committed, then presence is read again.
+    private func putAside(_ claims: [Claim], _ worker: Worker, _ epoch: Epoch) async throws {
+        guard !claims.isEmpty else { return }
+        if now - worker.epochSince < 2_000_000 {
+            reach(.absentMeansLater)
+            _ = try await call("release") {
+                try await self.queue.release(claims, delayMilliseconds: 500, epoch: epoch)
+            }
+            return
+        }
+        let waiting = try await commit("wait") { $0.wait(claims.map { ($0.run, $0.generation) }) }
+        _ = try await call("acknowledge") {
+            try await self.queue.acknowledge(
+                dispatched: [], dropped: claims, deadlineMilliseconds: 0, epoch: epoch)
+        }
+        guard plan.lapse != .presenceIsReadOnce else { return }
+        let parked = claims.filter { waiting.contains($0.run) }
+        let present = try await arePresent(parked.map(\.device))
+        let back = zip(parked, present).compactMap { $1 ? $0.device : nil }
+        guard !back.isEmpty else { return }
+        reach(.deviceComesWhileParked)
+        let rows = try await commit("reconnect") { $0.reconnect(back) }
+        try await offer(rows, by: worker)
+    }
+
+    func arePresent(_ devices: [DeviceID]) async throws -> [Bool] {
+        let presences = try await call("presence") { try await self.queue.presence(of: devices) }
+        let gateways = Set(presences.compactMap { $0?.gateway }).sorted()
+        let alive = try await call("alive") { try await self.queue.alive(gateways) }
+        return presences.map { presence in presence.map { alive.contains($0.gateway) } ?? false }
+    }
+
+    /// Mark, inbox, acknowledge.
+    private func deliver(_ claims: [(Claim, GatewayID)], _ worker: Worker, _ epoch: Epoch) async throws {
+        guard !claims.isEmpty else { return }
+        let requests = claims.map { claim, gateway in
+            (
+                run: claim.run, generation: claim.generation, gateway: gateway,
+                token: names.next() as AttemptToken
+            )
+        }
+        if plan.lapse == .inboxBeforeMark {
+            let hasty = requests.compactMap { request -> (GatewayID, (AttemptName, DeviceID))? in
+                guard let row = records.open[request.run] else { return nil }
+                let name = AttemptName(
+                    run: request.run, attempt: row.machine.attempt + 1, token: request.token)
+                return (request.gateway, (name, row.device))
+            }
+            for (gateway, item) in hasty { _ = try await send([gateway: [item]]) }
+        }
+        let marked = try await commit("mark", .markReplyLost) { records in
+            self.explain(requests.map { ($0.run, $0.generation) }, epoch, records)
+            let kept = self.plan.lapse == .markAcceptsAnyDataSet ? records.epoch?.id : nil
+            return records.mark(requests, epoch: kept ?? epoch.id)
+        }
+        note("marked \(marked.map { "\($0.run.short)#\($0.machine.attempt)" })")
+        checkCalm()
+        var items: [GatewayID: [(AttemptName, DeviceID)]] = [:]
+        for row in marked {
+            if let gateway = row.gateway, let name = row.name {
+                items[gateway, default: []].append((name, row.device))
+            }
+        }
+        let refused = plan.lapse == .inboxBeforeMark ? [] : try await send(items)
+        let passed = Set(marked.filter { !refused.contains($0.gateway!) }.map(\.run))
+        try await acknowledge(
+            claims.map(\.0).filter { passed.contains($0.run) },
+            dropped: claims.map(\.0).filter { !passed.contains($0.run) }, epoch)
+        guard !refused.isEmpty else { return }
+        reach(.inboxFull)
+        let back = marked.filter { refused.contains($0.gateway!) }.compactMap(\.name)
+        try await returned(commit("undeliver") { $0.undeliver(back) }, by: worker)
+    }
+
+    /// Writes a letter a gateway; returns the gateways whose inbox is full.
+    func send(_ items: [GatewayID: [(AttemptName, DeviceID)]]) async throws -> Set<GatewayID> {
+        guard !items.isEmpty else { return [] }
+        let post = items.keys.sorted().map { gateway in
+            letters.append(.dispatch(items[gateway]!))
+            return Streams.Letter(gateway: gateway, payload: Array("\(letters.count - 1)".utf8))
+        }
+        posted.formUnion(items.keys)
+        let delivered = try await call("deliver", .inboxReplyLost) {
+            try await self.queue.deliver(post, max: 3)
+        }
+        return Set(zip(post, delivered).filter { !$0.1 }.map(\.0.gateway))
+    }
+
+    private func acknowledge(_ dispatched: [Claim], dropped: [Claim], _ epoch: Epoch) async throws {
+        let result = try await call("acknowledge", .acknowledgeReplyLost) {
+            let overtaken = dispatched.map(\.settled).filter { self.settled.contains($0) }
+            let result = try await self.queue.acknowledge(
+                dispatched: dispatched, dropped: dropped, deadlineMilliseconds: 1, epoch: epoch)
+            if !overtaken.isEmpty {
+                self.reach(.resultOvertakesAcknowledge)
+                let members = overtaken.map { run in
+                    "\(run.organization) \(run.run) \(run.generation) "
+                        + DeviceLane(device: run.device, lane: run.lane).text
+                }
+                let scores = RedisCommand(
+                    "ZMSCORE",
+                    arguments: [.string(self.queue.keys.key("running"))] + members.map { .string($0) })
+                let running = try await self.connection.send(scores).array ?? []
+                if running.contains(where: { $0 != .null }) { self.fail("a run started that has settled") }
+            }
+            return result
+        }
+        if result.lost > 0 { reach(.leaseLostBeforeAcknowledge) }
+    }
+
+    /// Why some of these will not be marked.
+    private func explain(_ requests: [(run: RunID, generation: Int)], _ epoch: Epoch, _ records: Records) {
+        guard records.epoch?.id == epoch.id else { return reach(.lostBeforeMark) }
+        for request in requests {
+            guard let row = records.open[request.run] else {
+                reach(.endedWhileClaimed)
+                continue
+            }
+            if records.limits[row.organization]?.isPaused == true { reach(.pausedWhileClaimed) }
+            if row.expiresAt <= now { reach(.expiredWhileClaimed) }
+            if row.machine.generation > request.generation { reach(.staleEntryRefused) }
+            if row.machine.generation == request.generation, Records.isOnDevice(row) {
+                reach(.secondClaimRefused)
+            }
+        }
+    }
+
+    /// In a world without faults the ledger itself keeps the cap and the lanes.
+    private func checkCalm() {
+        guard !isFaulty else { return }
+        var lanes: [DeviceLane: Int] = [:]
+        var running: [OrganizationID: Int] = [:]
+        for row in records.open.values where Records.isOnDevice(row) {
+            lanes[DeviceLane(device: row.device, lane: row.lane), default: 0] += 1
+            running[row.organization, default: 0] += 1
+        }
+        if let most = lanes.values.max(), most > 4 { fail("a device has \(most) runs") }
+        for (organization, count) in running {
+            let cap = highestCaps[organization] ?? .max
+            if count > cap { fail("an organization has \(count) runs over its cap of \(cap)") }
+        }
+    }
+}
+
+extension Claim {
+    /// The end of this run.
+    var settled: Settled {
+        Settled(
+            organization: organization, run: run, generation: generation, device: device, lane: lane)
+    }
+}
+
+extension ID {
+    /// Enough to tell the ids of a world apart.
+    var short: String { String(value.low & 0xFFFF) }
+}

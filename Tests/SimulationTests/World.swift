@@ -1,0 +1,450 @@
+import Domain
+import Logging
+import Redis
+
+@testable import Streams
+
+/// What the simulation does to a caller instead of answering it.
+enum Lost: Error {
+    /// The request never arrived, or the reply did not.
+    case request, reply
+}
+
+/// The process was killed where it stood.
+struct Crash: Error {}
+
+/// One seed's world: a queue in Redis, a ledger in memory, and the processes and devices that use them.
+///
+/// Only one of them acts at a time, and whoever is about to call a store may be kept from it (`park`), for a
+/// while or for ever. Every choice comes from the seed, so a seed plays the same again.
+actor World {
+    /// How a world is drawn and watched.
+    struct Plan {
+        var seed: UInt64
+        var mistake: Mistake?
+        var lapse: Lapse?
+        var isTraced = false
+        /// The partition is audited each so many steps.
+        var auditEvery = 16
+    }
+
+    let plan: Plan
+    let connection: RedisConnection
+    let queue: Queue
+    let organizations: [OrganizationID]
+    let devices: [Device]
+    let byID: [DeviceID: Device]
+    let workers: [Worker]
+    let stations: [Station]
+    let callers = [Process("api0"), Process("api1")]
+    /// Every key that the world may have.
+    let allKeys: [String]
+
+    var random: Generator
+    var names = Names()
+    var records = Records()
+    var shares = Shares()
+    /// The steps before the end, how many runs a claim takes, and whether anything goes wrong.
+    let steps: Int
+    let batch: Int
+    let isFaulty: Bool
+    var runsLeft: Int
+
+    /// Virtual time in microseconds: of PostgreSQL, and how far that of Redis is ahead.
+    var now = 1_800_000_000_000_000
+    var skew = 0
+    private var clockInRedis = 0
+    var aliveUntil: [GatewayID: Int] = [:]
+    var keptAlive: [GatewayID: Int]?
+    /// Which process of the server it is.
+    var server = 0
+    /// Whether somebody has taken the bell's token and nobody has rung since.
+    var bellTaken = false
+    /// Whether that one has died over it.
+    var bellOrphaned = false
+    /// The highest cap that each organization ever had.
+    var highestCaps: [OrganizationID: Int] = [:]
+
+    var activities: [Activity] = []
+    var running: Activity?
+    var isQuiet = false
+    var isEntitled = false
+    private var driver: CheckedContinuation<Void, Never>?
+
+    var letters: [Letter] = []
+    /// Gateways whose inbox may hold something.
+    var posted: Set<GatewayID> = []
+    /// How many runs the last claim took.
+    var lastClaimed = 0
+    var executed: [AttemptName: Outcome?] = [:]
+    var positions: [DeviceID: Int] = [:]
+    /// What has settled in this data set of Redis.
+    var settled: Set<Settled> = []
+
+    /// Runs that were committed below where a worker's refill had come to.
+    var lateRuns: Set<RunID> = []
+    var committed: Set<RunID> = []
+    /// Every incarnation that there was.
+    var everyGateway: [GatewayID] = []
+    /// The version of the last mark of each organization.
+    var versions: [OrganizationID: Int] = [:]
+
+    var reached: Set<Interleaving> = []
+    var violations: [String] = []
+    var trace: [String] = []
+    var step = 0
+    var calls = 0
+
+    /// What a letter in an inbox says; Redis carries its number.
+    enum Letter {
+        case dispatch([(AttemptName, DeviceID)])
+        case cancel([(AttemptName, DeviceID)])
+    }
+
+    init(_ plan: Plan, slot: Int, connection: RedisConnection, keyNames: [String]) {
+        self.plan = plan
+        self.connection = connection
+        var random = Generator(state: plan.seed &* 0x2545_F491_4F6C_DD1D &+ 1)
+        var names = Names()
+        let keys = Keyspace(
+            prefix: "world\(slot):", librarySuffix: VirtualLibrary.suffix(plan.mistake))
+        queue = Queue(
+            connection: connection, keys: keys,
+            logger: Logger(label: "simulation") { _ in
+                SwiftLogNoOpLogHandler()
+            })
+        let organizations: [OrganizationID] = (0..<3 + random.below(3)).map { _ in names.next() }
+        devices = (0..<5 + random.below(6)).map { _ in
+            Device(names.next(), organizations[random.below(organizations.count)])
+        }
+        byID = Dictionary(uniqueKeysWithValues: devices.map { ($0.id, $0) })
+        workers = [Worker("worker0"), Worker("worker1")]
+        stations = [Station("gateway0", id: names.next()), Station("gateway1", id: names.next())]
+        everyGateway = stations.map(\.id)
+        allKeys =
+            keyNames.map { keys.key($0) }
+            + organizations.flatMap { id in Priority.allCases.map { keys.queue(id, $0) } }
+        self.organizations = organizations
+        steps = 60 + random.below(140)
+        batch = [2, 4, 8, 16][random.below(4)]
+        isFaulty = random.below(8) != 0
+        runsLeft = 20 + random.below(40)
+        for organization in organizations {
+            let cap = random.chance(500) ? 2 + random.below(6) : nil
+            records.limits[organization] = Records.Limits(
+                weight: random.chance(300) ? 2 : 1, cap: cap, isPaused: false)
+            highestCaps[organization] = cap ?? .max
+        }
+        self.random = random
+        self.names = names
+        records.now = now
+    }
+
+    func newGateway() -> GatewayID {
+        let id: GatewayID = names.next()
+        everyGateway.append(id)
+        return id
+    }
+
+    // MARK: What is seen
+
+    func reach(_ interleaving: Interleaving) {
+        if reached.insert(interleaving).inserted { note("* \(interleaving)") }
+    }
+
+    func note(_ text: @autoclosure () -> String) {
+        guard plan.isTraced else { return }
+        let time = Double(now - 1_800_000_000_000_000) / 1_000_000
+        trace.append("\(step) \(time)s \(running.map { "\($0.process.name) " } ?? "")\(text())")
+    }
+
+    func fail(_ text: String) {
+        violations.append("step \(step): \(text)")
+        note("VIOLATION \(text)")
+    }
+
+    // MARK: Activities
+
+    /// Something that a process does, step by step.
+    final class Activity {
+        let work: Work
+        let process: Process
+        var continuation: CheckedContinuation<Void, any Error>?
+        var point = ""
+        var isOver = false
+        var tookBell = false
+
+        init(_ work: Work, _ process: Process) { (self.work, self.process) = (work, process) }
+    }
+
+    /// Begins something, and lets it go on to where it is parked or at its end.
+    func begin(_ work: Work, _ process: Process) async {
+        let activity = Activity(work, process)
+        activities.append(activity)
+        await advance(activity)
+    }
+
+    /// Lets an activity go on to where it is parked again or at its end; killed, it ends here.
+    func advance(_ activity: Activity, killed: Bool = false) async {
+        running = activity
+        if killed { noteDeath(of: activity) }
+        await withCheckedContinuation { driver in
+            self.driver = driver
+            if let continuation = activity.continuation {
+                activity.continuation = nil
+                if killed { continuation.resume(throwing: Crash()) } else { continuation.resume() }
+            } else {
+                Task { await self.carryOut() }
+            }
+        }
+        running = nil
+        activities.removeAll { $0.isOver }
+    }
+
+    private func noteDeath(of activity: Activity) {
+        if activity.tookBell, bellTaken { bellOrphaned = true }
+        switch (activity.work, activity.point) {
+        case (.submit, "enqueue"), (.submit, "epoch"): reach(.deathBetweenCommitAndEnqueue)
+        case (.dispatch, "alive"): reach(.deathAfterClaim)
+        case (.dispatch, "deliver"): reach(.deathAfterMark)
+        case (.dispatch, "acknowledge"): reach(.deathAfterInbox)
+        case (.rebuild, "keepEpoch"): reach(.rebuildDies)
+        default: break
+        }
+    }
+
+    private func carryOut() async {
+        guard let activity = running else { return }
+        do {
+            try await perform(activity.work)
+        } catch is Crash {
+            note("\(activity.work) killed")
+        } catch let error as QueueError {
+            note("\(activity.work) ends: \(error)")
+            if case .staleEpoch = error { activity.process.epoch = nil }
+            if case .refused(let reason) = error { fail("\(activity.work): \(reason)") }
+        } catch is Lost {
+            note("\(activity.work) ends by a lost reply")
+        } catch {
+            fail("\(activity.work): \(error)")
+        }
+        activity.isOver = true
+        driver?.resume()
+    }
+
+    /// A point at which the process may stop, die or be overtaken; most of its points let it pass.
+    func park(_ point: String) async throws {
+        guard !isQuiet, let activity = running, random.chance(450) else { return }
+        activity.point = point
+        try await withCheckedThrowingContinuation { continuation in
+            activity.continuation = continuation
+            driver?.resume()
+        }
+    }
+
+    // MARK: Stores
+
+    /// A call of Redis: parked before it, and lost on either way if the seed says so.
+    func call<Value>(
+        _ name: String, _ lostReply: Interleaving? = nil, _ body: () async throws -> Value
+    ) async throws -> Value {
+        try await park(name)
+        try await setClock()
+        let fate = isFaulty && !isQuiet ? random.below(1_000) : 1_000
+        if fate < 12 {
+            note("\(name): the request is lost")
+            throw Lost.request
+        }
+        if fate < 16, name == "enqueue" || name == "refill" {
+            reach(.refusedAtMemoryLimit)
+            throw QueueError.full
+        }
+        calls += 1
+        let value = try await body()
+        note(name)
+        if fate >= 16, fate < 34 {
+            if let lostReply { reach(lostReply) }
+            note("\(name): the reply is lost")
+            throw Lost.reply
+        }
+        return value
+    }
+
+    /// A statement of PostgreSQL: parked before it, and lost on either way if the seed says so.
+    func commit<Value>(
+        _ name: String, _ lostReply: Interleaving? = nil, _ body: (inout Records) -> Value
+    ) async throws -> Value {
+        try await park(name)
+        let fate = isFaulty && !isQuiet ? random.below(1_000) : 1_000
+        if fate < 8 { throw Lost.request }
+        records.now = now
+        let value = body(&records)
+        note(name)
+        if fate >= 8, fate < 18 {
+            if let lostReply { reach(lostReply) }
+            note("\(name): the reply is lost")
+            throw Lost.reply
+        }
+        return value
+    }
+
+    /// What the product logs and leaves to upkeep.
+    func quietly(_ body: () async throws -> Void) async throws {
+        do {
+            try await body()
+        } catch let crash as Crash {
+            throw crash
+        } catch {
+            note("left to upkeep: \(error)")
+        }
+    }
+
+    var redisNow: Int { now + skew }
+
+    /// Puts the clock into Redis, and takes heartbeats out whose time is over.
+    func setClock() async throws {
+        guard clockInRedis != redisNow else { return }
+        clockInRedis = redisNow
+        let key = "clock:\(queue.keys.key(""))"
+        _ = try await connection.send(RedisCommand("SET", .string(key), .int(redisNow)))
+        for (gateway, until) in aliveUntil.sorted(by: { $0.key < $1.key }) where until <= redisNow {
+            aliveUntil[gateway] = nil
+            _ = try await connection.send(RedisCommand("DEL", .string(queue.keys.alive(gateway))))
+        }
+    }
+
+    // MARK: The front of the queue (`QueueFront`)
+
+    func epoch(of process: Process) async throws -> Epoch {
+        if let epoch = process.epoch { return epoch }
+        guard let epoch = try await call("epoch", nil, { try await self.queue.epoch() }) else {
+            throw QueueError.staleEpoch(current: nil)
+        }
+        if process.latest != epoch { (process.latest, process.epochSince) = (epoch, now) }
+        process.epoch = epoch
+        return epoch
+    }
+
+    func withEpoch<Value>(
+        of process: Process, _ body: (Epoch) async throws -> Value
+    ) async throws -> Value {
+        do {
+            return try await body(epoch(of: process))
+        } catch QueueError.staleEpoch {
+            process.epoch = nil
+            return try await body(epoch(of: process))
+        }
+    }
+
+    /// The fast path after a commit.
+    func offer(_ rows: [Records.Row], and marks: [OrganizationID] = [], by process: Process) async throws {
+        try await quietly {
+            try await withEpoch(of: process) { epoch in
+                for organization in organizations {
+                    let own = rows.filter { $0.organization == organization }
+                    if !own.isEmpty { try await enqueue(own, organization, epoch) }
+                }
+                guard !marks.isEmpty else { return }
+                try await call("mark") { try await self.queue.mark(Array(Set(marks)).sorted(), epoch: epoch) }
+            }
+        }
+    }
+
+    private func enqueue(_ rows: [Records.Row], _ organization: OrganizationID, _ epoch: Epoch) async throws {
+        let entries = rows.map(Entry.init)
+        let result = try await call("enqueue") {
+            let marks = RedisCommand(
+                "ZSCORE", .string(queue.keys.key("marks")), .string(organization.description))
+            let wasMarked = try await connection.send(marks) != .null
+            try await noteReplacement(of: entries)
+            let result = try await queue.enqueue(
+                entries, organization: organization, priority: .standard, epoch: epoch)
+            guard wasMarked else { return result }
+            reach(.markedAdmitsNothing)
+            if case .admitted(let count) = result, count > 0 {
+                fail("a marked organization admitted \(count)")
+            }
+            return result
+        }
+        if case .marked = result { note("marked instead") }
+    }
+
+    /// Whether an entry is about to replace one of a lower generation.
+    func noteReplacement(of entries: [Entry]) async throws {
+        let later = entries.filter { $0.generation > 1 }
+        guard !later.isEmpty, !reached.contains(.higherGenerationReplaces) else { return }
+        let live = RedisCommand(
+            "HMGET",
+            arguments: [.string(queue.keys.key("live"))] + later.map { .string($0.run.description) })
+        for (entry, value) in zip(later, try await connection.send(live).array ?? []) {
+            let words = value.text?.split(separator: " ") ?? []
+            if words.count == 4, let generation = Int(words[0]), generation < entry.generation {
+                reach(.higherGenerationReplaces)
+            }
+        }
+    }
+
+    func settleInQueue(_ runs: [Settled], by process: Process) async throws {
+        guard !runs.isEmpty else { return }
+        try await quietly {
+            try await withEpoch(of: process) { epoch in
+                try await call("settle") {
+                    _ = try await self.queue.settle(runs, epoch: epoch)
+                    self.settled.formUnion(runs)
+                }
+            }
+        }
+    }
+
+    /// Runs that were dispatched and not taken are queued again in the next generation.
+    func returned(_ rows: [Records.Row], by process: Process) async throws {
+        guard !rows.isEmpty else { return }
+        try await settleInQueue(
+            rows.map { Settled($0, generation: $0.machine.generation - 1) }, by: process)
+        try await offer([], and: rows.map(\.organization), by: process)
+    }
+
+    /// Runs that have ended and may be in any place of the queue.
+    func ended(_ rows: [Records.Row], by process: Process) async throws {
+        guard !rows.isEmpty else { return }
+        try await settleInQueue(rows.map { Settled($0) }, by: process)
+        try await quietly {
+            try await withEpoch(of: process) { epoch in
+                let runs = rows.map { ($0.organization, $0.run) }
+                _ = try await call("cancel") { try await self.queue.cancel(runs, epoch: epoch) }
+            }
+        }
+    }
+}
+
+extension Entry {
+    init(_ row: Records.Row) {
+        self.init(run: row.run, generation: row.machine.generation, device: row.device, lane: row.lane)
+    }
+}
+
+extension Settled {
+    init(_ row: Records.Row, generation: Int? = nil) {
+        self.init(
+            organization: row.organization, run: row.run, generation: generation ?? row.machine.generation,
+            device: row.device, lane: row.lane)
+    }
+}
+
+extension World {
+    var outcome: Fleet.Outcome {
+        Fleet.Outcome(
+            seed: plan.seed, reached: reached, violations: violations, trace: trace, steps: step, calls: calls
+        )
+    }
+}
+
+/// One rule taken out of the processes: the simulation must find it.
+enum Lapse: String, CaseIterable {
+    /// The letter is written before the mark.
+    case inboxBeforeMark
+    /// The mark accepts claims of a data set that is lost.
+    case markAcceptsAnyDataSet
+    /// Whoever puts a run aside does not read presence again.
+    case presenceIsReadOnce
+}
