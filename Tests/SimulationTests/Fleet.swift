@@ -23,6 +23,7 @@ struct Fleet {
     struct Report {
         var reached: [Interleaving: Int] = [:]
         var failures: [(UInt64, String)] = []
+        var seeds: Range<UInt64> = 0..<0
         var worlds = 0
         var steps = 0
         var calls = 0
@@ -36,11 +37,16 @@ struct Fleet {
             if let violation = outcome.violations.first { failures.append((outcome.seed, violation)) }
         }
 
-        func description(first: UInt64) -> String {
+        mutating func add(_ other: Report) {
+            reached.merge(other.reached, uniquingKeysWith: +)
+            failures += other.failures
+        }
+
+        var description: String {
             let rate = Int(Double(worlds) / (time / .seconds(1)))
             let counts = Interleaving.allCases.map { "\($0) \(reached[$0] ?? 0)" }.joined(separator: ", ")
             return """
-                simulation: seeds \(first) to \(first + UInt64(worlds) - 1), \(steps) steps, \(calls) calls, \
+                simulation: \(worlds) worlds from seed \(seeds.lowerBound) on, \(steps) steps, \(calls) calls, \
                 \(time), \(rate) seeds/s, \(failures.count) failed
                 simulation: reached by so many seeds: \(counts)
                 """
@@ -60,6 +66,8 @@ struct Fleet {
             configuration: configuration,
             logger: Logger(label: "simulation") { _ in SwiftLogNoOpLogHandler() })
         keyNames = try VirtualLibrary.keyNames()
+        // What a run that was killed has left.
+        _ = try await connection.send(RedisCommand("FLUSHDB"))
         try await connection.load(VirtualLibrary.source(mistake))
     }
 
@@ -90,6 +98,7 @@ struct Fleet {
             try await group.waitForAll()
         }
         var report = await tally.report
+        report.seeds = seeds
         report.time = ContinuousClock.now - start
         return report
     }

@@ -265,8 +265,7 @@ enum Mistake: String, CaseIterable {
         case .tagsAreForgotten:
             ("math.max(virtualTime(k), tonumber(last or 0))", "virtualTime(k)")
         case .acknowledgeStartsTheSettled: ("elseif claim.current then", "else")
-        case .conclusionRingsNobody:
-            ("ring(k)\n            return offered", "return offered")
+        case .conclusionRingsNobody: ("ring(k)\n    return offered", "return offered")
         case .laneIsOpen: ("elseif lanes[fields[6]] >= LANE then", "elseif false then")
         case .capIsIgnored:
             (
@@ -279,10 +278,7 @@ enum Mistake: String, CaseIterable {
                 ""
             )
         case .epochIsIgnored:
-            (
-                "if epoch ~= args[1] then return stale(epoch) end\n                    return refusal",
-                "return refusal"
-            )
+            ("if epoch ~= args[1] then return stale(epoch) end\n            return refusal", "return refusal")
         case .settleFreesTwice: ("if deadlines[i] and not seen[members[i]] then", "if true then")
         case .generationsDoNotRise: ("if live.generation < tonumber(generation) then", "if true then")
         }

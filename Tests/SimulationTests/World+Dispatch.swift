@@ -73,6 +73,9 @@ extension World {
             let id = organization.description
             weights[organization] = caps["\(id):weight"].flatMap { Double($0) } ?? 1
             if slots["h\(id)"] == "\(VirtualLibrary.aside)" { reach(.asideFull) }
+            let held = slots["h\(id)"].flatMap { Int($0) } ?? 0
+            if held < aside[organization] ?? 0 { reach(.laneReopens) }
+            aside[organization] = held
             guard let count = served[organization] else { continue }
             if paused.contains(id) { fail("a paused organization was served \(count)") }
             let cap = caps["\(id):cap"].flatMap { Int($0) } ?? .max

@@ -25,7 +25,7 @@ extension World {
             while !station.halfOpen.isEmpty { noticeHalfOpen(station) }
         }
         for round in 0..<Self.roundsMax {
-            now += 2_000_000
+            now += 4_000_000
             await playRound(round)
             if !isEntitled { await begin(.entitleAll(0)) }
             if !violations.isEmpty || isDone { break }
@@ -59,7 +59,7 @@ extension World {
         }
         await begin(.rebuild(0))
         for work in [Work.sweep(0), .deadlines(0), .bury(0)] { await begin(work) }
-        if round % 2 == 1 { await begin(.stragglers(0)) }
+        await begin(.stragglers(0))
         if round % 5 == 4 { for work in [Work.wake(0), .cancels(0)] { await begin(work) } }
         if round % 10 == 9 {
             await begin(.membership(0))

@@ -88,10 +88,10 @@ extension World {
     private func passTime() {
         guard isFaulty else { return now += random.below(15_000) }
         switch random.below(1_000) {
-        case 0..<250: break
-        case 250..<880: now += random.below(60_000)
-        case 880..<975: now += 200_000 + random.below(2_500_000)
-        case 975..<994: now += 5_000_000 + random.below(7_000_000)
+        case 0..<300: break
+        case 300..<955: now += random.below(30_000)
+        case 955..<990: now += 200_000 + random.below(2_500_000)
+        case 990..<998: now += 5_000_000 + random.below(7_000_000)
         default: now += 60_000_000 + random.below(150_000_000)
         }
     }
@@ -104,7 +104,7 @@ extension World {
             if isFaulty, random.chance(12) { return await kill(activity.process) }
             return await advance(activity)
         }
-        if random.chance(400), actOfDevice() { return }
+        if random.chance(550), actOfDevice() { return }
         if let work = nextWork() { await begin(work) }
     }
 
@@ -135,7 +135,7 @@ extension World {
             if !station.hellos.isEmpty { offer(14, .welcome(index), atOnce: 3) }
             if !station.repeated.isEmpty { offer(6, .again(index), atOnce: 2) }
             if !station.ended.isEmpty { offer(8, .leave(index), atOnce: 2) }
-            if !station.results.isEmpty { offer(10, .results(index)) }
+            if !station.results.isEmpty { offer(20, .results(index)) }
             if !station.starts.isEmpty { offer(4, .starts(index)) }
         }
         var left = random.below(max(1, choices.reduce(0) { $0 + $1.0 }))
@@ -176,13 +176,15 @@ extension World {
 
     private func fault() async throws {
         let process = random.pick(workers + stations + callers as [Process])!
-        switch random.below(24) {
+        switch random.below(26) {
         case 0..<5: await kill(process)
         case 5..<9:
             note("\(process.name) stops")
             process.pausedUntil = now + 500_000 + random.below(9_000_000)
         case 9..<11: try await flush()
-        case 11..<15: try await keep()
+        case 11..<15:
+            devices.forEach { $0.copy = $0.disk }
+            try await keep()
         case 15..<17: try await loseASecond()
         case 17: jump()
         case 18..<21:
@@ -192,9 +194,9 @@ extension World {
             link.isLeft = true
             (link.toDevice, link.toGateway) = ([], [])
             link.gateway.halfOpen.append(link)
-        case 21: devices.forEach { $0.copy = $0.disk }
         default:
-            guard let device = random.pick(devices) else { return }
+            guard let device = random.pick(devices.filter { $0.copy != nil }) else { return }
+            if let link = device.link, link.isServing { hear(link.gateway, link) }
             disconnect(device)
             restore(device)
         }

@@ -76,6 +76,8 @@ actor World {
     var posted: Set<GatewayID> = []
     /// How many runs the last claim took.
     var lastClaimed = 0
+    /// How many entries of each organization were set aside at the last claim.
+    var aside: [OrganizationID: Int] = [:]
     var executed: [AttemptName: Outcome?] = [:]
     var positions: [DeviceID: Int] = [:]
     /// What has settled in this data set of Redis.
@@ -234,7 +236,7 @@ actor World {
 
     /// A point at which the process may stop, die or be overtaken; most of its points let it pass.
     func park(_ point: String) async throws {
-        guard !isQuiet, let activity = running, random.chance(450) else { return }
+        guard !isQuiet, let activity = running, random.chance(330) else { return }
         activity.point = point
         try await withCheckedThrowingContinuation { continuation in
             activity.continuation = continuation
@@ -276,11 +278,11 @@ actor World {
     ) async throws -> Value {
         try await park(name)
         let fate = isFaulty && !isQuiet ? random.below(1_000) : 1_000
-        if fate < 8 { throw Lost.request }
+        if fate < 10 { throw Lost.request }
         records.now = now
         let value = body(&records)
         note(name)
-        if fate >= 8, fate < 18 {
+        if fate >= 10, fate < 30 {
             if let lostReply { reach(lostReply) }
             note("\(name): the reply is lost")
             throw Lost.reply
