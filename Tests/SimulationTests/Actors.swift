@@ -19,7 +19,7 @@ class Process {
 /// A worker: dispatcher, refiller, reconciler and rebuilder.
 final class Worker: Process {
     var life = 0
-    var places: [OrganizationID: Place] = [:]
+    var places: [OrganizationQueue: Place] = [:]
     var begun: String?
 
     var owner: String { "\(name).\(life)" }

@@ -46,8 +46,8 @@ struct Fleet {
             let rate = Int(Double(worlds) / (time / .seconds(1)))
             let counts = Interleaving.allCases.map { "\($0) \(reached[$0] ?? 0)" }.joined(separator: ", ")
             return """
-                simulation: \(worlds) worlds from seed \(seeds.lowerBound) on, \(steps) steps, \(calls) calls, \
-                \(time), \(rate) seeds/s, \(failures.count) failed
+                simulation: \(worlds) worlds from seed \(seeds.lowerBound) on, \(steps) steps, \
+                \(calls) calls, \(time), \(rate) seeds/s, \(failures.count) failed
                 simulation: reached by so many seeds: \(counts)
                 """
         }

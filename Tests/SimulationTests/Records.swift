@@ -21,6 +21,8 @@ struct Records {
         var markedGenerations: Set<Int> = []
         var amendments = 0
 
+        var queue: OrganizationQueue { OrganizationQueue(organization, priority) }
+
         var name: AttemptName? {
             machine.token.map { AttemptName(run: run, attempt: machine.attempt, token: $0) }
         }
@@ -64,23 +66,20 @@ struct Records {
         }
     }
 
-    /// The oldest queued runs of an organization after one; scheduled ones that are due become queued by it.
-    mutating func queuedRuns(
-        of organization: OrganizationID, _ priority: Priority, after: RunID, limit: Int
-    ) -> [Row] {
+    /// The oldest queued runs of a queue after one; scheduled ones that are due become queued by it.
+    mutating func queuedRuns(of queue: OrganizationQueue, after: RunID, limit: Int) -> [Row] {
         for (run, row) in open
-        where row.organization == organization && row.machine.state == .scheduled && row.dueAt <= now {
+        where row.queue == queue && row.machine.state == .scheduled && row.dueAt <= now {
             change(run) { try $0.machine.becomeDue() }
         }
         return Array(
             rows.lazy.filter {
-                $0.organization == organization && $0.priority == priority && $0.machine.state == .queued
-                    && $0.run > after
+                $0.queue == queue && $0.machine.state == .queued && $0.run > after
             }.prefix(limit))
     }
 
-    /// Organizations with work that has waited so long.
-    func backlog(olderThan age: Int) -> [OrganizationID] {
+    /// Queues with work that has waited so long.
+    func backlog(olderThan age: Int) -> Set<OrganizationQueue> {
         Set(
             open.values.filter {
                 switch $0.machine.state {
@@ -88,8 +87,7 @@ struct Records {
                 case .scheduled: $0.dueAt <= now - age
                 default: false
                 }
-            }.map(\.organization)
-        ).sorted()
+            }.map(\.queue))
     }
 
     // MARK: The mark and what follows

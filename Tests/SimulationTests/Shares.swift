@@ -1,4 +1,5 @@
 import Domain
+import Streams
 
 /// Who was served how much, against who had work all the while.
 ///
@@ -67,5 +68,35 @@ struct Shares {
             }
         }
         return wrong
+    }
+}
+
+/// What the lower priorities of an organization get while they wait: 15 of 100 runs of it for standard and 5
+/// for bulk, but for one.
+struct Guarantees {
+    private var served: [OrganizationQueue: (own: Int, all: Int)] = [:]
+
+    /// Takes a claim in; `waiting` are the queues that have entries after it. Returns what is wrong.
+    mutating func record(_ claims: [Claim], waiting: Set<OrganizationQueue>) -> String? {
+        for queue in served.keys where !waiting.contains(queue) { served[queue] = nil }
+        for (queue, before) in served {
+            let of = claims.filter { $0.organization == queue.organization }
+            let now = (
+                own: before.own + of.count { $0.priority == queue.priority }, all: before.all + of.count
+            )
+            served[queue] = now
+            let hundredths =
+                switch queue.priority {
+                case .interactive: 0
+                case .standard: 15
+                case .bulk: 5
+                }
+            if now.own < now.all * hundredths / 100 - 1 {
+                return
+                    "\(queue.priority) of \(queue.organization) got \(now.own) of \(now.all) while it had work"
+            }
+        }
+        for queue in waiting where served[queue] == nil { served[queue] = (0, 0) }
+        return nil
     }
 }

@@ -27,7 +27,9 @@ enum VirtualLibrary {
             by: { $0 + "\n            simulatedKey = 'clock:' .. tag" }, in: &source)
         try replace("redis.call('XADD', key, '*', 'r'", by: { _ in "simulatedAppend(key, 'r'" }, in: &source)
         try replace("local BUDGET = 100000", by: { _ in "local BUDGET = \(budget)" }, in: &source)
-        try replace("local ASIDE = 256", by: { _ in "local ASIDE = \(aside)" }, in: &source)
+        try replace(
+            "local WINDOW_LEAST, WINDOW_MOST = 8, 256",
+            by: { _ in "local WINDOW_LEAST, WINDOW_MOST = \(windowLeast), 256" }, in: &source)
         if let mistake {
             let (right, wrong) = mistake.replacement
             try replace(right, by: { _ in wrong }, in: &source)
@@ -35,9 +37,9 @@ enum VirtualLibrary {
         return RedisFunctionLibrary(name: shipped.name, source: source + "\n" + audit)
     }
 
-    /// Entries of a partition, instead of 100,000, and entries set aside of an organization, instead of 256.
-    static let budget = 40
-    static let aside = 3
+    /// Entries of a partition, instead of 100,000, and the least window of a queue, instead of 8.
+    static let budget = 30
+    static let windowLeast = 3
 
     /// The names of a partition's keys, but those of the streams, as the library lists them.
     static func keyNames() throws -> [String] {
@@ -144,7 +146,7 @@ enum VirtualLibrary {
                     if where == 'delayed' then waiting[#waiting + 1] = place end
                     if where == 'held' then
                         aside[#aside + 1] = fields[6] .. ' ' .. place
-                        add('h' .. organization)
+                        add('h' .. organization .. ':' .. priority)
                     end
                     local known = live[fields[2]] or ''
                     local isLive = known:sub(1, #(fields[4] .. ' ' .. priority .. ' ' .. id .. ' '))
@@ -194,9 +196,12 @@ enum VirtualLibrary {
             for field, count in pairs(depth) do
                 local organization = string.match(field, '^(.*):%d$')
                 local cap = tonumber(caps[organization .. ':cap'] or math.huge)
+                local pausedBy = redis.call(
+                    'SMISMEMBER', k.paused, '*', '*' .. field:sub(-2), organization, field)
                 if tonumber(count) > 0 and tonumber(slots['o' .. organization] or 0) < cap
-                    and redis.call('SISMEMBER', k.paused, organization) == 0
-                    and tonumber(slots['h' .. organization] or 0) < ASIDE then
+                    and pausedBy[1] + pausedBy[2] + pausedBy[3] + pausedBy[4] == 0
+                    -- A window that grows opens a blocked queue at the next sweep only.
+                    and tonumber(slots['h' .. field] or 0) <= WINDOW_LEAST then
                     expect(redis.call('ZSCORE', k.ready, organization), 'not in service:', organization)
                 end
             end
@@ -251,6 +256,8 @@ enum Mistake: String, CaseIterable {
     case absentErasesSuccessor
     /// A function accepts any epoch.
     case epochIsIgnored
+    /// The lower priorities have no share of their own.
+    case lowerHaveNoShare
     /// A settlement frees a slot also where there was no membership.
     case settleFreesTwice
     /// An old generation replaces a newer one.
@@ -261,7 +268,7 @@ enum Mistake: String, CaseIterable {
         switch self {
         case .enqueuePassesMark: ("if not marked then", "if true then")
         case .refillClearsAnyVersion:
-            (" and redis.call('HGET', k.versions, organization) == version then", " then")
+            (" and redis.call('HGET', k.versions, queue) == version then", " then")
         case .tagsAreForgotten:
             ("math.max(virtualTime(k), tonumber(last or 0))", "virtualTime(k)")
         case .acknowledgeStartsTheSettled: ("elseif claim.current then", "else")
@@ -279,6 +286,7 @@ enum Mistake: String, CaseIterable {
             )
         case .epochIsIgnored:
             ("if epoch ~= args[1] then return stale(epoch) end\n            return refusal", "return refusal")
+        case .lowerHaveNoShare: ("local GUARANTEE = {0, 15, 5}", "local GUARANTEE = {0, 0, 0}")
         case .settleFreesTwice: ("if deadlines[i] and not seen[members[i]] then", "if true then")
         case .generationsDoNotRise: ("if live.generation < tonumber(generation) then", "if true then")
         }

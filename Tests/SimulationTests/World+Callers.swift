@@ -15,7 +15,8 @@ extension World {
         let rows = (0..<count).map { _ in
             var row = Records.Row(
                 run: names.next(), organization: organization, device: random.pick(own)!.id,
-                lane: random.chance(800) ? .script : .interactive, priority: .standard)
+                lane: random.chance(800) ? .script : .interactive,
+                priority: random.chance(400) ? .standard : random.chance(600) ? .interactive : .bulk)
             row.expiresAt = now + lasts
             row.triesLeft = random.below(3)
             return row
@@ -23,9 +24,9 @@ extension World {
         // A commit may be late: its ids are drawn before.
         for _ in 0..<3 { try await park("submit") }
         let isKept = try await commit("submit") { records in
-            for worker in self.workers {
-                guard let low = worker.places[organization]?.low, let first = rows.first else { continue }
-                if first.run < low { self.lateRuns.formUnion(rows.map(\.run)) }
+            for row in rows
+            where self.workers.contains(where: { $0.places[row.queue]?.low ?? row.run > row.run }) {
+                self.lateRuns.insert(row.run)
             }
             records.insert(rows)
             self.committed.formUnion(rows.map(\.run))

@@ -56,6 +56,7 @@ extension World {
             RedisCommand("HGETALL", .string(keys.key("slots"))),
             RedisCommand("HGETALL", .string(keys.key("caps"))),
             RedisCommand("SMEMBERS", .string(keys.key("paused"))),
+            RedisCommand("HGETALL", .string(keys.key("depth"))),
         ]).map { try $0.get() }
         let slots = Self.pairs(replies[2])
         let caps = Self.pairs(replies[3])
@@ -72,10 +73,12 @@ extension World {
         for organization in organizations {
             let id = organization.description
             weights[organization] = caps["\(id):weight"].flatMap { Double($0) } ?? 1
-            if slots["h\(id)"] == "\(VirtualLibrary.aside)" { reach(.asideFull) }
-            let held = slots["h\(id)"].flatMap { Int($0) } ?? 0
-            if held < aside[organization] ?? 0 { reach(.laneReopens) }
-            aside[organization] = held
+            for queue in OrganizationQueue.all(of: organization) {
+                let held = slots["h\(queue.name)"].flatMap { Int($0) } ?? 0
+                if held > VirtualLibrary.windowLeast { reach(.asideFull) }
+                if held < aside[queue] ?? 0 { reach(.laneReopens) }
+                aside[queue] = held
+            }
             guard let count = served[organization] else { continue }
             if paused.contains(id) { fail("a paused organization was served \(count)") }
             let cap = caps["\(id):cap"].flatMap { Int($0) } ?? .max
@@ -92,6 +95,12 @@ extension World {
             served: served, ready: ready, virtual: replies[1].double ?? 0, weights: weights,
             isExhausted: claims.items.count < batch && !ready.isEmpty)
         if let wrong = shares.record(record, of: organizations) { fail(wrong) }
+        if !isFaulty {
+            let waiting = Self.pairs(replies[5])
+            let lower = queues.filter { waiting[$0.name] ?? "0" != "0" && aside[$0] == 0 }
+            if record.isExhausted { guarantees = Guarantees() }
+            if let wrong = guarantees.record(claims.items, waiting: Set(lower)) { fail(wrong) }
+        }
         note("claimed \(claims.items.map { "\($0.run.short)/\($0.generation)" })")
         return claims
     }

@@ -67,7 +67,7 @@ extension World {
         }
         reach(.newIncarnation)
         let back = try await commit("reconnect") { $0.reconnect(links.map(\.device.id)) }
-        try await offer([], and: back.map(\.organization), by: station)
+        try await offer([], and: back.map(\.queue), by: station)
     }
 
     // MARK: The inbox
@@ -220,7 +220,7 @@ extension World {
         send(taken, station, to: link)
         let rows = try await commit("reconnect") { $0.reconnect([device.id]) }
         if !rows.isEmpty { reach(.wokenByHello) }
-        try await offer(rows, and: rows.map(\.organization), by: station)
+        try await offer(rows, and: rows.map(\.queue), by: station)
     }
 
     /// What follows from a hello (`HelloPlan`); returns what the device lacks.

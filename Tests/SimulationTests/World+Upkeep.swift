@@ -13,10 +13,10 @@ extension World {
         let open = marked.filter { $0.room > 0 }
         guard !open.isEmpty else { return }
         worker.places = worker.places.filter { now - $0.value.looked < 2_000_000 }
-        let places = open.map { worker.places[$0.organization] ?? Place(looked: now) }
+        let places = open.map { worker.places[$0.queue] ?? Place(looked: now) }
         let queued = try await commit("queuedRuns") { records in
             zip(open, places).map {
-                records.queuedRuns(of: $0.organization, .standard, after: $1.after, limit: Self.refillLimit)
+                records.queuedRuns(of: $0.queue, after: $1.after, limit: Self.refillLimit)
             }
         }
         for (index, mark) in open.enumerated() {
@@ -26,8 +26,8 @@ extension World {
             let refilled = try await call("refill") {
                 try await self.noteReplacement(of: runs.map(Entry.init))
                 let result = try await self.queue.refill(
-                    organization: mark.organization, priority: .standard, version: mark.version,
-                    entries: runs.map(Entry.init), more: !isWhole, epoch: epoch)
+                    mark.queue, version: mark.version, entries: runs.map(Entry.init), more: !isWhole,
+                    epoch: epoch)
                 self.checkRefill(result, mark)
                 return result
             }
@@ -37,13 +37,13 @@ extension World {
             }
             place.move(by: runs.map(\.run), passed: refilled.passed, limit: Self.refillLimit)
             if refilled.cleared { place.beginPass() }
-            worker.places[mark.organization] = place
+            worker.places[mark.queue] = place
         }
     }
 
     /// A mark that was set again after it was read must not be cleared.
     private func checkRefill(_ result: Refilled, _ mark: Marked) {
-        let latest = versions[mark.organization] ?? 0
+        let latest = versions[mark.queue] ?? 0
         guard latest > mark.version else { return }
         reach(.markedDuringRefill)
         if result.cleared { fail("a mark was cleared that is newer than what was read") }
@@ -91,23 +91,21 @@ extension World {
     }
 
     func markStragglers(_ worker: Worker) async throws {
-        let organizations = try await commit("backlog") { $0.backlog(olderThan: 2_000_000) }
-        guard !organizations.isEmpty else { return }
-        try await withEpoch(of: worker) { epoch in try await mark(organizations, epoch) }
+        let late = try await commit("backlog") { $0.backlog(olderThan: 2_000_000) }
+        guard !late.isEmpty else { return }
+        try await withEpoch(of: worker) { epoch in try await mark(queues.filter(late.contains), epoch) }
         reach(.stragglersMarked)
     }
 
-    func mark(_ organizations: [OrganizationID], _ epoch: Epoch) async throws {
+    func mark(_ queues: [OrganizationQueue], _ epoch: Epoch) async throws {
         try await call("mark") {
-            try await self.queue.mark(organizations, epoch: epoch)
+            try await self.queue.mark(queues, epoch: epoch)
             let versions = RedisCommand(
                 "HMGET",
                 arguments: [.string(self.queue.keys.key("versions"))]
-                    + organizations.map { .string($0.description) })
+                    + queues.map { .string($0.name) })
             let values = try await self.connection.send(versions).array ?? []
-            for (organization, value) in zip(organizations, values) {
-                self.versions[organization] = value.int ?? 0
-            }
+            for (queue, value) in zip(queues, values) { self.versions[queue] = value.int ?? 0 }
         }
     }
 
@@ -177,14 +175,14 @@ extension World {
     // MARK: The data set
 
     func rebuild(_ worker: Worker) async throws {
-        let mark = "@\(server)"
+        let place = "@\(server)"
         let kept = try await commit("epoch") { $0.epoch }
         let present = try await call("epoch") { try await self.queue.epoch() }
-        if let kept, kept.id.hasSuffix(mark) {
+        if let kept, kept.id.hasSuffix(place) {
             if present?.id == kept.id { return }
             if present == nil, kept.id != worker.begun, now - kept.startedAt < 5_000_000 { return }
         }
-        let epoch = Epoch("\(String(random.next(), radix: 36))\(mark)")
+        let epoch = Epoch("\(String(random.next(), radix: 36))\(place)")
         worker.begun = epoch.id
         guard try await commit("beginEpoch", nil, { $0.beginEpoch(epoch.id, replacing: kept?.id) }) else {
             return reach(.rebuildOvertaken)
@@ -210,8 +208,8 @@ extension World {
         (shares, settled, versions) = (Shares(), [], [:])
         note("rebuilt as \(epoch)")
         worker.epoch = nil
-        let organizations = try await commit("backlog") { $0.backlog(olderThan: 0) }
-        if !organizations.isEmpty { try await self.mark(organizations, epoch) }
+        let backlog = try await commit("backlog") { $0.backlog(olderThan: 0) }
+        if !backlog.isEmpty { try await mark(queues.filter(backlog.contains), epoch) }
     }
 }
 

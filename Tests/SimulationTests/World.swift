@@ -32,6 +32,7 @@ actor World {
     let connection: RedisConnection
     let queue: Queue
     let organizations: [OrganizationID]
+    let queues: [OrganizationQueue]
     let devices: [Device]
     let byID: [DeviceID: Device]
     let workers: [Worker]
@@ -76,8 +77,9 @@ actor World {
     var posted: Set<GatewayID> = []
     /// How many runs the last claim took.
     var lastClaimed = 0
-    /// How many entries of each organization were set aside at the last claim.
-    var aside: [OrganizationID: Int] = [:]
+    /// How many entries of each queue were set aside at the last claim.
+    var aside: [OrganizationQueue: Int] = [:]
+    var guarantees = Guarantees()
     var executed: [AttemptName: Outcome?] = [:]
     var positions: [DeviceID: Int] = [:]
     /// What has settled in this data set of Redis.
@@ -88,8 +90,8 @@ actor World {
     var committed: Set<RunID> = []
     /// Every incarnation that there was.
     var everyGateway: [GatewayID] = []
-    /// The version of the last mark of each organization.
-    var versions: [OrganizationID: Int] = [:]
+    /// The version of the last mark of each queue.
+    var versions: [OrganizationQueue: Int] = [:]
 
     var reached: Set<Interleaving> = []
     var violations: [String] = []
@@ -127,6 +129,7 @@ actor World {
             keyNames.map { keys.key($0) }
             + organizations.flatMap { id in Priority.allCases.map { keys.queue(id, $0) } }
         self.organizations = organizations
+        queues = organizations.flatMap { OrganizationQueue.all(of: $0) }
         steps = 60 + random.below(140)
         batch = [2, 4, 8, 16][random.below(4)]
         isFaulty = random.below(8) != 0
@@ -339,32 +342,30 @@ actor World {
     }
 
     /// The fast path after a commit.
-    func offer(_ rows: [Records.Row], and marks: [OrganizationID] = [], by process: Process) async throws {
+    func offer(_ rows: [Records.Row], and marks: [OrganizationQueue] = [], by process: Process) async throws {
         try await quietly {
             try await withEpoch(of: process) { epoch in
-                for organization in organizations {
-                    let own = rows.filter { $0.organization == organization }
-                    if !own.isEmpty { try await enqueue(own, organization, epoch) }
+                for queue in queues {
+                    let own = rows.filter { $0.queue == queue }
+                    if !own.isEmpty { try await enqueue(own, queue, epoch) }
                 }
-                guard !marks.isEmpty else { return }
-                try await call("mark") { try await self.queue.mark(Array(Set(marks)).sorted(), epoch: epoch) }
+                if !marks.isEmpty { try await mark(queues.filter(marks.contains), epoch) }
             }
         }
     }
 
-    private func enqueue(_ rows: [Records.Row], _ organization: OrganizationID, _ epoch: Epoch) async throws {
+    private func enqueue(_ rows: [Records.Row], _ name: OrganizationQueue, _ epoch: Epoch) async throws {
         let entries = rows.map(Entry.init)
         let result = try await call("enqueue") {
             let marks = RedisCommand(
-                "ZSCORE", .string(queue.keys.key("marks")), .string(organization.description))
+                "ZSCORE", .string(queue.keys.key("marks")), .string(name.name))
             let wasMarked = try await connection.send(marks) != .null
             try await noteReplacement(of: entries)
-            let result = try await queue.enqueue(
-                entries, organization: organization, priority: .standard, epoch: epoch)
+            let result = try await queue.enqueue(entries, in: name, epoch: epoch)
             guard wasMarked else { return result }
             reach(.markedAdmitsNothing)
             if case .admitted(let count) = result, count > 0 {
-                fail("a marked organization admitted \(count)")
+                fail("a marked queue admitted \(count)")
             }
             return result
         }
@@ -403,7 +404,7 @@ actor World {
         guard !rows.isEmpty else { return }
         try await settleInQueue(
             rows.map { Settled($0, generation: $0.machine.generation - 1) }, by: process)
-        try await offer([], and: rows.map(\.organization), by: process)
+        try await offer([], and: rows.map(\.queue), by: process)
     }
 
     /// Runs that have ended and may be in any place of the queue.
