@@ -196,6 +196,9 @@ let package = Package(
         tests("EndToEndTests", ["Client", "Domain", "Faults", "History", "Outbound", "Process", "Wire"]),
         tests("ScriptTests", ["Process"]),
         tests("StreamsTests", ["Streams", "Redis", "Domain", "TestSupport", logging]),
-        tests("SimulationTests", ["Streams", "Redis", "Domain", logging]),
+        .testTarget(
+            name: "SimulationTests", dependencies: ["Streams", "Redis", "Domain", logging],
+            // It plays thousands of worlds.
+            swiftSettings: settings + [.unsafeFlags(["-O"], .when(configuration: .debug))]),
     ]
 )

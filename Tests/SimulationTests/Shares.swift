@@ -93,7 +93,7 @@ struct Guarantees {
                 }
             if now.own < now.all * hundredths / 100 - 1 {
                 return
-                    "\(queue.priority) of \(queue.organization) got \(now.own) of \(now.all) while it had work"
+                    "\(queue.priority) of \(queue.organization) got \(now.own) of \(now.all)"
             }
         }
         for queue in waiting where served[queue] == nil { served[queue] = (0, 0) }
