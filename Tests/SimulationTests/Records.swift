@@ -182,7 +182,7 @@ struct Records {
             guard row.name == name else { return .late }
             if outcome == .failed, row.triesLeft > 0, !row.machine.cancelRequested {
                 let isBack = change(name.run) { row in
-                    try row.machine.retry(token: name.token)
+                    try row.machine.retry(token: name.token, after: outcome)
                     row.triesLeft -= 1
                     (row.dueAt, row.deadline) = (now + 500_000, row.expiresAt)
                 }
