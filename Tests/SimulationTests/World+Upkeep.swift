@@ -78,6 +78,8 @@ extension World {
             case .expired: reach(.expiredUnsent)
             case .unknown: reach(.unknownAfterSilence)
             case .cancelled: reach(.cancelledAfterSilence)
+            // A retry that expires unsent ends as its last attempt did.
+            case .failed where row.machine.previous != nil: break
             default: fail("a deadline ended a run as \(row.machine.state)")
             }
         }
