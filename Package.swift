@@ -187,7 +187,7 @@ let package = Package(
                 "Engine", "Ledger", "Domain", "Postgres", "Redis", "Streams", "TestSupport", "Trust",
                 "Wire", "Process", logging,
             ]),
-        tests("cloudrmmTests", ["cloudrmm", "Domain", "Process", "Trust", logging]),
+        tests("cloudrmmTests", ["cloudrmm", "Domain", "Process", "Trust", "Wire", logging]),
         target("History", path: "Tests/History"),
         .executableTarget(
             name: "HistoryCheck", dependencies: ["History"], path: "Tests/HistoryCheck",

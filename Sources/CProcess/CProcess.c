@@ -1,12 +1,15 @@
 #define _GNU_SOURCE
 #include "CProcess.h"
 
+#include <termios.h>
+#include <sys/ioctl.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stddef.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
 #include <sys/prctl.h>
@@ -265,4 +268,65 @@ int crmm_connect_unix(const char *path, int timeout_milliseconds) {
     int failure = errno;
     close(descriptor);
     return -failure;
+}
+
+int crmm_terminal_size(int descriptor, int *rows, int *columns) {
+    struct winsize size;
+    if (ioctl(descriptor, TIOCGWINSZ, &size) != 0) return -errno;
+    if (size.ws_row == 0 || size.ws_col == 0) return -ENODATA;
+    *rows = size.ws_row;
+    *columns = size.ws_col;
+    return 0;
+}
+
+static int terminal = -1;
+static struct termios terminal_modes;
+
+int crmm_terminal_begin(int descriptor) {
+    struct termios modes;
+    if (tcgetattr(descriptor, &modes) != 0) return -errno;
+    if (terminal < 0) terminal_modes = modes;
+    terminal = descriptor;
+    modes.c_iflag &= ~(tcflag_t)(ICRNL | IXON);
+    modes.c_lflag &= ~(tcflag_t)(ICANON | ECHO | ISIG | IEXTEN);
+    modes.c_cc[VMIN] = 1;
+    modes.c_cc[VTIME] = 0;
+    return tcsetattr(descriptor, TCSAFLUSH, &modes) == 0 ? 0 : -errno;
+}
+
+int crmm_terminal_end(void) {
+    if (terminal < 0) return 0;
+    int descriptor = terminal;
+    terminal = -1;
+    return tcsetattr(descriptor, TCSAFLUSH, &terminal_modes) == 0 ? 0 : -errno;
+}
+
+int crmm_terminal_open(int ends[2], char *path, size_t path_bytes, int rows, int columns) {
+    int first = posix_openpt(O_RDWR | O_NOCTTY | O_CLOEXEC);
+    if (first < 0) return -errno;
+    int second = -1;
+    int failure = grantpt(first) != 0 || unlockpt(first) != 0 ? errno : ptsname_r(first, path, path_bytes);
+    if (failure == 0) {
+        second = open(path, O_RDWR | O_NOCTTY | O_CLOEXEC);
+        failure = second < 0 ? errno : -crmm_terminal_resize(second, rows, columns);
+    }
+    if (failure != 0) {
+        if (second >= 0) close(second);
+        close(first);
+        return -failure;
+    }
+    ends[0] = first;
+    ends[1] = second;
+    return 0;
+}
+
+int crmm_terminal_resize(int descriptor, int rows, int columns) {
+    struct winsize size = {.ws_row = (unsigned short)rows, .ws_col = (unsigned short)columns};
+    return ioctl(descriptor, TIOCSWINSZ, &size) == 0 ? 0 : -errno;
+}
+
+int crmm_terminal_is_cooked(int descriptor) {
+    struct termios modes;
+    if (tcgetattr(descriptor, &modes) != 0) return -errno;
+    return (modes.c_lflag & (tcflag_t)(ICANON | ECHO | ISIG)) == (tcflag_t)(ICANON | ECHO | ISIG);
 }

@@ -82,3 +82,15 @@ int crmm_open_place(int directory, const char *name);
 int crmm_random(void *bytes, size_t count);
 // A connected unix stream socket (close-on-exec) whose operations give EAGAIN after this time.
 int crmm_connect_unix(const char *path, int timeout_milliseconds);
+
+// Rows and columns of the terminal behind a descriptor.
+int crmm_terminal_size(int descriptor, int *rows, int *columns);
+// Keys come one by one, unechoed, Ctrl-C too; output stays as it is written. The modes of before are kept
+// for crmm_terminal_end, which may be called at any time and any number of times.
+int crmm_terminal_begin(int descriptor);
+int crmm_terminal_end(void);
+// A new terminal of this size: its two ends (close-on-exec), and the path of the second.
+int crmm_terminal_open(int ends[2], char *path, size_t path_bytes, int rows, int columns);
+int crmm_terminal_resize(int descriptor, int rows, int columns);
+// Whether keys are echoed and come by lines.
+int crmm_terminal_is_cooked(int descriptor);

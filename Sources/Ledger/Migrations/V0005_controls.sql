@@ -86,3 +86,12 @@ CREATE POLICY platform ON workers USING ((SELECT crmm_is_platform()));
 GRANT SELECT, INSERT, DELETE, UPDATE (seen_at, drained_at, stopped_at) ON workers
     TO crmm_api, crmm_worker, crmm_gateway;
 GRANT UPDATE (drain_requested_at, drain_requested_by) ON workers TO crmm_api;
+
+-- Which migrations were applied, for whoever examines an installation without being its owner.
+CREATE FUNCTION crmm_schema_versions() RETURNS bigint[] LANGUAGE plpgsql STABLE SECURITY DEFINER
+SET search_path = public, pg_temp AS $$
+BEGIN
+    RETURN (SELECT coalesce(array_agg(version ORDER BY version), '{}') FROM crmm_migrations);
+END $$;
+REVOKE ALL ON FUNCTION crmm_schema_versions() FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION crmm_schema_versions() TO crmm_api, crmm_worker, crmm_gateway;

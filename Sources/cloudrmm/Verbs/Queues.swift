@@ -8,7 +8,8 @@ struct Queues: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
         abstract: "What waits, by organization, and what holds it back.",
         subcommands: [
-            List.self, Show.self, Pause.self, Resume.self, Drain.self, Controls.self, Weight.self, Cap.self,
+            List.self, Show.self, Top.self, Pause.self, Resume.self, Drain.self, Controls.self, Weight.self,
+            Cap.self,
         ],
         defaultSubcommand: List.self)
 
