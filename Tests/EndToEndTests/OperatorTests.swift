@@ -95,7 +95,11 @@ extension EndToEndTests.HealthyTests {
                 try await eventually("it draws") { screen.text.contains("DEPTH OLDEST WAITING") }
                 #expect(screen.text.hasPrefix("\u{1B}[?1049h"), "on a screen of its own")
                 #expect(!terminal.isCooked)
-                try await eventually("names come") { screen.text.contains("top \u{FFFD}[31mname") }
+                try terminal.resize(rows: 30, columns: 110)
+                try child.signal(SIGWINCH)
+                try await eventually("names come, and whole where there is room") {
+                    screen.text.contains("top \u{FFFD}[31mname")
+                }
                 #expect(!screen.text.contains("\u{1B}[31m"), "a name steers nothing")
                 try type("s")
                 try await eventually("it sorts") { screen.text.contains("sort: oldest") }
