@@ -123,6 +123,43 @@ package final class APIClient: Sendable {
     /// Asks for a job to be cancelled.
     package func cancel(_ job: JobID) async throws -> Job { try await post("/v1/jobs/\(job)/cancel") }
 
+    /// Repeats the runs of a job that have ended and not succeeded, by a new job.
+    package func retry(_ job: JobID, idempotencyKey: String? = nil) async throws -> AcceptedJob {
+        var request = request("POST", "/v1/jobs/\(job)/retry")
+        if let idempotencyKey { request.headers.append(("Idempotency-Key", idempotencyKey)) }
+        return try await send(request)
+    }
+
+    // MARK: Dead letters
+
+    /// One page of dead letters.
+    package func deadLetters(
+        organization: OrganizationID? = nil, job: JobID? = nil, reason: String? = nil, since: Instant? = nil,
+        _ page: PageOptions = PageOptions()
+    ) async throws -> Page<DeadLetter> {
+        try await get(
+            "/v1/dead-letters",
+            [
+                ("organizationId", organization?.description), ("jobId", job?.description),
+                ("reason", reason), ("since", since?.description),
+            ] + page.parameters)
+    }
+
+    /// One dead letter with its evidence.
+    package func deadLetter(_ run: RunID) async throws -> DeadLetterDetail {
+        try await get("/v1/dead-letters/\(run)")
+    }
+
+    /// Repeats dead letters by new jobs.
+    package func redrive(_ selection: DeadLetterSelection) async throws -> DeadLetterAnswer {
+        try await post("/v1/dead-letters/redrive", selection)
+    }
+
+    /// Takes dead letters off the list.
+    package func discard(_ selection: DeadLetterSelection) async throws -> DeadLetterAnswer {
+        try await post("/v1/dead-letters/discard", selection)
+    }
+
     /// The job at once and at each change; the stream ends after the job has. A connection that breaks ends
     /// the stream with its error.
     package func events(of job: JobID) -> AsyncThrowingStream<Job, any Error> {

@@ -28,6 +28,9 @@ package enum Limits {
     package static let backoffSeconds = 1...86_400
     package static let backoffSecondsDefault = 30
     package static let maximumBackoffSecondsDefault = 3_600
+    /// Dead letters that one request may redrive or discard, and how many without saying the number.
+    package static let deadLettersMax = 10_000
+    package static let deadLettersUnsaidMax = 100
     /// Bytes of the body of an HTTP request, and of a bulk request.
     package static let bodyBytesMax = 4 << 20
     /// The largest body of an enrolment, which anyone may send.

@@ -77,6 +77,27 @@ struct BadInputTests {
             "a later field", body: job(#""rollout":{}"#), status: 422, code: "notSupported",
             field: "rollout"),
         Case(
+            "no dead letters named", "POST", "/v1/dead-letters/redrive", body: "{}", status: 422,
+            code: "missing", field: "runIds", says: "since"),
+        Case(
+            "an unknown reason", "POST", "/v1/dead-letters/discard", body: #"{"reason":"mood"}"#, status: 422,
+            code: "invalid", field: "reason", says: "poison, attempts"),
+        Case(
+            "a run that is nobody's", "POST", "/v1/dead-letters/redrive", body: #"{"runIds":["\#(id)"]}"#,
+            status: 422, code: "invalid", field: "runIds[0]"),
+        Case(
+            "a filter that means nothing", "POST", "/v1/dead-letters/discard", body: #"{"reason":"poison"}"#,
+            status: 422, code: "invalid", says: "no dead letter"),
+        Case(
+            "more dead letters than there may be", "POST", "/v1/dead-letters/redrive",
+            body: #"{"reason":"poison","expectedCount":10001}"#, status: 422, code: "invalid",
+            field: "expectedCount", says: "10000"),
+        Case(
+            "an unknown reason of a list", "GET", "/v1/dead-letters?reason=mood", status: 422,
+            code: "invalid", field: "reason", says: "poison"),
+        Case("no such dead letter", "GET", "/v1/dead-letters/\(id)", status: 404, code: "notFound"),
+        Case("nothing to repeat", "POST", "/v1/jobs/\(id)/retry", status: 404, code: "notFound"),
+        Case(
             "no number of attempts", body: job(#""retry":{}"#), status: 422, code: "missing",
             field: "retry.maximumAttempts"),
         Case(

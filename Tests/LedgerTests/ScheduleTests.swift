@@ -8,12 +8,12 @@ import Trust
 
 /// What waits for its time, and what is tried again.
 @Suite(.serialized, .world) struct ScheduleTests {
-    private static let policy = RetryPolicy(
+    static let policy = RetryPolicy(
         maximumAttempts: 3, backoffSeconds: 10, maximumBackoffSeconds: 15,
         outcomes: [.failed, .timedOut, .unknown])
 
     /// Commits one job for devices with a policy, without telling anybody.
-    private func submit(
+    func submit(
         _ world: World, _ tenant: Tenant, _ devices: [DeviceID], retry: RetryPolicy = policy,
         idempotent: Bool = false, notBefore: Instant? = nil
     ) async throws -> (job: JobID, runs: [QueuedRun]) {
@@ -26,7 +26,7 @@ import Trust
     }
 
     /// The next attempt of runs that are due or will be.
-    private func again(_ world: World) async throws -> [MarkedRun] {
+    func again(_ world: World) async throws -> [MarkedRun] {
         try await world.owner.execute(
             "UPDATE runs SET due_at = now() WHERE due_at IS NOT NULL", scope: .none)
         return try await world.send(try await world.worker.queueDue(limit: 1_000))
@@ -410,5 +410,53 @@ import Trust
             #expect(try await world.worker.expire(limit: 10).count == 1)
             #expect(try await world.state(runs[0].run) == .unknown)
         }
+    }
+}
+
+extension ScheduleTests {
+    @Test("A run that retries did not bring to success is a dead letter, unless somebody cancelled it")
+    func dead() async throws {
+        let world = try World.here()
+        try await world.clear()
+        let tenant = try await world.tenant()
+        func letters(_ reason: DeadLetterReason = .attempts) async throws -> [RunID] {
+            var filter = DeadLetterFilter()
+            filter.reason = reason
+            return try await world.api.deadLetters(filter, limit: 10, scope: tenant.scope).map(\.run.id)
+        }
+        var policy = Self.policy
+        policy.maximumAttempts = 2
+        // One attempt and no other wanted.
+        let single = try await world.send(try await submit(world, tenant, tenant.all, retry: .none).runs)
+        _ = try await world.gateway.settle([AttemptResult(single[0], .failed)])
+        #expect(try await letters().isEmpty)
+        // Used up, with the evidence of both attempts.
+        let (_, runs) = try await submit(world, tenant, tenant.all, retry: policy)
+        _ = try await world.gateway.settle([AttemptResult(try await world.send(runs)[0], .failed)])
+        #expect(try await letters().isEmpty)
+        _ = try await world.gateway.settle([AttemptResult(try await again(world)[0], .timedOut)])
+        #expect(try await letters() == runs.map(\.run))
+        #expect(try await letters(.poison).isEmpty)
+        let attempts = try await world.api.attempts(
+            of: runs[0].run, organization: tenant.organization, scope: tenant.scope)
+        #expect(attempts.map(\.attempt) == [1] && attempts[0].kind == "retried")
+        #expect(try await world.api.discard(runs.map(\.run), scope: tenant.scope) == runs.map(\.run))
+        #expect(try await letters().isEmpty)
+        // Without its device's word, until that comes.
+        for word in [Outcome.succeeded, .failed] {
+            let sent = try await world.send(try await submit(world, tenant, tenant.all, retry: policy).runs)
+            try await world.lapse(sent.map(\.run))
+            _ = try await world.worker.expire(limit: 10)
+            #expect(try await letters() == sent.map(\.run))
+            _ = try await world.gateway.settle([AttemptResult(sent[0], word)])
+            #expect(try await letters() == (word == .succeeded ? [] : sent.map(\.run)))
+        }
+        // Somebody asked for its end.
+        let (job, unwanted) = try await submit(world, tenant, tenant.all, retry: policy)
+        let sent = try await world.send(unwanted)
+        _ = try await world.api.requestCancel(job, scope: tenant.scope)
+        _ = try await world.api.cancelRuns(of: job, organization: tenant.organization, scope: tenant.scope)
+        _ = try await world.gateway.settle([AttemptResult(sent[0], .failed)])
+        #expect(try await letters().count == 1)
     }
 }

@@ -65,6 +65,31 @@ struct OrganizationQuery: WireObject {
     }
 }
 
+/// The query of the list of dead letters.
+struct DeadLetterQuery: WireObject {
+    var page: PageQuery
+    var organizationId: OrganizationID?
+    var jobId: JobID?
+    var reason: String?
+    var since: Instant?
+
+    init(from reader: inout FieldReader) throws(FieldError) {
+        organizationId = try reader.optional("organizationId")
+        jobId = try reader.optional("jobId")
+        reason = try reader.optional("reason", String.self, .in(1...20))
+        since = try reader.optional("since")
+        page = try PageQuery(from: &reader)
+    }
+
+    func fields(to writer: inout JSONWriter) {
+        writer.field("organizationId", organizationId)
+        writer.field("jobId", jobId)
+        writer.field("reason", reason)
+        writer.field("since", since)
+        page.fields(to: &writer)
+    }
+}
+
 /// The query of the list of devices.
 struct DeviceQuery: WireObject {
     var page: PageQuery

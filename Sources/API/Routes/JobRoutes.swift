@@ -34,6 +34,19 @@ extension Handlers {
                 try await submitter.cancel(call.id(), scope: call.scope)
                 return Job(try await job(call))
             },
+            Route(
+                method: .post, path: "/v1/jobs/{id}/retry",
+                summary: "Repeats the runs that have ended and not succeeded, by a newly signed job",
+                caller: .permitted(.jobsRun), takesIdempotencyKey: true, status: .accepted,
+                answer: .json(AcceptedJob.shape(.none))
+            ) { call in
+                let principal = try call.principal
+                return .json(
+                    try await submitter.retry(
+                        call.id(), idempotencyKey: call.idempotencyKey, by: principal.id,
+                        level: principal.level),
+                    status: .accepted)
+            },
             .get("/v1/runs/{id}", "Shows a run", .jobsRead) { call in Run(try await run(call)) },
             .get("/v1/runs/{id}/output", "Shows what a run printed", .jobsRead) { call in
                 let run = try await run(call)
@@ -140,6 +153,7 @@ extension Job {
         notBefore = row.notBefore
         retry = row.retry.maximumAttempts > 1 ? Retry(row.retry) : nil
         retries = row.retries
+        retryOf = row.retryOf
     }
 }
 

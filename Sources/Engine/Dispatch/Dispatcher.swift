@@ -4,6 +4,7 @@ package import Ledger
 package import Logging
 package import Redis
 import Streams
+import Synchronization
 import Trust
 
 /// Takes runs from the queue to the gateways that hold their devices: claim, mark (committed), inbox,
@@ -19,6 +20,8 @@ package final class Dispatcher: Sendable {
     private let owner: String
     private let gate: ClaimGate
     private let logger: Logger
+    // Notes about suspects that could not be taken back: nobody has crashed there.
+    private let leftNotes = Mutex<[(OrganizationID, RunID)]>([])
 
     /// A dispatcher on the worker's login. `owner` names its leases: a word of its own for each dispatcher;
     /// the dispatchers of a process share its gate.
@@ -79,13 +82,61 @@ package final class Dispatcher: Sendable {
         }
         guard !claims.items.isEmpty else { return false }
         FaultPoint.reach(.dispatcherAfterClaim)
+        let left = leftNotes.withLock { notes in
+            defer { notes = [] }
+            return notes
+        }
+        for (organization, run) in left { await takeBackNote(organization, run) }
+        // Only what crashes alone is to blame for it: the others first, each suspect by itself.
+        try await pass(claims.items.filter { $0.crashes == 0 }, epoch: epoch)
+        for suspect in claims.items where suspect.crashes > 0 { try await tryAlone(suspect, epoch: epoch) }
+        return claims.more
+    }
+
+    /// Takes one claim whose owners have crashed, so that another crash is known to be its own.
+    private func tryAlone(_ claim: Claim, epoch: Epoch) async throws {
+        switch try await ledger.beginTrial(QueuedRun(claim), owner: owner) {
+        case .begun:
+            do {
+                try await pass([claim], epoch: epoch)
+            } catch {
+                // No crash. In a task of its own, for this one may be cancelled.
+                await Task { await self.takeBackNote(claim.organization, claim.run) }.value
+                throw error
+            }
+            try await ledger.endTrial(claim.organization, claim.run)
+        case .stale: try await pass([claim], epoch: epoch)
+        case .poisoned(let run):
+            logger.error(
+                "a run has ended since dispatchers crashed over it",
+                metadata: [
+                    "organization.id": "\(run.organization)", "job.id": "\(run.job)", "run.id": "\(run.run)",
+                ])
+            try await front.queue.acknowledge(
+                dispatched: [], dropped: [claim], deadlineMilliseconds: 0, epoch: epoch)
+            await front.ended([run])
+        }
+    }
+
+    private func takeBackNote(_ organization: OrganizationID, _ run: RunID) async {
+        do {
+            try await ledger.endTrial(organization, run)
+        } catch {
+            logger.debug("a note about a suspect is left for later", metadata: ["error": "\(error)"])
+            leftNotes.withLock { $0.append((organization, run)) }
+        }
+    }
+
+    /// Takes claims as far as they go: to their gateways, or aside if their device is offline.
+    private func pass(_ claims: [Claim], epoch: Epoch) async throws {
+        guard !claims.isEmpty else { return }
         // Presence came with the claim; heartbeats are read after it, so that a lapsed gateway is not written
         // to.
-        let gateways = Array(Set(claims.items.compactMap { $0.presence?.gateway }))
+        let gateways = Array(Set(claims.compactMap { $0.presence?.gateway }))
         let alive = try await front.queue.alive(gateways)
         var reachable: [(Claim, GatewayID)] = []
         var offline: [Claim] = []
-        for claim in claims.items {
+        for claim in claims {
             if let gateway = claim.presence?.gateway, alive.contains(gateway) {
                 reachable.append((claim, gateway))
             } else {
@@ -94,7 +145,6 @@ package final class Dispatcher: Sendable {
         }
         try await park(offline, epoch: epoch)
         try await deliver(reachable, epoch: epoch)
-        return claims.more
     }
 
     /// Runs of offline devices: waiting is committed, then presence is read again, so that a device which

@@ -13,6 +13,9 @@ package struct JobRequest: Sendable {
     /// The caller's key for asking again, and the hash of what was asked.
     package var idempotencyKey: String?
     package var requestHash: [UInt8]
+    /// The job whose runs it repeats, and those of them that are dead letters until then.
+    var retryOf: JobID?
+    var redriven: [RunID] = []
 
     /// A request.
     package init(job: NewJob, idempotencyKey: String?, requestHash: [UInt8]) {
@@ -26,12 +29,12 @@ package struct JobRequest: Sendable {
 ///
 /// What is accepted is committed; the queue is only told of it, and finds it by itself if that fails.
 package struct Submitter: Sendable {
-    private let ledger: Ledger
-    private let signer: Signer
+    let ledger: Ledger
+    let signer: Signer
     private let judge: EdgeJudge
     private let front: QueueFront
     private let drains: DrainWatch
-    private let logger: Logger
+    let logger: Logger
     private let commits: Gathering<[SubmittedJob], [Submission]>
     private let places: Gathering<[DeviceID], [DeviceID: DevicePlace]>
 
@@ -118,11 +121,7 @@ package struct Submitter: Sendable {
                     case .repeated(let id, let state): .success(AcceptedJob(id: id, state: state))
                     case .idempotencyConflict: .failure(Self.usedKey)
                     case .failed(let mayBeThere): .failure(Self.notTaken(mayBeThere: mayBeThere))
-                    case .missingDevice:
-                        .failure(
-                            EngineError(
-                                .conflict, field: "target.deviceIds",
-                                "names a device that has just gone or moved; read the devices again"))
+                    case .missingDevice: .failure(Self.gone(isRepeat: job.retryOf != nil))
                     }
             }
         }
@@ -160,6 +159,14 @@ package struct Submitter: Sendable {
 
     private static let usedKey = EngineError(
         .idempotencyConflict, field: "Idempotency-Key", "this key was used before with another body")
+
+    private static func gone(isRepeat: Bool) -> EngineError {
+        isRepeat
+            ? EngineError(.conflict, "a device or a dead letter of it has just gone; look at them again")
+            : EngineError(
+                .conflict, field: "target.deviceIds",
+                "names a device that has just gone or moved; read the devices again")
+    }
 
     private static func notTaken(mayBeThere: Bool) -> EngineError {
         EngineError(
@@ -293,6 +300,7 @@ package struct Submitter: Sendable {
             idempotencyKey: request.idempotencyKey, requestHash: request.requestHash)
         submitted.notBefore = job.notBefore
         submitted.retry = retry
+        (submitted.retryOf, submitted.redriven) = (request.retryOf, request.redriven)
         return submitted
     }
 

@@ -115,6 +115,7 @@ package final class Reconciler: Sendable {
     private func partitions() async {
         await repeating(every: .seconds(3_600), idle: .seconds(3_600), logger, "partitions") {
             try await self.ledger.extendPartitions()
+            try await self.ledger.forgetSuspects()
             return false
         }
     }

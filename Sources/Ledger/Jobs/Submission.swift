@@ -23,6 +23,9 @@ package struct SubmittedJob: Sendable {
     /// When it may start first, if not at once, and which attempts are followed by another.
     package var notBefore: Instant?
     package var retry = RetryPolicy.none
+    /// The job whose runs it repeats, and those of them that are dead letters until it is committed.
+    package var retryOf: JobID?
+    package var redriven: [RunID] = []
     /// Who submitted it, with which idempotency key, and the hash of what was asked.
     package var principal: APIKeyID
     package var idempotencyKey: String?
@@ -73,7 +76,8 @@ package enum Submission: Sendable, Equatable {
     case repeated(JobID, JobState)
     /// The same key was there with another body.
     case idempotencyConflict
-    /// A device of its list is not, or not any more, one of its organization: nothing of it is committed.
+    /// A device of its list is not, or not any more, one of its organization, or a run that it repeats is no
+    /// dead letter any more: nothing of it is committed.
     case missingDevice
     /// The database failed over it after others of the batch were committed; whether it may be there.
     case failed(mayBeThere: Bool)
@@ -159,7 +163,7 @@ extension Ledger {
             INSERT INTO jobs (organization_id, id, site_id, kind, state, priority, statement, target_devices,
                               timeout_seconds, maximum_attempts, idempotent, expires_at, created_by,
                               idempotency_key, request_hash, total, not_before, retry_on,
-                              backoff_seconds, backoff_seconds_max)
+                              backoff_seconds, backoff_seconds_max, retry_of)
             SELECT * FROM unnest(
                 \(jobs.map(\.organization)), \(jobs.map(\.id)), \(jobs.map(\.ownSite)),
                 \(jobs.map(\.kind.rawValue)), \(jobs.map { $0.devices == nil ? JobState.accepted : .active }),
@@ -171,7 +175,7 @@ extension Ledger {
                 \(jobs.map { $0.devices.map { Int32($0.count) } }), \(jobs.map(\.notBefore)),
                 \(jobs.map { RetriedOutcome.bits(of: $0.retry.outcomes) }),
                 \(jobs.map { Int32($0.retry.backoffSeconds) }),
-                \(jobs.map { Int32($0.retry.maximumBackoffSeconds) }))
+                \(jobs.map { Int32($0.retry.maximumBackoffSeconds) }), \(jobs.map(\.retryOf)))
             ON CONFLICT (organization_id, created_by, idempotency_key) WHERE idempotency_key IS NOT NULL
             DO NOTHING
             RETURNING id
@@ -207,10 +211,11 @@ extension Ledger {
                                       'a device of a job is gone')) c
             LEFT JOIN made m ON m.state = 1
             """
+        var statements = listed.jobs.isEmpty ? [insert] : [insert, expand]
+        if let redrive = Self.redrive(jobs) { statements.append(redrive) }
         let results: [PostgresResult]
         do {
-            results = try await pool.pipeline(
-                scope: scope, listed.jobs.isEmpty ? [insert] : [insert, expand])
+            results = try await pool.pipeline(scope: scope, statements)
         } catch let error as PostgresError where error.sqlState == Self.missingDevice {
             guard jobs.count > 1 else { return ([.missingDevice], []) }
             let (first, second) = (jobs.prefix(jobs.count / 2), jobs.dropFirst(jobs.count / 2))
@@ -226,7 +231,7 @@ extension Ledger {
         }
         let inserted = Set(try results[0].rows.map { try $0.decode(JobID.self) })
         var runs: [QueuedRun] = []
-        if results.count > 1 {
+        if !listed.jobs.isEmpty {
             runs = try results[1].rows.compactMap { row in
                 let (organization, run, device, lane, priority) = try row.decode(
                     (OrganizationID?, RunID?, DeviceID?, Lane?, Priority?).self)

@@ -87,9 +87,41 @@ BEGIN
     RETURN folded;
 END $$;
 
+-- Runs whose claims crashed, each time that a dispatcher took one alone. A row that is left is a crash:
+-- whoever carried the claim through takes all of the run's away.
+CREATE TABLE suspects (
+    organization_id uuid NOT NULL,
+    run_id uuid NOT NULL,
+    -- Counts from 1.
+    trial integer NOT NULL,
+    attempt integer NOT NULL,
+    owner text NOT NULL,
+    began_at timestamptz NOT NULL DEFAULT now(),
+    PRIMARY KEY (organization_id, run_id, trial)
+);
+ALTER TABLE suspects ENABLE ROW LEVEL SECURITY;
+ALTER TABLE suspects FORCE ROW LEVEL SECURITY;
+CREATE POLICY tenant ON suspects
+    USING (organization_id = ANY ((SELECT crmm_organizations())::uuid[]) OR (SELECT crmm_is_platform()));
+
+ALTER TABLE jobs
+    -- The job whose runs this one repeats.
+    ADD COLUMN retry_of uuid;
+ALTER TABLE run_history
+    -- Whether it is a dead letter: nothing more is tried, and nobody has dealt with it yet.
+    ADD COLUMN dead boolean NOT NULL DEFAULT false,
+    -- The job that repeats it.
+    ADD COLUMN redriven_as uuid;
+CREATE INDEX run_history_dead ON run_history (id) WHERE dead;
+CREATE INDEX run_history_dead_by_organization ON run_history (organization_id, id) WHERE dead;
+
 GRANT UPDATE (retried) ON jobs TO crmm_worker;
 GRANT UPDATE (due_at) ON runs TO crmm_worker, crmm_gateway;
 GRANT SELECT (organization_id, run_id, attempt) ON run_output TO crmm_gateway;
 GRANT UPDATE (attempt, stdout_head, stdout_tail, stdout_bytes, stderr_head, stderr_tail, stderr_bytes)
     ON run_output TO crmm_gateway;
 GRANT SELECT ON attempts TO crmm_worker;
+GRANT SELECT, INSERT, DELETE ON suspects TO crmm_worker;
+GRANT SELECT ON suspects TO crmm_api;
+GRANT UPDATE (dead, redriven_as) ON run_history TO crmm_api;
+GRANT UPDATE (dead) ON run_history TO crmm_gateway;

@@ -96,15 +96,16 @@ extension Ledger {
             ), gone AS (
                 DELETE FROM runs r USING ended l WHERE \(fragment: Self.isLocked)
                 RETURNING r.*, l.outcome, l.reason, l.last_attempt, l.last_token, l.exit_code,
-                          l.last_started_at, l.last_finished_at
+                          l.last_started_at, l.last_finished_at, \(fragment: Self.isDead) AS dead
             ), history AS (
                 INSERT INTO run_history (organization_id, id, job_id, device_id, site_id, state, attempt,
                                          token, exit_code, reason, started_at, finished_at, amendable,
-                                         created_at)
+                                         created_at, dead)
                 SELECT organization_id, id, job_id, device_id, site_id, outcome,
                        coalesce(last_attempt, attempt), coalesce(last_token, token), exit_code, reason,
                        CASE WHEN last_attempt IS NULL THEN started_at ELSE last_started_at END,
-                       coalesce(last_finished_at, now()), sent_at IS NOT NULL OR outcome = 15, created_at
+                       coalesce(last_finished_at, now()), sent_at IS NOT NULL OR outcome = 15, created_at,
+                       dead
                 FROM gone
             ), deltas AS (
                 INSERT INTO job_deltas (organization_id, job_id, outcome, n)

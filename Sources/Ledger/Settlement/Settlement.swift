@@ -123,16 +123,16 @@ extension Ledger {
                 WHERE \(fragment: Self.isLocked)
                   AND l.id <> ALL ((SELECT coalesce(array_agg(id), '{}') FROM again)::uuid[])
                 RETURNING r.organization_id, r.id, r.job_id, r.device_id, r.site_id, r.attempt, r.token,
-                          r.generation, r.lane, r.created_at,
+                          r.generation, r.lane, r.created_at, \(fragment: Self.isDead) AS dead,
                           coalesce(l.started_at, r.started_at) AS started_at, l.finished_at, l.outcome,
                           l.exit_code, l.reason, l.stdout_head, l.stdout_tail, l.stdout_bytes, l.stderr_head,
                           l.stderr_tail, l.stderr_bytes
             ), history AS (
                 INSERT INTO run_history (organization_id, id, job_id, device_id, site_id, state, attempt,
                                          token, exit_code, reason, started_at, finished_at, amendable,
-                                         created_at)
+                                         created_at, dead)
                 SELECT organization_id, id, job_id, device_id, site_id, outcome, attempt, token, exit_code,
-                       reason, started_at, finished_at, outcome = 15, created_at
+                       reason, started_at, finished_at, outcome = 15, created_at, dead
                 FROM gone
             ), \(fragment: Self.replacedOutput(from: "locked")), output AS (
                 INSERT INTO run_output (organization_id, run_id, site_id, attempt, stdout_head, stdout_tail,
@@ -210,7 +210,8 @@ extension Ledger {
                   AND h.device_id = i.device_id AND i.outcome <> 15
             ), after AS (
                 UPDATE run_history h SET state = b.word, exit_code = b.word_exit_code, reason = b.word_reason,
-                       amendable = false, started_at = coalesce(b.started_at, h.started_at),
+                       amendable = false, dead = h.dead AND b.word IN (11, 12),
+                       started_at = coalesce(b.started_at, h.started_at),
                        finished_at = b.finished_at
                 FROM before b
                 WHERE h.organization_id = b.organization_id AND h.id = ANY (ARRAY[b.id])
@@ -317,24 +318,35 @@ extension Ledger {
                   AND a.kind = 'retried' AND a.token = i.token AND a.outcome = i.outcome)
         """
 
+    // Whether the run `r` that ends as `l` says is a dead letter: it took dispatchers with it, or its job
+    // wanted it to be tried until it succeeds, and nobody asked for a cancel.
+    static let isDead: SQL = """
+        (l.outcome IN (11, 12, 15) AND r.cancel_requested_at IS NULL
+         AND (r.maximum_attempts > 1 OR l.reason IS NOT DISTINCT FROM 'poison'))
+        """
+
     // Ends the rows that a table `ended` (organization_id, id, outcome, reason) names: history, counts, and
     // the rows.
     static let endWithoutWord: SQL = """
+        \(fragment: endWithoutWordSteps)
+        SELECT organization_id, id, device_id, generation, lane, job_id FROM gone
+        """
+
+    static let endWithoutWordSteps: SQL = """
         gone AS (
             DELETE FROM runs r USING ended l WHERE \(fragment: isLocked)
-            RETURNING r.*, l.outcome, l.reason
+            RETURNING r.*, l.outcome, l.reason, \(fragment: isDead) AS dead
         ), history AS (
             INSERT INTO run_history (organization_id, id, job_id, device_id, site_id, state, attempt, token,
-                                     reason, started_at, finished_at, amendable, created_at)
+                                     reason, started_at, finished_at, amendable, created_at, dead)
             SELECT organization_id, id, job_id, device_id, site_id, outcome, attempt,
                    CASE WHEN due_at IS NULL THEN token END, reason, started_at, now(), sent_at IS NOT NULL,
-                   created_at
+                   created_at, dead
             FROM gone
         ), deltas AS (
             INSERT INTO job_deltas (organization_id, job_id, outcome, n)
             SELECT organization_id, job_id, outcome, count(*) FROM gone GROUP BY 1, 2, 3
         )
-        SELECT organization_id, id, device_id, generation, lane, job_id FROM gone
         """
 
     private static func input(_ results: [AttemptResult]) -> SQL {

@@ -246,6 +246,8 @@ package struct Job: WireObject, Equatable {
     package var notBefore: Instant?
     package var retry: Retry?
     package var retries = 0
+    /// The job whose runs it repeats.
+    package var retryOf: JobID?
 
     /// A job as it is shown.
     package init(
@@ -283,6 +285,7 @@ package struct Job: WireObject, Equatable {
         notBefore = try reader.optional("notBefore")
         retry = try reader.optional("retry")
         retries = try reader.optional("retries") ?? 0
+        retryOf = try reader.optional("retryOf")
     }
 
     /// Appends the fields.
@@ -301,6 +304,7 @@ package struct Job: WireObject, Equatable {
         writer.field("notBefore", notBefore)
         writer.field("retry", retry)
         writer.field("retries", retries)
+        writer.field("retryOf", retryOf)
     }
 }
 

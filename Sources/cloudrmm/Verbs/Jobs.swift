@@ -8,7 +8,7 @@ import Wire
 struct Jobs: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
         abstract: "Work on devices.",
-        subcommands: [RunJob.self, List.self, Show.self, Watch.self, Cancel.self],
+        subcommands: [RunJob.self, List.self, Show.self, Watch.self, Cancel.self, Retry.self],
         defaultSubcommand: List.self)
 
     struct RunJob: AsyncParsableCommand {
@@ -70,6 +70,7 @@ struct Jobs: AsyncParsableCommand {
                     Terminal.print("\(job.kind.rawValue) \(job.state.name): \(job.countsLine)")
                     Terminal.print(
                         "submitted \(job.createdAt), expires \(job.expiresAt), priority \(job.priority.name)")
+                    if let other = job.retryOf { Terminal.print("repeats runs of \(other)") }
                     if let time = job.notBefore { Terminal.print("starts no earlier than \(time)") }
                     if let retry = job.retry { Terminal.print(retry.line(retries: job.retries)) }
                     if let time = job.cancelRequestedAt { Terminal.print("cancel was asked for \(time)") }
@@ -107,6 +108,31 @@ struct Jobs: AsyncParsableCommand {
                 case .table:
                     Terminal.print("cancel is asked for; `cloudrmm jobs watch \(id)` shows how it ends")
                 }
+            }
+        }
+    }
+}
+
+extension Jobs {
+    struct Retry: AsyncParsableCommand {
+        static let configuration = CommandConfiguration(
+            abstract: "Repeat the runs of a job that have ended and not succeeded, by a new job.",
+            discussion: "Each use repeats them all, also those that an earlier use has repeated.")
+        @Argument(help: "The job's id.") var id: JobID
+        @Flag(help: "Submit and do not wait.") var detach = false
+        @OptionGroup var connection: ConnectionOptions
+
+        func run() async throws {
+            try await operate(connection) { api in
+                let accepted = try await api.retry(id, idempotencyKey: UUID().uuidString)
+                guard !detach else {
+                    switch connection.output {
+                    case .json: Terminal.print(json: accepted)
+                    case .table: Terminal.print(accepted.id.description)
+                    }
+                    return
+                }
+                try await JobProgress(api: api, job: accepted.id).follow(connection.output)
             }
         }
     }

@@ -1,0 +1,77 @@
+package import Domain
+import Postgres
+
+/// What a dispatcher may do with a claim whose owners have crashed.
+package enum Trial: Sendable, Equatable {
+    /// Take it alone, and say so when it was carried through.
+    case begun
+    /// It has taken as many dispatchers with it as it may: it has ended.
+    case poisoned(SettledRun)
+    /// The run is not queued in this generation any more.
+    case stale
+}
+
+extension Ledger {
+    /// How many lone crashes end a run.
+    package static let loneCrashesMax = 3
+
+    /// Notes, before anything is done with it, that a dispatcher takes a suspect run alone: what is left of
+    /// the note when the dispatcher has died is a lone crash. After the third the run ends as failed, with
+    /// the reason `poison`, and its notes are the evidence.
+    package func beginTrial(_ run: QueuedRun, owner: String) async throws -> Trial {
+        let rows = try await pool.query(
+            """
+            WITH locked AS MATERIALIZED (
+                SELECT r.organization_id, r.id, r.attempt + CASE WHEN r.token IS NULL THEN 1 ELSE 0 END
+                           AS attempt,
+                       (SELECT count(*) FROM suspects s
+                        WHERE s.organization_id = i.organization_id AND s.run_id = i.id)::integer AS crashes
+                FROM (SELECT \(run.organization)::uuid AS organization_id, \(run.run)::uuid AS id) i
+                \(fragment: Self.lockRun)
+                WHERE r.state = 1 AND r.generation = \(Int32(run.generation))
+            ), noted AS (
+                INSERT INTO suspects (organization_id, run_id, trial, attempt, owner)
+                SELECT organization_id, id, crashes + 1, attempt, \(owner) FROM locked
+                WHERE crashes < \(Int32(Self.loneCrashesMax))
+                RETURNING run_id
+            ), ended AS MATERIALIZED (
+                SELECT organization_id, id, 11::smallint AS outcome, 'poison'::text AS reason FROM locked
+                WHERE crashes >= \(Int32(Self.loneCrashesMax))
+            ), \(fragment: Self.endWithoutWordSteps)
+            SELECT (SELECT count(*) FROM noted), g.organization_id, g.id, g.device_id, g.generation, g.lane,
+                   g.job_id
+            FROM (VALUES (1)) AS one LEFT JOIN gone g ON true
+            """, scope: .organization(run.organization)
+        ) { row in
+            try row.decode(
+                (Int, OrganizationID?, RunID?, DeviceID?, Int32?, Lane?, JobID?).self)
+        }
+        guard let (noted, organization, id, device, generation, lane, job) = rows.first else { return .stale }
+        if let organization, let id, let device, let generation, let lane, let job {
+            return .poisoned(
+                SettledRun(
+                    organization: organization, run: id, device: device, generation: Int(generation),
+                    lane: lane, job: job))
+        }
+        return noted > 0 ? .begun : .stale
+    }
+
+    /// A claim that was taken alone was carried through: the run is no suspect any more.
+    package func endTrial(_ organization: OrganizationID, _ run: RunID) async throws {
+        try await pool.execute(
+            "DELETE FROM suspects WHERE organization_id = \(organization) AND run_id = \(run)",
+            scope: .organization(organization))
+    }
+
+    /// Removes the notes about runs that are neither open nor dead letters any more.
+    package func forgetSuspects() async throws {
+        try await pool.execute(
+            """
+            DELETE FROM suspects s
+            WHERE NOT EXISTS (SELECT FROM runs r
+                              WHERE r.organization_id = s.organization_id AND r.id = s.run_id)
+              AND NOT EXISTS (SELECT FROM run_history h
+                              WHERE h.organization_id = s.organization_id AND h.id = s.run_id AND h.dead)
+            """, scope: .platform)
+    }
+}

@@ -1,0 +1,124 @@
+import Domain
+import Ledger
+import Postgres
+import Streams
+import TestSupport
+import Testing
+import Trust
+
+@testable import Engine
+
+/// Runs over which dispatchers crash.
+@Suite(.serialized, .world) struct PoisonTests {
+    /// A worker claims all there is and dies.
+    private func crash(_ bench: Bench) async throws {
+        _ = try await bench.claim()
+        try await bench.lapseLeases()
+        #expect(try await bench.reconciler.sweepOnce())
+    }
+
+    private func notes(_ bench: Bench) async throws -> Int {
+        try await bench.world.count("SELECT count(*) FROM suspects")
+    }
+
+    @Test("Suspects are taken one by one, after the others, and are none any more once they have passed")
+    func alone() async throws {
+        try await Bench.run { bench in
+            let tenant = try await bench.world.tenant(devices: 5)
+            let post = try await Post.open(bench, holding: tenant.all)
+            let (_, runs) = try await bench.world.submit(tenant, tenant.all)
+            await bench.front.offer(Array(runs[..<3]))
+            try await crash(bench)
+            await bench.front.offer(Array(runs[3...]))
+            try await bench.dispatchAll()
+            let letters = try await post.letters().map { letter in
+                switch letter {
+                case .dispatch(let items): items.map(\.run)
+                case .cancel: [] as [RunID]
+                }
+            }
+            #expect(letters.map(\.count) == [2, 1, 1, 1])
+            #expect(Set(letters[0]) == Set(runs[3...].map(\.run)))
+            #expect(try await notes(bench) == 0)
+        }
+    }
+
+    @Test("However often a batch crashes, none of its runs is to blame")
+    func together() async throws {
+        try await Bench.run { bench in
+            let tenant = try await bench.world.tenant(devices: 2)
+            let post = try await Post.open(bench, holding: tenant.all)
+            let (_, runs) = try await bench.world.submit(tenant, tenant.all)
+            await bench.front.offer(runs)
+            for _ in 0..<5 { try await crash(bench) }
+            try await bench.dispatchAll()
+            #expect(try await post.attempts().count == 2)
+        }
+    }
+
+    @Test("A run over which three dispatchers died alone fails as poison, with the evidence of each")
+    func poison() async throws {
+        try await Bench.run { bench in
+            let tenant = try await bench.world.tenant()
+            let post = try await Post.open(bench, holding: tenant.all)
+            let (job, runs) = try await bench.world.submit(tenant, tenant.all)
+            await bench.front.offer(runs)
+            for number in 1...3 {
+                try await crash(bench)
+                #expect(try await bench.world.worker.beginTrial(runs[0], owner: "dead \(number)") == .begun)
+            }
+            try await crash(bench)
+            try await bench.dispatchAll()
+            #expect(try await post.attempts().isEmpty)
+            let depth = try await bench.depth(tenant)
+            #expect(depth.ready.isEmpty && depth.leased == 0 && depth.running == 0)
+            let letters = try await bench.world.api.deadLetters(
+                DeadLetterFilter(), limit: 10, scope: tenant.scope)
+            #expect(letters.map(\.run.id) == runs.map(\.run) && letters[0].reason == .poison)
+            #expect(letters[0].run.state == .failed && letters[0].run.reason == "poison")
+            let crashes = try await bench.world.api.crashes(
+                of: runs[0].run, organization: tenant.organization, scope: tenant.scope)
+            #expect(crashes.map(\.owner) == ["dead 1", "dead 2", "dead 3"])
+            #expect(crashes.allSatisfy { $0.attempt == 1 })
+            while try await bench.world.worker.foldDeltas(limit: 10) > 0 {}
+            #expect(try await bench.world.api.job(job, scope: tenant.scope)?.state == .completed)
+            // The evidence stays as long as the letter does.
+            try await bench.world.worker.forgetSuspects()
+            #expect(try await notes(bench) == 3)
+            _ = try await bench.world.api.discard(runs.map(\.run), scope: tenant.scope)
+            try await bench.world.worker.forgetSuspects()
+            #expect(try await notes(bench) == 0)
+        }
+    }
+
+    @Test("A failure that is no crash is not counted as one")
+    func failure() async throws {
+        try await Bench.run { bench in
+            let tenant = try await bench.world.tenant()
+            let post = try await Post.open(bench, holding: tenant.all)
+            let (_, runs) = try await bench.world.submit(tenant, tenant.all)
+            await bench.front.offer(runs)
+            try await crash(bench)
+            try await bench.world.owner.execute(
+                "ALTER TABLE runs ADD CONSTRAINT no CHECK (state <> 3)", scope: .none)
+            await #expect(throws: PostgresError.self) { try await bench.dispatcher.dispatchOnce() }
+            #expect(try await notes(bench) == 0)
+            try await bench.world.owner.execute("ALTER TABLE runs DROP CONSTRAINT no", scope: .none)
+            try await bench.lapseLeases()
+            #expect(try await bench.reconciler.sweepOnce())
+            try await bench.dispatchAll()
+            #expect(try await post.attempts().map(\.run) == runs.map(\.run))
+        }
+    }
+
+    @Test("A suspect that was cancelled or moved on meanwhile is not tried")
+    func stale() async throws {
+        try await Bench.run { bench in
+            let tenant = try await bench.world.tenant()
+            let (_, runs) = try await bench.world.submit(tenant, tenant.all)
+            try await bench.world.owner.execute("UPDATE runs SET generation = 2", scope: .none)
+            #expect(try await bench.world.worker.beginTrial(runs[0], owner: "late") == .stale)
+            #expect(try await notes(bench) == 0)
+        }
+    }
+}
