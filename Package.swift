@@ -82,6 +82,7 @@ let package = Package(
                 .embedInCode("Migrations/V0003_priorities.sql"),
                 .embedInCode("Migrations/V0004_retries.sql"),
                 .embedInCode("Migrations/V0005_controls.sql"),
+                .embedInCode("Migrations/V0006_limits.sql"),
             ]),
         target("Streams", ["Domain", "Wire", "Redis", logging]),
         target(

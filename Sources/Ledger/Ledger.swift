@@ -27,6 +27,9 @@ package struct Ledger: Sendable {
         Migration(
             version: 5, name: "controls",
             sql: String(decoding: PackageResources.V0005_controls_sql, as: UTF8.self)),
+        Migration(
+            version: 6, name: "limits",
+            sql: String(decoding: PackageResources.V0006_limits_sql, as: UTF8.self)),
     ]
 
     /// Succeeds when the database answers.

@@ -87,6 +87,7 @@ extension Queue {
     /// that dies leaves the gate closed, which `epoch()` tells.
     package func rebuild(
         epoch new: Epoch, entitlements: [Entitlement], pauses: [Pause] = [], running: [Membership],
+        limited: [OrganizationID: [LabelledRun]] = [:],
         isCurrent: () async throws -> Bool = { true }
     ) async throws {
         func check() async throws {
@@ -110,6 +111,13 @@ extension Queue {
             try await check()
             let step = Array(running[start..<min(start + Self.runsPerStep, running.count)])
             _ = try await call("load", epoch: new, slicing: step) { $0.flatMap(\.arguments) }
+        }
+        for (organization, runs) in limited {
+            try await check()
+            _ = try await call("relimit", epoch: new, [.id(organization)])
+            _ = try await call("relimit", epoch: new, slicing: runs) { slice in
+                [.id(organization)] + slice.flatMap(\.arguments)
+            }
         }
         try await check()
         _ = try await call("open", epoch: new, [])

@@ -181,6 +181,7 @@ package final class Dispatcher: Sendable {
             }, epoch: epoch.id, partition: front.queue.keys.partition)
         front.tally.marked(marked.lazy.map(\.organization))
         FaultPoint.reach(.dispatcherAfterMark)
+        let before = try await dispatchedBefore(claims.map(\.claim), besides: Set(marked.map(\.run)))
         let items = Dictionary(grouping: marked, by: \.gateway)
         let letters = items.map { gateway, runs in
             Letter(gateway: gateway, payload: InboxLetter.dispatch(runs.map(\.letterItem)).encoded)
@@ -188,7 +189,7 @@ package final class Dispatcher: Sendable {
         let delivered = try await front.queue.deliver(letters)
         FaultPoint.reach(.dispatcherAfterInbox)
         let refused = Set(zip(letters, delivered).filter { !$0.1 }.map(\.0.gateway))
-        let passed = Set(marked.filter { !refused.contains($0.gateway) }.map(\.run))
+        let passed = before.union(marked.filter { !refused.contains($0.gateway) }.map(\.run))
         let deadline = marked.map(\.deadline).max() ?? now
         FaultPoint.reach(.dispatcherBeforeAcknowledge)
         try await front.queue.acknowledge(
@@ -200,6 +201,15 @@ package final class Dispatcher: Sendable {
         let back = try await ledger.undeliver(
             marked.filter { refused.contains($0.gateway) }.map { ($0.organization, $0.run, $0.token) })
         await front.returned(back)
+    }
+
+    /// Those of refused claims whose run was dispatched by whoever crashed over it before it acknowledged:
+    /// they go on counting for caps and limits.
+    private func dispatchedBefore(_ claims: [Claim], besides marked: Set<RunID>) async throws -> Set<RunID> {
+        let suspects = claims.filter { $0.crashes > 0 && !marked.contains($0.run) }
+        guard !suspects.isEmpty else { return [] }
+        let running = try await ledger.areRunning(suspects.map { ($0.organization, $0.run) })
+        return Set(suspects.filter { running[$0.run] == $0.generation }.map(\.run))
     }
 
     private static let leaseMilliseconds = 5_000

@@ -69,10 +69,15 @@ package final class Rebuilder: Sendable {
             last = page.last?.run
             if page.count < 5_000 { break }
         }
+        var limited: [OrganizationID: [LabelledRun]] = [:]
+        for organization in try await ledger.runLimits().keys {
+            limited[organization] = try await ledger.lanes(of: [], andRunningOf: organization)
+                .map(LabelledRun.init)
+        }
         // Whoever was overtaken leaves the field to the other.
         do {
             try await front.queue.rebuild(
-                epoch: epoch, entitlements: limits, pauses: pauses, running: running
+                epoch: epoch, entitlements: limits, pauses: pauses, running: running, limited: limited
             ) {
                 FaultPoint.reach(.rebuilderMidWay)
                 return try await self.ledger.keepEpoch(epoch.id, partition: partition)

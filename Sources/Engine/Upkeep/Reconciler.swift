@@ -11,8 +11,10 @@ import Synchronization
 /// Every worker runs one; locks are skipped, so they share the work. Each step is bounded and repeats while
 /// it finds something.
 package final class Reconciler: Sendable {
-    private let ledger: Ledger
-    private let front: QueueFront
+    let ledger: Ledger
+    let front: QueueFront
+    // Organizations whose runs have their places in the lanes of limits, as far as this worker knows.
+    let labelled = Mutex<Set<OrganizationID>>([])
     private let logger: Logger
     // In memory: a worker that knows nothing tries a job once and learns it, and nothing is lost by that.
     let setbacks = Mutex(Setbacks())
@@ -39,6 +41,11 @@ package final class Reconciler: Sendable {
             group.addTask { await self.gateways() }
             group.addTask { await self.membership() }
             group.addTask { await self.waiting() }
+            group.addTask {
+                await repeating(every: .seconds(1), idle: .seconds(1), self.logger, "limits") {
+                    try await self.checkLimits()
+                }
+            }
             group.addTask { await self.partitions() }
             group.addTask { await self.entitlements() }
         }
@@ -319,6 +326,7 @@ package final class Reconciler: Sendable {
         }
         guard !extra.isEmpty || !missing.isEmpty else { return false }
         let (added, removed) = try await front.queue.correct(missing: missing, extra: extra, epoch: epoch)
+        try await labelMissing(missing, epoch)
         logger.notice("running runs corrected", metadata: ["added": "\(added)", "removed": "\(removed)"])
         return false
     }

@@ -10,10 +10,12 @@ import Synchronization
 /// The mark is a version: it is cleared only if nothing changed since it was read and nothing more was there.
 /// So work that was committed at any moment is found, whatever happened to the fast path.
 package final class Refiller: Sendable {
-    private let ledger: Ledger
-    private let front: QueueFront
+    let ledger: Ledger
+    let front: QueueFront
     private let logger: Logger
-    private let now: @Sendable () -> ContinuousClock.Instant
+    let now: @Sendable () -> ContinuousClock.Instant
+    private let limits = Mutex<(read: ContinuousClock.Instant, [OrganizationID: RunLimits])?>(nil)
+    private let courses = Mutex<[OrganizationQueue: Course]>([:])
     private let places = Mutex<[OrganizationQueue: Place]>([:])
 
     /// Where this worker is in a queue's backlog.
@@ -80,14 +82,19 @@ package final class Refiller: Sendable {
             front.forgetEpoch()
             return 0
         }
-        let open = marked.filter { $0.room > 0 }
-        guard !open.isEmpty else { return 0 }
+        let limits = try await currentLimits()
+        var admitted = 0
+        for marked in marked where marked.room > 0 {
+            guard let limits = limits[marked.queue.organization] else { continue }
+            admitted += try await bring(marked, limits, epoch: epoch)
+        }
+        let open = marked.filter { $0.room > 0 && limits[$0.queue.organization] == nil }
+        guard !open.isEmpty else { return admitted }
         let began = now()
         let places = places(of: open, at: began)
         let queued = try await ledger.queuedRuns(
             of: zip(open, places).map { ($0.queue, after: $1.after) }, limit: Self.limit)
         let life = min(Self.lowWaterLife, max(Self.lowWaterLifeMin, (now() - began) * 20))
-        var admitted = 0
         for (marked, var place) in zip(open, places) {
             let runs = queued[marked.queue] ?? []
             let isWhole = place.isFromStart && runs.count < Self.limit
@@ -104,6 +111,26 @@ package final class Refiller: Sendable {
         return admitted
     }
 
+    /// The limits of all organizations, as they were half a second ago at the most.
+    private func currentLimits() async throws -> [OrganizationID: RunLimits] {
+        let now = now()
+        if let known = limits.withLock(\.self), now - known.read < .milliseconds(500) { return known.1 }
+        let read = try await ledger.runLimits()
+        limits.withLock { $0 = (now, read) }
+        return read
+    }
+
+    /// The course of a queue, or a new one.
+    func takeCourse(of queue: OrganizationQueue, at now: ContinuousClock.Instant) -> Course {
+        courses.withLock { courses in
+            courses = courses.filter { !$0.value.isOver(at: now) }
+            return courses[queue] ?? Course(began: now)
+        }
+    }
+
+    /// Keeps a course.
+    func put(_ course: Course, of queue: OrganizationQueue) { courses.withLock { $0[queue] = course } }
+
     /// Where the next steps begin; those whose last look from the start is too long ago begin there.
     private func places(of open: [Marked], at now: ContinuousClock.Instant) -> [Place] {
         places.withLock { places in
@@ -118,12 +145,12 @@ package final class Refiller: Sendable {
     static let lowWaterLifeMin = Duration.milliseconds(100)
 
     // A full window, and as many more as one step may find room for.
-    private static let limit = 384
+    static let limit = 384
 }
 
 extension RunID {
     /// The greatest id before this one; the least has none and stays.
-    fileprivate var predecessor: RunID {
+    var predecessor: RunID {
         guard self != RunID(.zero) else { return self }
         return RunID(UniqueID(high: value.low == 0 ? value.high - 1 : value.high, low: value.low &- 1))
     }

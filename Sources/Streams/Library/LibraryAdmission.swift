@@ -34,22 +34,16 @@ extension Library {
             return admitted, complete, passed
         end
 
-        -- Says that PostgreSQL has work for this queue. Each call is another version.
-        local function mark(k, queue)
-            redis.call('HSET', k.versions, queue, tick(k))
-            redis.call('ZADD', k.marks, 'NX', decimal(now()), queue)
-        end
-
         local ADMISSION = {
             'live', 'depth', 'returned', 'slots', 'due', 'held', 'marks', 'versions', 'sequence', 'ready',
-            'bell', 'credits', 'paused',
+            'bell', 'credits', 'paused', 'limited', 'lanes', 'taken', 'wanted',
         }
 
         -- organization, priority, then {run, generation, device}… → marked?, admitted
         define('enqueue', STRICT, ADMISSION, function(call, k, args)
             local organization, queue = args[2], args[2] .. ':' .. args[3]
             local marked, admitted, complete = redis.call('ZSCORE', k.marks, queue), 0, false
-            if not marked then
+            if not marked and redis.call('SISMEMBER', k.limited, organization) == 0 then
                 local space = room(call, k, queue)
                 if space > 0 then
                     admitted, complete = admit(call, k, organization, args[3], {unpack(args, 4)}, space)
@@ -65,6 +59,7 @@ extension Library {
         define('refill', STRICT, ADMISSION, function(call, k, args)
             local organization, queue, version = args[2], args[2] .. ':' .. args[3], args[4]
             local entries = {unpack(args, 6)}
+            if redis.call('SISMEMBER', k.limited, organization) == 1 then return {0, 0, 0, 0} end
             local admitted, complete, passed = 0, true, 0
             if #entries > 0 then
                 local space = math.max(0, room(call, k, queue))
@@ -115,7 +110,7 @@ extension Library {
         local function forget(call, k, organization, run, live)
             if not live.id then return 0 end
             withdraw(call, k, organization, live.priority, live.id)
-            return redis.call('HDEL', k.live, run)
+            return leaveLive(call, k, {run})
         end
 
         -- {organization, run}… → how many will not be claimed any more

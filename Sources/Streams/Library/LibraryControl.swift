@@ -113,6 +113,7 @@ extension Library {
         local SWEEPING = {
             'live', 'depth', 'returned', 'slots', 'leases', 'running', 'due', 'held', 'marks', 'ready',
             'finish', 'caps', 'paused', 'bell', 'virtual', 'credits', 'buckets', 'cursor',
+            'rates',
         }
 
         -- limit → came into service, moved from due, corrected counters, marks with room again
@@ -139,6 +140,7 @@ extension Library {
             end
             redis.call('ZREMRANGEBYSCORE', k.finish, '-inf', decimal(virtualTime(k)))
             redis.call('ZREMRANGEBYSCORE', k.buckets, '-inf', decimal(now()))
+            redis.call('ZREMRANGEBYSCORE', k.rates, '-inf', decimal(now()))
             return {conclude(call, k), moved, corrected, unparked}
         end)
 
@@ -236,6 +238,12 @@ extension Library {
 
         -- members of `paused`
         rebuilding('halt', function(call, k, args) return redis.call('SADD', k.paused, unpack(args, 2)) end)
+
+        -- organization, {run, names}… of its running runs: it is limited, and these have their places
+        rebuilding('relimit', function(call, k, args)
+            redis.call('SADD', k.limited, args[2])
+            return label(call, k, args)
+        end)
 
         -- {organization, run, generation, device, deadline}…
         rebuilding('load', function(call, k, args)

@@ -19,6 +19,7 @@ extension Library {
             versions = 'hash',
             presence = 'hash', ready = 'zset', finish = 'zset', leases = 'zset', running = 'zset',
             marks = 'zset', credits = 'hash', buckets = 'zset',
+            lanes = 'hash', taken = 'hash', wanted = 'hash', limited = 'set', rates = 'zset',
             due = 'zset', held = 'zset', paused = 'set', bell = 'list',
         }
 

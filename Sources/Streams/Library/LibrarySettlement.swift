@@ -71,7 +71,7 @@ extension Library {
 
         local ENDING = {
             'live', 'depth', 'returned', 'slots', 'leases', 'running', 'due', 'held', 'marks', 'ready',
-            'finish', 'caps', 'paused', 'bell', 'virtual', 'credits',
+            'finish', 'caps', 'paused', 'bell', 'virtual', 'credits', 'lanes', 'taken', 'wanted',
         }
 
         -- deadline, how many are dispatched, then leases: the dispatched, after them the dropped
@@ -96,7 +96,7 @@ extension Library {
                 end
             end
             discardAll(call, ended)
-            if #forgotten > 0 then redis.call('HDEL', k.live, unpack(forgotten)) end
+            if #forgotten > 0 then leaveLive(call, k, forgotten) end
             if #lives > 0 then redis.call('HSET', k.live, unpack(lives)) end
             conclude(call, k)
             return {started, lost}
@@ -151,7 +151,7 @@ extension Library {
                     forgotten[#forgotten + 1] = runs[i]
                 end
             end
-            if #forgotten > 0 then redis.call('HDEL', k.live, unpack(forgotten)) end
+            if #forgotten > 0 then leaveLive(call, k, forgotten) end
             return settled
         end
 
