@@ -103,6 +103,19 @@ import Testing
                 try await bench.queue.limitInteractive(
                     organization: organization, rate: 1, burst: 1, epoch: bench.epoch)
             }
+            // One more organization, with limits: a run that has its places and one that waits for them.
+            let limited = Draw.organization().queue()
+            try await bench.queue.limit(
+                organization: limited.organization, isLimited: true, epoch: bench.epoch)
+            let lanes = LimitScope.allCases.map { RunLane($0, "x") }
+            let two = (0..<2).map { _ in
+                LimitedEntry(entry: Draw.entries(1)[0], lanes: lanes, limits: [1, nil, nil, nil, nil])
+            }
+            _ = try await bench.queue.bring(
+                limited, version: 0, entries: two, more: false, rate: RunRate(perSecond: 0.01, burst: 9),
+                epoch: bench.epoch)
+            try await bench.queue.pause(organization: limited.organization, epoch: bench.epoch)
+            (entries, devices) = (entries + 1, devices + 1)
             try await bench.queue.pause(organization: organizations[0], epoch: bench.epoch)
             try await bench.queue.pause(organization: nil, priority: .bulk, epoch: bench.epoch)
             try await bench.queue.mark(organizations.flatMap(OrganizationQueue.all), epoch: bench.epoch)
@@ -117,7 +130,10 @@ import Testing
             }
             try await bench.queue.sweep(epoch: bench.epoch)
             let table: [String: Bound] = [
-                "live": Bound(command: "HLEN", most: entries), "depth": Bound(command: "HLEN", most: 180),
+                "live": Bound(command: "HLEN", most: entries), "depth": Bound(command: "HLEN", most: 181),
+                "limited": Bound(command: "SCARD", most: 1), "rates": Bound(command: "ZCARD", most: 1),
+                "lanes": Bound(command: "HLEN", most: 1), "taken": Bound(command: "HLEN", most: 5),
+                "wanted": Bound(command: "HLEN", most: 1),
                 "returned": Bound(command: "HLEN", most: 180), "credits": Bound(command: "HLEN", most: 180),
                 "slots": Bound(command: "HLEN", most: devices + 5 * 60),
                 "caps": Bound(command: "HLEN", most: 4 * 60), "versions": Bound(command: "HLEN", most: 180),
