@@ -129,6 +129,13 @@ extension Queue {
         .reduce(0) { try $0 + $1.number() }
     }
 
+    /// Up to `limit` claims whose lease has expired and that nobody has reclaimed yet: they hold their slots.
+    package func lapsed(limit: Int, epoch: Epoch) async throws -> [Claim] {
+        try await call("lapsed", epoch: epoch, [.int(limit)]).elements().map {
+            try Claim(lease: $0, crashes: .integer(0), presence: .null)
+        }
+    }
+
     /// Puts up to `limit` (at most 128) claims whose lease has expired back to the head of their queues and
     /// returns them, with one crash more.
     package func reclaim(now limit: Int, epoch: Epoch) async throws -> [Claim] {

@@ -175,6 +175,25 @@ import Testing
         }
     }
 
+    @Test(
+        "No other run takes the slot of one that was dispatched by a worker which died before acknowledging")
+    func slotOfCrashed() async throws {
+        try await Bench.run { bench in
+            let tenant = try await bench.world.tenant(devices: 3)
+            _ = try await bench.world.api.setCap(1, of: tenant.organization, scope: .platform)
+            _ = try await bench.reconciler.compareEntitlements()
+            let (_, runs) = try await bench.world.submit(tenant, tenant.all)
+            _ = try await Post.open(bench, holding: tenant.all)
+            await bench.front.offer(runs)
+            let claims = try await bench.claim()
+            #expect(try await bench.mark(claims, gateway: fresh()).count == 1)
+            try await bench.lapseLeases()
+            _ = try await bench.reconciler.sweepOnce()
+            #expect(try await bench.depth(tenant).running == 1)
+            #expect(try await bench.claim("other").isEmpty)
+        }
+    }
+
     @Test("A rate holds over both workers")
     func rate() async throws {
         try await Bench.run { bench in

@@ -134,6 +134,7 @@ extension Submitter {
             kind: payload.kind, target: .devices(runs.map(\.device)), script: payload.script,
             timeoutSeconds: payload.timeoutSeconds,
             expiresInSeconds: Self.expiry(of: row), idempotent: payload.idempotent)
+        new.priority = row.priority
         if payload.maximumAttempts > 1 {
             var policy = row.retry
             policy.maximumAttempts = payload.maximumAttempts

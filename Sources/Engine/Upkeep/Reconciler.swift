@@ -5,6 +5,7 @@ package import Logging
 import Postgres
 import Streams
 import Synchronization
+import Trust
 
 /// Takes out of every state what its deadline has passed, and brings PostgreSQL and the queue in line.
 ///
@@ -146,6 +147,7 @@ package final class Reconciler: Sendable {
     package func sweepOnce() async throws -> Bool {
         let epoch = try await front.epoch()
         do {
+            try await keepDispatched(epoch: epoch)
             let reclaimed = try await front.queue.reclaim(now: 128, epoch: epoch)
             let report = try await front.queue.sweep(epoch: epoch)
             return !reclaimed.isEmpty || report.moved > 0
@@ -153,6 +155,20 @@ package final class Reconciler: Sendable {
             front.forgetEpoch()
             return false
         }
+    }
+
+    /// Claims whose owner died after their mark was committed are on their devices: they go on counting, or
+    /// their slots would be given to others beyond a cap.
+    private func keepDispatched(epoch: Epoch) async throws {
+        let lapsed = try await front.queue.lapsed(limit: 128, epoch: epoch)
+        guard !lapsed.isEmpty else { return }
+        let running = try await ledger.areRunning(lapsed.map { ($0.organization, $0.run) })
+        let dispatched = lapsed.filter { running[$0.run] == $0.generation }
+        guard !dispatched.isEmpty else { return }
+        let deadline = Instant.now() + .seconds(3_600)
+        try await front.queue.acknowledge(
+            dispatched: dispatched, dropped: [],
+            deadlineMilliseconds: Int(deadline.microseconds / 1_000), epoch: epoch)
     }
 
     /// Queues the scheduled runs whose time has come. Returns whether any was due: more may be.

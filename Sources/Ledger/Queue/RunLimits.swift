@@ -133,6 +133,8 @@ extension Ledger {
                     WHERE j.organization_id = \(queue.organization) AND j.id = w.job_id OFFSET 0
                 ) j
                 WHERE j.state <> 2 AND w.wave <= j.released_wave
+                  AND \(fragment: Self.notPaused(
+                        "\(queue.organization)", priority: "\(queue.priority)", job: "w.job_id"))
                   AND w.job_id::text <> ALL(\(keys(.job))) AND w.site_id::text <> ALL(\(keys(.site)))
                   AND j.kind <> ALL(\(keys(.kind))) AND w.device_id::text <> ALL(\(keys(.device)))
                   AND w.device_id || '/' || w.lane <> ALL(\(keys(.lane)))

@@ -184,6 +184,11 @@ extension Library {
             return reply
         end
 
+        -- limit → leases that have expired
+        define('lapsed', {'no-writes'}, {'leases'}, function(call, k, args)
+            return redis.call('ZRANGEBYSCORE', k.leases, '-inf', decimal(now()), 'LIMIT', 0, args[2])
+        end)
+
         -- limit → {lease, crashes}… of leases that have expired
         define('reclaim', FREE, ENDING, function(call, k, args)
             local limit = math.min(tonumber(args[2]), RUNS_A_CALL)
