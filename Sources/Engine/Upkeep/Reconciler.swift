@@ -147,10 +147,10 @@ package final class Reconciler: Sendable {
     package func sweepOnce() async throws -> Bool {
         let epoch = try await front.epoch()
         do {
-            try await keepDispatched(epoch: epoch)
+            let isKept = try await keepDispatched(epoch: epoch)
             let reclaimed = try await front.queue.reclaim(now: 128, epoch: epoch)
             let report = try await front.queue.sweep(epoch: epoch)
-            return !reclaimed.isEmpty || report.moved > 0
+            return isKept || !reclaimed.isEmpty || report.moved > 0
         } catch QueueError.staleEpoch {
             front.forgetEpoch()
             return false
@@ -158,17 +158,18 @@ package final class Reconciler: Sendable {
     }
 
     /// Claims whose owner died after their mark was committed are on their devices: they go on counting, or
-    /// their slots would be given to others beyond a cap.
-    private func keepDispatched(epoch: Epoch) async throws {
+    /// their slots would be given to others beyond a cap. Returns whether there were any.
+    private func keepDispatched(epoch: Epoch) async throws -> Bool {
         let lapsed = try await front.queue.lapsed(limit: 128, epoch: epoch)
-        guard !lapsed.isEmpty else { return }
+        guard !lapsed.isEmpty else { return false }
         let running = try await ledger.areRunning(lapsed.map { ($0.organization, $0.run) })
         let dispatched = lapsed.filter { running[$0.run] == $0.generation }
-        guard !dispatched.isEmpty else { return }
+        guard !dispatched.isEmpty else { return false }
         let deadline = Instant.now() + .seconds(3_600)
         try await front.queue.acknowledge(
             dispatched: dispatched, dropped: [],
             deadlineMilliseconds: Int(deadline.microseconds / 1_000), epoch: epoch)
+        return true
     }
 
     /// Queues the scheduled runs whose time has come. Returns whether any was due: more may be.
