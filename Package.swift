@@ -83,6 +83,7 @@ let package = Package(
                 .embedInCode("Migrations/V0004_retries.sql"),
                 .embedInCode("Migrations/V0005_controls.sql"),
                 .embedInCode("Migrations/V0006_limits.sql"),
+                .embedInCode("Migrations/V0007_submission.sql"),
             ]),
         target("Streams", ["Domain", "Wire", "Redis", logging]),
         target(

@@ -120,9 +120,6 @@ package final class APIClient: Sendable {
     /// What a run printed.
     package func output(of run: RunID) async throws -> RunOutput { try await get("/v1/runs/\(run)/output") }
 
-    /// Asks for a job to be cancelled.
-    package func cancel(_ job: JobID) async throws -> Job { try await post("/v1/jobs/\(job)/cancel") }
-
     /// Repeats the runs of a job that have ended and not succeeded, by a new job.
     package func retry(_ job: JobID, idempotencyKey: String? = nil) async throws -> AcceptedJob {
         var request = request("POST", "/v1/jobs/\(job)/retry")

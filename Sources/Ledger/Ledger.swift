@@ -30,6 +30,9 @@ package struct Ledger: Sendable {
         Migration(
             version: 6, name: "limits",
             sql: String(decoding: PackageResources.V0006_limits_sql, as: UTF8.self)),
+        Migration(
+            version: 7, name: "submission",
+            sql: String(decoding: PackageResources.V0007_submission_sql, as: UTF8.self)),
     ]
 
     /// Succeeds when the database answers.

@@ -38,6 +38,9 @@ package enum Limits {
     package static let bulkBodyBytesMax = 32 << 20
     /// Jobs of one bulk request.
     package static let bulkJobsMax = 10_000
+    /// Jobs that one call may cancel, and how many of them without saying their number.
+    package static let cancelledJobsMax = 10_000
+    package static let uncountedCancelsMax = 100
     /// Devices of one list of ids.
     package static let deviceIDsMax = 10_000
     /// Items of a page.

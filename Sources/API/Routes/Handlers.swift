@@ -20,7 +20,8 @@ struct Handlers: Sendable {
 
     /// Every route of this release.
     var table: RouteTable {
-        let contract = tenantRoutes + deviceRoutes + jobRoutes + queueRoutes + deadLetterRoutes
+        let contract =
+            tenantRoutes + deviceRoutes + jobRoutes + jobControlRoutes + queueRoutes + deadLetterRoutes
         return RouteTable(contract + systemRoutes(describing: contract))
     }
 

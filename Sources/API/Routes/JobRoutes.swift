@@ -29,11 +29,6 @@ extension Handlers {
                 summary: "Streams the job at once and at each change until it has ended",
                 caller: .permitted(.jobsRead),
                 status: .ok, answer: .events(Job.shape(.none)), respond: watch),
-            .post("/v1/jobs/{id}/cancel", "Asks for a job to be cancelled", .jobsCancel, status: .accepted) {
-                call in
-                try await submitter.cancel(call.id(), scope: call.scope)
-                return Job(try await job(call))
-            },
             Route(
                 method: .post, path: "/v1/jobs/{id}/retry",
                 summary: "Repeats the runs that have ended and not succeeded, by a newly signed job",
@@ -119,12 +114,12 @@ extension Handlers {
         try watches.reply(to: call, first: await job(call))
     }
 
-    private func job(_ call: Call) async throws -> JobRow {
+    func job(_ call: Call) async throws -> JobRow {
         guard let row = try await ledger.job(call.id(), scope: call.scope) else { throw Problem.notFound() }
         return row
     }
 
-    private func run(_ call: Call) async throws -> RunRow {
+    func run(_ call: Call) async throws -> RunRow {
         guard let row = try await ledger.run(call.id(), scope: call.scope) else { throw Problem.notFound() }
         return row
     }

@@ -11,8 +11,8 @@ package import Wire
 /// PostgreSQL is told first and decides; Redis follows, so that what is held back occupies no slot and what
 /// goes on does so at once. Whatever dies between the two is put right by `EntitlementSync`.
 package struct QueueControls: Sendable {
-    private let ledger: Ledger
-    private let front: QueueFront
+    let ledger: Ledger
+    let front: QueueFront
     private let judge: EdgeJudge
     private let logger: Logger
 
@@ -122,7 +122,7 @@ package struct QueueControls: Sendable {
     }
 
     /// Waits until the marks that were under way when the pause was committed are over: later ones read it.
-    private func awaitMarks() async throws {
+    func awaitMarks() async throws {
         let partition = front.queue.keys.partition
         var underWay = try await ledger.marksUnderWay(partition: partition)
         let deadline = ContinuousClock.now + Self.markTimeMax

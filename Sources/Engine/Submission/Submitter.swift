@@ -2,7 +2,7 @@ package import Domain
 import Faults
 package import Ledger
 package import Logging
-package import Postgres
+import Postgres
 package import Trust
 package import Wire
 
@@ -32,7 +32,7 @@ package struct Submitter: Sendable {
     let ledger: Ledger
     let signer: Signer
     private let judge: EdgeJudge
-    private let front: QueueFront
+    let front: QueueFront
     private let drains: DrainWatch
     let logger: Logger
     private let commits: Gathering<[SubmittedJob], [Submission]>
@@ -174,21 +174,6 @@ package struct Submitter: Sendable {
             mayBeThere
                 ? "the database did not say whether it took this; look before you submit it again"
                 : "the database did not take this; submit it again")
-    }
-
-    /// Asks for a job to be cancelled: what was not sent ends now, agents that hold the rest are told.
-    package func cancel(_ job: JobID, scope: Scope) async throws {
-        let organization: OrganizationID?
-        do {
-            organization = try await ledger.requestCancel(job, scope: scope)
-        } catch let error as LedgerError where error.code == .conflict {
-            throw EngineError(.conflict, error.message)
-        }
-        guard let organization else { throw EngineError(.notFound, "there is no job with this id") }
-        let (ended, sent) = try await ledger.cancelRuns(of: job, organization: organization, scope: scope)
-        await front.ended(ended)
-        await front.tellCancelled(sent)
-        await front.offer(all: [organization])
     }
 
     // A transaction carries at most so many jobs and runs, so that a large bulk does not hold locks for long.

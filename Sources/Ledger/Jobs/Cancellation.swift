@@ -107,7 +107,7 @@ extension Ledger {
             """, scope: .platform, decode: Self.cancelledRun)
     }
 
-    @Sendable private static func cancelledRun(_ row: PostgresRow) throws -> CancelledRun {
+    @Sendable static func cancelledRun(_ row: PostgresRow) throws -> CancelledRun {
         let (organization, job, run, device, attempt, token) = try row.decode(
             (OrganizationID, JobID, RunID, DeviceID, Int32, AttemptToken).self)
         return CancelledRun(

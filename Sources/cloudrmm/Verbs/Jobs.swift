@@ -8,7 +8,9 @@ import Wire
 struct Jobs: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
         abstract: "Work on devices.",
-        subcommands: [RunJob.self, List.self, Show.self, Watch.self, Cancel.self, Retry.self],
+        subcommands: [
+            RunJob.self, List.self, Show.self, Watch.self, Cancel.self, Pause.self, Resume.self, Retry.self,
+        ],
         defaultSubcommand: List.self)
 
     struct RunJob: AsyncParsableCommand {
@@ -94,23 +96,6 @@ struct Jobs: AsyncParsableCommand {
             }
         }
     }
-
-    struct Cancel: AsyncParsableCommand {
-        static let configuration = CommandConfiguration(abstract: "Ask for a job to be cancelled.")
-        @Argument(help: "The job's id.") var id: JobID
-        @OptionGroup var connection: ConnectionOptions
-
-        func run() async throws {
-            try await operate(connection) { api in
-                let job = try await api.cancel(id)
-                switch connection.output {
-                case .json: Terminal.print(json: job)
-                case .table:
-                    Terminal.print("cancel is asked for; `cloudrmm jobs watch \(id)` shows how it ends")
-                }
-            }
-        }
-    }
 }
 
 extension Jobs {
@@ -141,7 +126,7 @@ extension Jobs {
 /// `cloudrmm runs …`
 struct Runs: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
-        abstract: "A job on one device each.", subcommands: [List.self, Output.self])
+        abstract: "A job on one device each.", subcommands: [List.self, Output.self, Cancel.self])
 
     /// Which of a run's outputs.
     enum Stream: String, ExpressibleByArgument, CaseIterable {
