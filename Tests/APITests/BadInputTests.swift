@@ -196,7 +196,7 @@ struct BadInputTests {
         Case(
             "a later path", "POST", "/v1/jobs/\(id)/pause", status: 404, code: "notSupported",
             says: "/v1/jobs/{id}/pause"),
-        Case("another later path", "GET", "/v1/runs/\(id)/explain", status: 404, code: "notSupported"),
+        Case("another later path", "GET", "/v1/runs/\(id)/events", status: 404, code: "notSupported"),
         Case("an id that is none", "GET", "/v1/jobs/1;DROP", status: 404, code: "notFound"),
         Case("nobody's id", "GET", "/v1/jobs/\(id)", status: 404, code: "notFound"),
         Case("nobody's events", "GET", "/v1/jobs/\(id)/events", status: 404, code: "notFound"),

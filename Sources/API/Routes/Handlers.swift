@@ -21,15 +21,15 @@ struct Handlers: Sendable {
     /// Every route of this release.
     var table: RouteTable {
         let contract =
-            tenantRoutes + deviceRoutes + jobRoutes + jobControlRoutes + queueRoutes + deadLetterRoutes
+            tenantRoutes + deviceRoutes + jobRoutes + jobControlRoutes + explainRoutes + queueRoutes
+            + deadLetterRoutes
         return RouteTable(contract + systemRoutes(describing: contract))
     }
 
     /// Paths of the contract that a later release brings.
     static let notSupportedYet = RouteTable(
         [
-            "/v1/jobs/{id}/pause", "/v1/jobs/{id}/resume", "/v1/jobs/{id}/explain",
-            "/v1/runs/{id}/explain", "/v1/runs/{id}/events",
+            "/v1/runs/{id}/events"
         ].map { path in
             .open(path, "Not built yet", "application/problem+json") { _ in throw Self.notSupported(path) }
         })

@@ -13,7 +13,7 @@ package final class QueueRates: Sendable {
         let read: ContinuousClock.Instant
     }
 
-    private let front: QueueFront
+    let front: QueueFront
     private let active = Mutex<Active?>(nil)
 
     /// Rates as the queue has them.

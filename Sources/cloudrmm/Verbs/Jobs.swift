@@ -9,7 +9,8 @@ struct Jobs: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
         abstract: "Work on devices.",
         subcommands: [
-            RunJob.self, List.self, Show.self, Watch.self, Cancel.self, Pause.self, Resume.self, Retry.self,
+            RunJob.self, List.self, Show.self, Watch.self, Explain.self, Cancel.self, Pause.self, Resume.self,
+            Retry.self,
         ],
         defaultSubcommand: List.self)
 
@@ -126,7 +127,8 @@ extension Jobs {
 /// `cloudrmm runs …`
 struct Runs: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
-        abstract: "A job on one device each.", subcommands: [List.self, Output.self, Cancel.self])
+        abstract: "A job on one device each.",
+        subcommands: [List.self, Output.self, Explain.self, Cancel.self])
 
     /// Which of a run's outputs.
     enum Stream: String, ExpressibleByArgument, CaseIterable {
