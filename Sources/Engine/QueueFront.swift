@@ -12,6 +12,8 @@ package final class QueueFront: Sendable {
     package let queue: Queue
     /// What this process has marked and seen end.
     package let tally = WorkTally()
+    /// What this process has counted; its parts share it.
+    package let metrics: EngineMetrics
     private let logger: Logger
     private let known = Mutex<Known>(Known())
 
@@ -24,8 +26,12 @@ package final class QueueFront: Sendable {
     private let settling: Duration
 
     /// A front of a queue; for `settling` after it has seen a new data set, missing presences mean nothing.
-    package init(queue: Queue, logger: Logger, settling: Duration = .seconds(2)) {
+    package init(
+        queue: Queue, metrics: EngineMetrics = EngineMetrics(), logger: Logger,
+        settling: Duration = .seconds(2)
+    ) {
         self.queue = queue
+        self.metrics = metrics
         self.logger = logger
         self.settling = settling
     }
@@ -123,6 +129,7 @@ package final class QueueFront: Sendable {
     /// Tells the queue that runs have ended which it may hold in any of its places.
     package func ended(_ runs: [SettledRun]) async {
         guard !runs.isEmpty else { return }
+        metrics.declared(runs.lazy.map(\.organization))
         await settled(runs)
         do {
             _ = try await call { epoch in

@@ -86,7 +86,8 @@ package final class Gateway: Sendable {
         self.inbox = inbox
         self.logger = logger
         contents = JobContents(ledger: ledger)
-        settler = Settler(ledger: ledger, counters: counters, logger: logger) { runs in
+        settler = Settler(ledger: ledger, counters: counters, metrics: front.metrics, logger: logger) {
+            runs in
             await front.settled(runs)
         }
         incarnation = Mutex(GatewayID.new(at: .now()))

@@ -27,14 +27,16 @@ final class Settler: Sendable {
     private let wake: AsyncStream<Void>
     private let ring: AsyncStream<Void>.Continuation
     let counters: EventCounters
+    private let metrics: EngineMetrics
 
     init(
-        ledger: Ledger, counters: EventCounters, logger: Logger,
+        ledger: Ledger, counters: EventCounters, metrics: EngineMetrics = EngineMetrics(), logger: Logger,
         settled: @escaping @Sendable ([SettledRun]) async -> Void
     ) {
         settle = { try await ledger.settle($0.map(\.result)) }
         self.settled = settled
         self.counters = counters
+        self.metrics = metrics
         self.logger = logger
         (wake, ring) = AsyncStream.makeStream(bufferingPolicy: .bufferingNewest(1))
     }
@@ -101,6 +103,7 @@ final class Settler: Sendable {
                 acknowledge(items)
                 FaultPoint.reach(.gatewayAfterAcknowledge)
                 counters.count(settlements)
+                metrics.settled(items.map(\.result), settlements)
                 await settled(settlements.compactMap(\.settledRun))
                 return
             } catch let error as PostgresError where !error.isTransient {

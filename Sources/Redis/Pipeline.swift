@@ -47,6 +47,7 @@ final class Pipeline: Sendable {
     let generation = Atomic(0)
     /// How often bytes were handed to the kernel: with pipelining far less than once a command.
     let writes = Atomic(0)
+    let failures = Atomic(0)
     private let pending = Atomic(0)
     private let mailbox = Mutex(Mailbox())
 

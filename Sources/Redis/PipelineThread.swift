@@ -346,6 +346,9 @@ final class PipelineThread {
         logger.log(
             level: isNews ? .warning : .debug, "redis not connected", metadata: ["error": "\(error.message)"])
         outage = error
+        if error.code != .closed, error.code != .cancelled {
+            pipeline.failures.add(1, ordering: .relaxed)
+        }
         link = .down(until: retryAt)
         if isFinal, error.refusesLogin { refuseWaiting(error) }
     }

@@ -37,6 +37,9 @@ package final class RedisConnection: Sendable {
     /// look whether this is still the same server with the same data.
     package var generation: Int { pipeline.generation.load(ordering: .acquiring) }
 
+    /// How often a connection was lost or could not be established.
+    package var failures: Int { pipeline.failures.load(ordering: .relaxed) }
+
     /// How often bytes were handed to the kernel, over all connections so far.
     var writes: Int { pipeline.writes.load(ordering: .relaxed) }
 

@@ -160,6 +160,13 @@ extension EndToEndTests {
             let curl = ["--silent", "--max-time", "10", "--write-out", " %{http_code}"]
             let metrics = try await tool("/usr/bin/curl", curl + ["\(operations)/metrics"]).required()
             #expect(metrics.contains("cloudrmm_gateway_sessions 0") && metrics.hasSuffix(" 200"))
+            for measured in [
+                "process_cpu_seconds_total", "process_resident_memory_bytes", "process_start_time_seconds",
+                "cloudrmm_redis_connections_total", "cloudrmm_postgres_connections_total",
+            ] {
+                let line = metrics.split(separator: "\n").first { $0.hasPrefix("\(measured) ") }
+                #expect(line.flatMap { Double($0.dropFirst(measured.count + 1)) }.map { $0 > 0 } == true)
+            }
             let ready = try await tool("/usr/bin/curl", curl + ["\(operations)/readyz"]).required()
             #expect(ready == "database ok\nredis ok\n 200")
             let strange = try await tool(

@@ -81,6 +81,7 @@ package final class Dispatcher: Sendable {
             return false
         }
         guard !claims.items.isEmpty else { return false }
+        front.metrics.claimed(claims.items.lazy.map(\.organization))
         FaultPoint.reach(.dispatcherAfterClaim)
         let left = leftNotes.withLock { notes in
             defer { notes = [] }
@@ -180,6 +181,7 @@ package final class Dispatcher: Sendable {
                     token: .new(at: now))
             }, epoch: epoch.id, partition: front.queue.keys.partition)
         front.tally.marked(marked.lazy.map(\.organization))
+        front.metrics.marked(marked)
         FaultPoint.reach(.dispatcherAfterMark)
         let before = try await dispatchedBefore(claims.map(\.claim), besides: Set(marked.map(\.run)))
         let items = Dictionary(grouping: marked, by: \.gateway)
@@ -192,10 +194,11 @@ package final class Dispatcher: Sendable {
         let passed = before.union(marked.filter { !refused.contains($0.gateway) }.map(\.run))
         let deadline = marked.map(\.deadline).max() ?? now
         FaultPoint.reach(.dispatcherBeforeAcknowledge)
-        try await front.queue.acknowledge(
+        let acknowledged = try await front.queue.acknowledge(
             dispatched: claims.map(\.claim).filter { passed.contains($0.run) },
             dropped: claims.map(\.claim).filter { !passed.contains($0.run) },
             deadlineMilliseconds: Int(deadline.microseconds / 1_000), epoch: epoch)
+        front.metrics.count(.leasesUnacknowledged, by: acknowledged.lost)
         guard !refused.isEmpty else { return }
         // A full inbox: back to queued, in the next generation, to be brought again by refill.
         let back = try await ledger.undeliver(

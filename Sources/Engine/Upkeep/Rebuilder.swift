@@ -88,6 +88,7 @@ package final class Rebuilder: Sendable {
         front.forgetEpoch()
         let queues = try await ledger.queuesWithBacklog()
         if !queues.isEmpty { try await front.queue.mark(queues, epoch: epoch) }
+        front.metrics.count(.rebuilds)
         logger.notice(
             "queue rebuilt from PostgreSQL",
             metadata: ["queues": "\(queues.count)", "running": "\(running.count)"])

@@ -137,6 +137,7 @@ package final class Reconciler: Sendable {
     /// Brings weights, caps and pauses to the queue that whoever set them did not bring there.
     package func compareEntitlements() async throws -> Bool {
         let corrected = try await EntitlementSync(ledger: ledger, front: front).compare()
+        front.metrics.count(.entitlementCorrections, by: corrected)
         if corrected > 0 {
             logger.notice("entitlements corrected", metadata: ["organizations": "\(corrected)"])
         }
@@ -150,6 +151,8 @@ package final class Reconciler: Sendable {
             let isKept = try await keepDispatched(epoch: epoch)
             let reclaimed = try await front.queue.reclaim(now: 128, epoch: epoch)
             let report = try await front.queue.sweep(epoch: epoch)
+            front.metrics.count(.leasesLapsed, by: reclaimed.count)
+            front.metrics.count(.counterCorrections, by: report.corrected)
             return isKept || !reclaimed.isEmpty || report.moved > 0
         } catch QueueError.staleEpoch {
             front.forgetEpoch()
@@ -192,6 +195,7 @@ package final class Reconciler: Sendable {
         await front.settled(lapsed)
         await front.ended(ended)
         await front.returned(undelivered)
+        front.metrics.count(.undelivered, by: undelivered.count)
         let (cancelled, sent) = try await ledger.cancelRuns(of: nil, organization: nil, scope: .platform)
         await front.ended(cancelled)
         await front.tellCancelled(sent)
@@ -276,6 +280,7 @@ package final class Reconciler: Sendable {
         let queues = try await ledger.queuesWithBacklog(olderThan: .seconds(2))
         guard !queues.isEmpty else { return false }
         try await front.call { epoch in try await self.front.queue.mark(queues, epoch: epoch) }
+        front.metrics.count(.stragglers, by: queues.count)
         return true
     }
 
@@ -294,6 +299,7 @@ package final class Reconciler: Sendable {
             FaultPoint.reach(.reconcilerMidBurial)
             let back = try await ledger.undeliver(items.map { ($0.organization, $0.run, $0.token) })
             await front.returned(back)
+            front.metrics.count(.undelivered, by: back.count)
             try await ledger.endGateway(gateway)
             logger.notice(
                 "gateway incarnation is gone",
@@ -344,6 +350,7 @@ package final class Reconciler: Sendable {
         guard !extra.isEmpty || !missing.isEmpty else { return false }
         let (added, removed) = try await front.queue.correct(missing: missing, extra: extra, epoch: epoch)
         try await labelMissing(missing, epoch)
+        front.metrics.count(.membershipCorrections, by: added + removed)
         logger.notice("running runs corrected", metadata: ["added": "\(added)", "removed": "\(removed)"])
         return false
     }

@@ -104,6 +104,7 @@ package final class Refiller: Sendable {
                 epoch: epoch)
             FaultPoint.reach(.refillerMidBatch)
             admitted += refilled.admitted
+            front.metrics.count(.refills, by: refilled.admitted)
             place.move(by: runs, passed: refilled.passed)
             if refilled.cleared { place.beginPass() }
             self.places.withLock { [place] in $0[marked.queue] = place }

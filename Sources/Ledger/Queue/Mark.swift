@@ -37,6 +37,8 @@ package struct MarkedRun: Sendable {
     package let gateway: GatewayID
     /// When the queue forgets that it runs.
     package let deadline: Instant
+    /// How long it was queued.
+    package let waitedSeconds: Double
 }
 
 /// What a gateway sends to an agent.
@@ -129,18 +131,20 @@ extension Ledger {
             FROM locked l
             WHERE \(fragment: Self.isLocked)
             RETURNING r.organization_id, r.id, r.device_id, r.job_id, r.generation, r.attempt, r.token,
-                      r.gateway_id, r.expires_at + make_interval(secs => l.timeout_seconds + 60)
+                      r.gateway_id, r.expires_at + make_interval(secs => l.timeout_seconds + 60),
+                      extract(epoch FROM now() - r.queued_at)::double precision
             """, scope: .organizations(requests.map(\.organization))
         ) { row in
-            let (organization, run, device, job, generation, attempt, token, gateway, deadline) =
+            let (organization, run, device, job, generation, attempt, token, gateway, deadline, waited) =
                 try row.decode(
                     (
-                        OrganizationID, RunID, DeviceID, JobID, Int32, Int32, AttemptToken, GatewayID, Instant
+                        OrganizationID, RunID, DeviceID, JobID, Int32, Int32, AttemptToken, GatewayID,
+                        Instant, Double
                     ).self)
             return MarkedRun(
                 organization: organization, run: run, device: device, job: job, generation: Int(generation),
                 attempt: Int(attempt),
-                token: token, gateway: gateway, deadline: deadline)
+                token: token, gateway: gateway, deadline: deadline, waitedSeconds: waited)
         }
     }
 

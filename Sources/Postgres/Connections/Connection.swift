@@ -23,12 +23,15 @@ final class Connection: Sendable {
     let load = Atomic(0)
     /// Whether requests would be sent now.
     let isReady = Atomic(false)
+    let counts: ConnectionCounts
     private let end = Pending<Void>()
     private let isCancelling = Atomic(false)
 
-    init(configuration: PostgresConfiguration, logger: Logger) {
+    init(configuration: PostgresConfiguration, logger: Logger, counts: ConnectionCounts = ConnectionCounts())
+    {
         self.configuration = configuration
         self.logger = logger
+        self.counts = counts
     }
 
     /// Starts the thread; it gives unsent requests of a lost connection to `handOver`.

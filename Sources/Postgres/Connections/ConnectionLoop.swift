@@ -165,6 +165,7 @@ final class ConnectionLoop {
     private func becomeReady(_ handle: LibPQ) {
         link = .open(handle, isReady: true)
         shared.isReady.store(true, ordering: .relaxed)
+        shared.counts.established.add(1, ordering: .relaxed)
         outage = nil
         if backoff.failures > 0 { shared.logger.info("connected to postgres") }
         backoff.reset()
@@ -176,7 +177,10 @@ final class ConnectionLoop {
     ) {
         let (lost, unsent) = (inFlight, backlog.all)
         if isDeliberate { stopServer() }
-        if !isDeliberate { outage = cause.message }
+        if !isDeliberate {
+            outage = cause.message
+            shared.counts.failed.add(1, ordering: .relaxed)
+        }
         shared.isReady.store(false, ordering: .relaxed)
         (inFlight, backlog, cache) = ([], Backlog(), StatementCache())
         (groupInFlight, silentUntil, hasUnwritten) = (nil, nil, false)

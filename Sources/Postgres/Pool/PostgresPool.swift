@@ -25,13 +25,16 @@ package final class PostgresPool: Sendable {
     private let connections: [Connection]
     private let leases: Mutex<Leases>
     private let phase = Atomic(Phase.new)
+    /// What its connections have been through.
+    package let counts = ConnectionCounts()
 
     /// Makes a pool, which does nothing before ``start()``.
     package init(configuration: PostgresConfiguration, logger: Logger) {
         self.configuration = configuration
         self.logger = logger
+        let counts = counts
         connections = (0..<max(configuration.connections, 1)).map { _ in
-            Connection(configuration: configuration, logger: logger)
+            Connection(configuration: configuration, logger: logger, counts: counts)
         }
         leases = Mutex(Leases(connectionsMax: max(configuration.transactionConnections, 1)))
     }
@@ -247,7 +250,7 @@ package final class PostgresPool: Sendable {
         let (grant, opened) = leases.withLock { leases -> (Leases.Grant, Connection?) in
             let grant = leases.take()
             guard case .open = grant else { return (grant, nil) }
-            let connection = Connection(configuration: configuration, logger: logger)
+            let connection = Connection(configuration: configuration, logger: logger, counts: counts)
             leases.opened(connection)
             return (grant, connection)
         }
@@ -257,7 +260,9 @@ package final class PostgresPool: Sendable {
         }
         switch grant {
         case .connection(let connection): return connection
-        case .wait(let place): return try await wait(for: place, until: deadline)
+        case .wait(let place):
+            counts.waits.add(1, ordering: .relaxed)
+            return try await wait(for: place, until: deadline)
         case .open, .closed: throw PostgresError(.closed, "the pool is closed")
         }
     }

@@ -45,6 +45,8 @@ enum Role: String, CaseIterable, Sendable {
 struct Roles {
     let settings: RoleSettings
     let logger: Logger
+    /// What the parts count, whatever their role.
+    let metrics = Metrics()
 
     /// A pool whose login is what a role must be: one that row-level security holds for.
     func makeCheckedPool(
@@ -72,7 +74,7 @@ struct Roles {
         let isOwn = settings.redisLoaderURL != settings.redisURL
         try await Self.naming(isOwn ? .redisLoaderURL : .redisURL) { try await queue.load(using: loader) }
         await loader.close()
-        return QueueFront(queue: queue, logger: logger)
+        return QueueFront(queue: queue, metrics: metrics.engine, logger: logger)
     }
 
     /// An engine that cannot be used is told with the setting that leads there; the error shows no password.
@@ -92,6 +94,7 @@ struct Roles {
         configuration.genericPlans = true
         let pool = PostgresPool(configuration: configuration, logger: logger)
         pool.start()
+        metrics.watch(pool)
         return pool
     }
 
@@ -99,6 +102,7 @@ struct Roles {
         let connection = RedisConnection(
             configuration: try RedisConfiguration(url: settings.redisURL), logger: logger)
         connection.start()
+        metrics.watch(connection)
         return connection
     }
 
@@ -114,6 +118,7 @@ struct Roles {
         let refiller = Refiller(ledger: ledger, front: front, logger: logger)
         let reconciler = Reconciler(ledger: ledger, front: front, logger: logger)
         let bells = (0..<2).map { _ in RedisBlockingConnection(configuration: configuration, logger: logger) }
+        metrics.watch(QueueGauges(ledger: ledger, front: front))
         let process = UniqueID.v7(at: .now())
         let gate = ClaimGate(ledger: ledger)
         let presence = presence(of: .worker, ledger, gate: gate)

@@ -91,7 +91,7 @@ struct Serve: AsyncParsableCommand {
         if hasOperations {
             parts.append(
                 builder.makeOperations(ports: ports, readiness: readiness) { [gateway, api] in
-                    metricsText(gateway: gateway, api: api)
+                    await builder.metrics.text(gateway: gateway, api: api)
                 })
         }
         let names = chosen.map(\.rawValue).sorted()

@@ -99,7 +99,7 @@ struct Up: AsyncParsableCommand {
         let worker = try await roles.makeWorker().part
         let (gatewayPart, gateway, _) = try await roles.makeGateway(ports: ports)
         let operations = roles.makeOperations(ports: ports, readiness: api.readiness) {
-            metricsText(gateway: gateway, api: api.counters)
+            await roles.metrics.text(gateway: gateway, api: api.counters)
         }
         let web = roles.makeWeb(ports: ports)
         let demoAgent = demo ? DemoAgent(directory: directory, asRoot: demoRoot, logger: logger) : nil
