@@ -24,20 +24,69 @@ package struct Claim: Sendable, Hashable, Identifiable {
     /// Reads a lease: owner, organization, priority, entry, run, generation, device and a number that no
     /// other claim has, with a space between them.
     init(lease: RedisValue, crashes: RedisValue, presence: RedisValue) throws {
-        let words = lease.text?.split(separator: " ") ?? []
-        guard words.count == 8, let id = lease.text, let organization = OrganizationID(words[1]),
-            let priority = Int16(words[2]).flatMap(Priority.init(rawValue:)), let run = RunID(words[4]),
-            let generation = Int(words[5]), let place = DeviceLane(words[6])
+        guard case .string(let bytes) = lease, var words = LeaseWords(bytes),
+            let organization = words.id() as OrganizationID?,
+            let priority = words.number().flatMap(Int16.init(exactly:)).flatMap(Priority.init(rawValue:)),
+            words.skip(), let run = words.id() as RunID?, let generation = words.number(),
+            let device = words.id(until: UInt8(ascii: "/")) as DeviceID?,
+            let lane = words.number().flatMap(Int16.init(exactly:)).flatMap(Lane.init(rawValue:)),
+            words.isLast, let id = lease.text
         else { throw QueueError.refused("a function answered no lease") }
         self.id = id
         self.organization = organization
         self.priority = priority
         self.run = run
         self.generation = generation
-        device = place.device
-        lane = place.lane
+        self.device = device
+        self.lane = lane
         self.crashes = try crashes.number()
         self.presence = Presence(presence)
+    }
+}
+
+/// Reads the words of a lease from its bytes: a claim brings up to 128.
+private struct LeaseWords {
+    private let bytes: [UInt8]
+    private var start = 0
+
+    /// Begins behind the owner; `nil` if there is nothing.
+    init?(_ bytes: [UInt8]) {
+        self.bytes = bytes
+        guard skip() else { return nil }
+    }
+
+    /// The next word, without what ends it.
+    private mutating func next(until end: UInt8 = UInt8(ascii: " ")) -> Range<Int>? {
+        var at = start
+        while at < bytes.count, bytes[at] != end { at += 1 }
+        guard at > start, at < bytes.count else { return nil }
+        defer { start = at + 1 }
+        return start..<at
+    }
+
+    mutating func skip() -> Bool { next() != nil }
+
+    mutating func id<Subject>(until end: UInt8 = UInt8(ascii: " ")) -> ID<Subject>? {
+        guard let word = next(until: end) else { return nil }
+        return ID(text: bytes.span.extracting(word))
+    }
+
+    /// A word of at most 18 digits.
+    mutating func number() -> Int? {
+        guard let word = next(), word.count <= 18 else { return nil }
+        var number = 0
+        for at in word {
+            guard (UInt8(ascii: "0")...UInt8(ascii: "9")).contains(bytes[at]) else { return nil }
+            number = number * 10 + Int(bytes[at] - UInt8(ascii: "0"))
+        }
+        return number
+    }
+
+    /// Whether one word is left, and nothing behind it.
+    var isLast: Bool {
+        guard start < bytes.count else { return false }
+        for at in start..<bytes.count where bytes[at] == UInt8(ascii: " ") { return false }
+        return true
     }
 }
 

@@ -16,10 +16,10 @@ package struct Presence: Sendable, Hashable {
 
     /// Reads "gateway session"; `nil` for anything else.
     init?(_ value: RedisValue) {
-        let words = value.text?.split(separator: " ") ?? []
-        guard words.count == 2, let gateway = GatewayID(words[0]), let session = Int(words[1]) else {
-            return nil
-        }
+        guard case .string(let bytes) = value, bytes.count > 37, bytes[36] == UInt8(ascii: " "),
+            let gateway = GatewayID(text: bytes.span.extracting(..<36)),
+            let session = Int(String(decoding: bytes[37...], as: UTF8.self))
+        else { return nil }
         self.init(gateway: gateway, session: session)
     }
 }
