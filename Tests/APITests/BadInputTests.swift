@@ -194,8 +194,8 @@ struct BadInputTests {
         Case("a path and more", "GET", "/v1/jobs/", status: 404, code: "notFound"),
         Case("a wrong method", "DELETE", "/v1/jobs", status: 405, code: "methodNotAllowed", says: "GET"),
         Case(
-            "a later path", "POST", "/v1/jobs/\(id)/pause", status: 404, code: "notSupported",
-            says: "/v1/jobs/{id}/pause"),
+            "a later path", "GET", "/v1/runs/\(id)/events", status: 404, code: "notSupported",
+            says: "/v1/runs/{id}/events"),
         Case("another later path", "GET", "/v1/runs/\(id)/events", status: 404, code: "notSupported"),
         Case("an id that is none", "GET", "/v1/jobs/1;DROP", status: 404, code: "notFound"),
         Case("nobody's id", "GET", "/v1/jobs/\(id)", status: 404, code: "notFound"),
