@@ -10,6 +10,8 @@ package struct EngineError: Error, Equatable, CustomStringConvertible {
         case conflict
         case idempotencyConflict
         case notSupported
+        /// Another job holds the unique key.
+        case uniqueConflict
         case expiredToken
         case overloaded
         case alteredRow

@@ -55,6 +55,8 @@ package enum Limits {
     package static let reasonBytes = 1...500
     /// Bytes of an idempotency key.
     package static let idempotencyKeyBytes = 1...200
+    /// Bytes of a job's unique key.
+    package static let uniqueKeyBytes = 1...200
     /// Bytes of a job's signed statement: as base64 it fits one message to an agent.
     package static let statementBytesMax = 2_900_000
     /// Bytes of a WebSocket message between agent and gateway.

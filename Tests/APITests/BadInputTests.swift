@@ -124,6 +124,24 @@ struct BadInputTests {
             body: job(#""retry":{"maximumAttempts":2,"on":["unknown"]}"#),
             status: 422, code: "invalid", field: "retry.on", says: "idempotent"),
         Case(
+            "an empty unique key", body: job(#""unique":{"key":""}"#), status: 422, code: "invalid",
+            field: "unique.key", says: "empty"),
+        Case(
+            "a unique key of 201 bytes",
+            body: job(#""unique":{"key":"\#(String(repeating: "x", count: 201))"}"#), status: 422,
+            code: "invalid", field: "unique.key", says: "200"),
+        Case(
+            "no unique key", body: job(#""unique":{}"#), status: 422, code: "missing", field: "unique.key"),
+        Case(
+            "a key within nothing", body: job(#""unique":{"key":"k","scope":"partner"}"#), status: 422,
+            code: "invalid", field: "unique.scope", says: "organization, site, device"),
+        Case(
+            "a key of who runs only", body: job(#""unique":{"key":"k","while":["running"]}"#), status: 422,
+            code: "invalid", field: "unique.while", says: "queued"),
+        Case(
+            "an unknown answer to a conflict", body: job(#""unique":{"key":"k","onConflict":"wait"}"#),
+            status: 422, code: "invalid", field: "unique.onConflict", says: "reject, return, replace"),
+        Case(
             "no time", body: job(#""notBefore":"tomorrow""#), status: 422, code: "invalid",
             field: "notBefore"),
         Case(
@@ -196,7 +214,6 @@ struct BadInputTests {
         Case(
             "a later path", "GET", "/v1/runs/\(id)/events", status: 404, code: "notSupported",
             says: "/v1/runs/{id}/events"),
-        Case("another later path", "GET", "/v1/runs/\(id)/events", status: 404, code: "notSupported"),
         Case("an id that is none", "GET", "/v1/jobs/1;DROP", status: 404, code: "notFound"),
         Case("nobody's id", "GET", "/v1/jobs/\(id)", status: 404, code: "notFound"),
         Case("nobody's events", "GET", "/v1/jobs/\(id)/events", status: 404, code: "notFound"),

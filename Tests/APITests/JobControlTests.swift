@@ -74,6 +74,29 @@ struct JobControlTests {
         }
     }
 
+    @Test(
+        "a unique key that is held is a conflict of its own code, for one job and in a bulk; return gives it")
+    func unique() async throws {
+        try await TestAPI.with { api in
+            let one = client(api, api.one)
+            func job(_ conflict: UniqueConflict) -> NewJob {
+                var job = NewJob(kind: .ping, target: .devices([api.one.device]))
+                job.unique = Unique(key: "k", scope: .device, onConflict: conflict)
+                return job
+            }
+            let first = try await one.submit(job(.reject))
+            #expect(!first.isExisting)
+            let refused = try await refusal { _ = try await one.submit(job(.reject)) }
+            #expect(refused.status == 409 && refused.code == "uniqueConflict")
+            #expect(refused.field == "unique.key" && refused.detail.contains("\(first.id)"))
+            let plain = NewJob(kind: .ping, target: .devices([api.one.device]))
+            let items = try await one.submit(NewJobs(jobs: [plain, job(.reject), job(.return), plain])).items
+            #expect(items.map(\.status) == [202, 409, 202, 202] && items[2].id == first.id)
+            let again = try await one.submit(job(.return))
+            #expect(again.id == first.id && again.isExisting)
+        }
+    }
+
     static let bodies: [(body: String, field: String, says: String)] = [
         ("{}", "organizationId", "exactly one"),
         (#"{"allOrganizations":false}"#, "organizationId", "exactly one"),

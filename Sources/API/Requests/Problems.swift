@@ -46,6 +46,7 @@ extension Problem {
             Problem(.conflict, "idempotencyConflict", error.description, field: error.field)
         case .notSupported:
             Problem(.unprocessableContent, "notSupported", error.description, field: error.field)
+        case .uniqueConflict: Problem(.conflict, "uniqueConflict", error.description, field: error.field)
         case .expiredToken: Problem(.unauthorized, "expiredToken", error.description, field: error.field)
         case .overloaded: Problem(.serviceUnavailable, "overloaded", error.description, field: error.field)
         case .alteredRow: Problem(.forbidden, "alteredRow", error.description, field: error.field)

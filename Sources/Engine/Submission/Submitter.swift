@@ -65,6 +65,7 @@ package struct Submitter: Sendable {
                 .map { OrganizationQueue($0.organization, $0.priority) }
             await front.offer(runs, and: unexpanded)
             FaultPoint.reach(.apiAfterEnqueue)
+            await follow(outcomes, scope: scope, ledger: ledger, front: front)
             var rest = outcomes[...]
             return parts.map { part in
                 defer { rest.removeFirst(part.count) }
@@ -85,7 +86,7 @@ package struct Submitter: Sendable {
         var prepared: [(index: Int, job: SubmittedJob)] = []
         for (index, request) in requests.enumerated() {
             do throws(EngineError) {
-                let job = try prepare(request, places, by: principal, now: now)
+                let job = try prepare(request, places, by: principal, level: level, now: now)
                 do throws(EngineError) {
                     try Self.judge(notBefore: request.job.notBefore, now: now)
                     prepared.append((index, job))
@@ -117,7 +118,9 @@ package struct Submitter: Sendable {
             for ((index, job), submission) in zip(part, submissions) {
                 outcomes[index] =
                     switch submission {
-                    case .accepted(let state): .success(AcceptedJob(id: job.id, state: state))
+                    case .accepted(let state), .replacing(_, let state):
+                        .success(AcceptedJob(id: job.id, state: state))
+                    case .held(let holder, let state): Self.answer(job, heldBy: holder, state)
                     case .repeated(let id, let state): .success(AcceptedJob(id: id, state: state))
                     case .idempotencyConflict: .failure(Self.usedKey)
                     case .failed(let mayBeThere): .failure(Self.notTaken(mayBeThere: mayBeThere))
@@ -149,7 +152,7 @@ package struct Submitter: Sendable {
             switch try await ledger.earlier(job, scope: level.scope) {
             case .repeated(let id, let state): return .success(AcceptedJob(id: id, state: state))
             case .idempotencyConflict: return .failure(Self.usedKey)
-            case .accepted, .missingDevice, .failed: return nil
+            case .accepted, .replacing, .held, .missingDevice, .failed: return nil
             }
         } catch {
             // Not there, or not to be read now: then the request is refused by what it says.
@@ -256,7 +259,7 @@ package struct Submitter: Sendable {
     }
 
     private func prepare(
-        _ request: JobRequest, _ places: Places, by principal: APIKeyID, now: Instant
+        _ request: JobRequest, _ places: Places, by principal: APIKeyID, level: Level, now: Instant
     ) throws(EngineError) -> SubmittedJob {
         let job = request.job
         let id = JobID.new(at: now)
@@ -286,6 +289,9 @@ package struct Submitter: Sendable {
         submitted.notBefore = job.notBefore
         submitted.retry = retry
         (submitted.retryOf, submitted.redriven) = (request.retryOf, request.redriven)
+        submitted.unique = try Self.slot(
+            of: job, organization: target.organization, site: target.site ?? target.commonSite,
+            devices: target.devices, level: level)
         return submitted
     }
 

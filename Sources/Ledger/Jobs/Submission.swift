@@ -26,6 +26,8 @@ package struct SubmittedJob: Sendable {
     /// The job whose runs it repeats, and those of them that are dead letters until it is committed.
     package var retryOf: JobID?
     package var redriven: [RunID] = []
+    /// The key that it wants to hold alone.
+    package var unique: UniqueSlot?
     /// Who submitted it, with which idempotency key, and the hash of what was asked.
     package var principal: APIKeyID
     package var idempotencyKey: String?
@@ -79,6 +81,10 @@ package enum Submission: Sendable, Equatable {
     /// A device of its list is not, or not any more, one of its organization, or a run that it repeats is no
     /// dead letter any more: nothing of it is committed.
     case missingDevice
+    /// It is committed, and this other job, which held its key, has the request to be cancelled.
+    case replacing(JobID, JobState)
+    /// This other job holds its key: nothing of it is committed.
+    case held(JobID, JobState)
     /// The database failed over it after others of the batch were committed; whether it may be there.
     case failed(mayBeThere: Bool)
 }
@@ -146,6 +152,12 @@ extension Ledger {
     /// or an organization are expanded by `expand`, chunk by chunk.
     /// - Returns: one outcome a job, in order, and the runs that were queued.
     package func submit(_ jobs: [SubmittedJob], scope: Scope) async throws -> ([Submission], [QueuedRun]) {
+        jobs.contains { $0.unique != nil }
+            ? try await submitUnique(jobs, scope: scope) : try await submitTogether(jobs, scope: scope)
+    }
+
+    /// As `submit`, of jobs that want no key twice.
+    func submitTogether(_ jobs: [SubmittedJob], scope: Scope) async throws -> ([Submission], [QueuedRun]) {
         var listed = (
             runs: [RunID](), jobs: [JobID](), organizations: [OrganizationID](), devices: [DeviceID]()
         )
@@ -159,12 +171,13 @@ extension Ledger {
                 leaves.append(Int32(leaf))
             }
         }
+        let slots = jobs.contains { $0.unique != nil } ? Self.slotStatements(jobs) : nil
         let insert: SQL = """
             INSERT INTO jobs (organization_id, id, site_id, kind, state, priority, statement, target_devices,
                               timeout_seconds, maximum_attempts, idempotent, expires_at, created_by,
                               idempotency_key, request_hash, total, not_before, retry_on,
                               backoff_seconds, backoff_seconds_max, retry_of)
-            SELECT * FROM unnest(
+            SELECT u.* FROM unnest(
                 \(jobs.map(\.organization)), \(jobs.map(\.id)), \(jobs.map(\.ownSite)),
                 \(jobs.map(\.kind.rawValue)), \(jobs.map { $0.devices == nil ? JobState.accepted : .active }),
                 \(jobs.map(\.priority)), \(jobs.map { PostgresData($0.statement) }),
@@ -176,6 +189,8 @@ extension Ledger {
                 \(jobs.map { RetriedOutcome.bits(of: $0.retry.outcomes) }),
                 \(jobs.map { Int32($0.retry.backoffSeconds) }),
                 \(jobs.map { Int32($0.retry.maximumBackoffSeconds) }), \(jobs.map(\.retryOf)))
+                    AS u(organization_id, id)
+            \(fragment: slots?.filter ?? "")
             ON CONFLICT (organization_id, created_by, idempotency_key) WHERE idempotency_key IS NOT NULL
             DO NOTHING
             RETURNING id
@@ -211,17 +226,22 @@ extension Ledger {
                                       'a device of a job is gone')) c
             LEFT JOIN made m ON m.state = 1
             """
-        var statements = listed.jobs.isEmpty ? [insert] : [insert, expand]
+        var statements = (slots.map { [$0.take] } ?? []) + [insert]
+        statements += slots.map { [$0.require, $0.cancel] } ?? []
+        if !listed.jobs.isEmpty { statements.append(expand) }
         if let redrive = Self.redrive(jobs) { statements.append(redrive) }
         let results: [PostgresResult]
         do {
             results = try await pool.pipeline(scope: scope, statements)
+        } catch let error as PostgresError where error.sqlState == Self.slotWithoutJob {
+            // Its idempotency key has been committed meanwhile: now it is seen.
+            return try await submitTogether(jobs, scope: scope)
         } catch let error as PostgresError where error.sqlState == Self.missingDevice {
             guard jobs.count > 1 else { return ([.missingDevice], []) }
             let (first, second) = (jobs.prefix(jobs.count / 2), jobs.dropFirst(jobs.count / 2))
-            let (outcomes, runs) = try await submit(Array(first), scope: scope)
+            let (outcomes, runs) = try await submitTogether(Array(first), scope: scope)
             do {
-                let (others, more) = try await submit(Array(second), scope: scope)
+                let (others, more) = try await submitTogether(Array(second), scope: scope)
                 return (outcomes + others, runs + more)
             } catch let error as PostgresError {
                 // What the first half committed keeps its outcome.
@@ -229,10 +249,17 @@ extension Ledger {
                 return (outcomes + second.map { _ in failed }, runs)
             }
         }
-        let inserted = Set(try results[0].rows.map { try $0.decode(JobID.self) })
+        let inserted = Set(try results[slots == nil ? 0 : 1].rows.map { try $0.decode(JobID.self) })
+        var replaced: [JobID: JobID] = [:]
+        if slots != nil {
+            for row in results[3].rows {
+                let (job, old) = try row.decode((JobID, JobID).self)
+                replaced[job] = old
+            }
+        }
         var runs: [QueuedRun] = []
         if !listed.jobs.isEmpty {
-            runs = try results[1].rows.compactMap { row in
+            runs = try results[slots == nil ? 1 : 4].rows.compactMap { row in
                 let (organization, run, device, lane, priority) = try row.decode(
                     (OrganizationID?, RunID?, DeviceID?, Lane?, Priority?).self)
                 guard let organization, let run, let device, let lane, let priority else { return nil }
@@ -244,10 +271,11 @@ extension Ledger {
         var outcomes: [Submission] = []
         for job in jobs {
             if inserted.contains(job.id) {
-                outcomes.append(.accepted(job.devices == nil ? .accepted : .active))
+                let state: JobState = job.devices == nil ? .accepted : .active
+                outcomes.append(replaced[job.id].map { .replacing($0, state) } ?? .accepted(state))
             } else {
                 do {
-                    outcomes.append(try await earlier(job, scope: scope))
+                    outcomes.append(try await instead(of: job, scope: scope))
                 } catch is PostgresError {
                     // Its key was there before; what stands there is for another time.
                     outcomes.append(.failed(mayBeThere: true))
@@ -255,6 +283,18 @@ extension Ledger {
             }
         }
         return (outcomes, runs)
+    }
+
+    /// Why a job was not committed.
+    private func instead(of job: SubmittedJob, scope: Scope) async throws -> Submission {
+        guard job.unique != nil else { return try await earlier(job, scope: scope) }
+        do {
+            if job.idempotencyKey != nil { return try await earlier(job, scope: scope) }
+        } catch is LedgerError {
+            // Its idempotency key is not there, so it is its unique key that is held.
+            return try await holder(of: job, scope: scope)
+        }
+        return try await holder(of: job, scope: scope)
     }
 
     /// What `crmm_require` fails with.

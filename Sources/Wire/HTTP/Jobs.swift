@@ -62,6 +62,8 @@ package struct NewJob: WireObject, Equatable {
     package var notBefore: Instant?
     /// Which attempts are followed by another; absent means none.
     package var retry: Retry?
+    /// Which other jobs it must not stand beside; absent means any.
+    package var unique: Unique?
 
     /// A job to be submitted.
     package init(
@@ -95,6 +97,7 @@ package struct NewJob: WireObject, Equatable {
         priority = try reader.optional("priority") ?? .standard
         notBefore = try reader.optional("notBefore")
         retry = try reader.optional("retry")
+        unique = try reader.optional("unique")
         guard !reader.isRecording else { return }
         if !idempotent, retry?.on?.contains(.unknown) == true {
             throw FieldError(
@@ -120,6 +123,7 @@ package struct NewJob: WireObject, Equatable {
         writer.field("priority", priority)
         writer.field("notBefore", notBefore)
         writer.field("retry", retry)
+        writer.field("unique", unique)
     }
 }
 
@@ -157,23 +161,28 @@ package struct AcceptedJob: WireObject, Equatable {
     package var id: JobID
     /// Where it is.
     package var state: JobState
+    /// Whether it was there before and holds the unique key; then nothing was made.
+    package var isExisting: Bool
 
     /// An accepted job.
-    package init(id: JobID, state: JobState) {
+    package init(id: JobID, state: JobState, isExisting: Bool = false) {
         self.id = id
         self.state = state
+        self.isExisting = isExisting
     }
 
     /// Reads the fields.
     package init(from reader: inout FieldReader) throws(FieldError) {
         id = try reader.field("id")
         state = try reader.field("state")
+        isExisting = try reader.optional("existing") ?? false
     }
 
     /// Appends the fields.
     package func fields(to writer: inout JSONWriter) {
         writer.field("id", id)
         writer.field("state", state)
+        if isExisting { writer.field("existing", true) }
     }
 }
 

@@ -33,6 +33,7 @@ struct JobRequestOptions: ParsableArguments {
     @Option(help: "Start no earlier than this time, such as 2026-03-01T22:00:00+01:00.")
     var notBefore: Instant?
     @OptionGroup var retry: RetryOptions
+    @OptionGroup var unique: UniqueOptions
 
     /// The job that the options describe.
     func job() throws -> NewJob {
@@ -58,6 +59,7 @@ struct JobRequestOptions: ParsableArguments {
         if let priority { job.priority = priority }
         job.notBefore = notBefore
         job.retry = try retry.retry()
+        job.unique = try unique.unique()
         // Judged here as the server does, so that a mistake is told without it.
         return try NewJob.decode(job.json)
     }
