@@ -77,11 +77,13 @@ package struct RunExplanation: Sendable, Equatable {
         facts.device.isOnline == false ? [Cause(.deviceOffline, since: facts.device.lastSeenAt)] : []
     }
 
-    /// Marked. What was sent may be behind another run of its lane on the device itself.
+    /// Marked. What was sent may be behind others of its lane on the device itself, which runs
+    /// as many at a time as the queue lets there be.
     private static func dispatched(_ facts: RunFacts) -> [Cause] {
         guard let sentAt = facts.sentAt else { return [Cause(.beingDispatched)] + silence(facts) }
-        let working = facts.laneHolders.first { $0.startedAt != nil }
-        return silence(facts) + (working.map { [Cause(.laneBusy, since: $0.startedAt)] } ?? [])
+        let working = facts.laneHolders.compactMap(\.startedAt)
+        let isBusy = facts.laneLoad?.limit.map { working.count >= $0 } ?? false
+        return silence(facts) + (isBusy ? [Cause(.laneBusy, since: working.min())] : [])
             + [Cause(.notStarted, since: sentAt)]
     }
 

@@ -194,10 +194,16 @@ struct RunExplanationTests {
         #expect(sent.cause == .notStarted && sent.since == Self.now)
         let behind = explain(.dispatched) {
             $0.sentAt = Self.now
-            $0.laneHolders = [.init(run: RunID(.zero), startedAt: Self.now)]
+            $0.laneLoad = .init(5, of: 4)
+            $0.laneHolders = Array(repeating: .init(run: RunID(.zero), startedAt: Self.now), count: 4)
         }
         #expect(behind.cause == .laneBusy && behind.others == [.notStarted])
-        #expect(behind.sentence.contains("busy with run \(RunID(.zero)) since"))
+        #expect(behind.sentence.contains("busy with run \(RunID(.zero)) and 3 more since"))
+        let beside = explain(.dispatched) {
+            ($0.sentAt, $0.laneLoad) = (Self.now, .init(4, of: 4))
+            $0.laneHolders = Array(repeating: .init(run: RunID(.zero), startedAt: Self.now), count: 3)
+        }
+        #expect(beside.cause == .notStarted && beside.others.isEmpty, "the lane has a place for it")
         let running = explain(.running) { $0.startedAt = Self.now }
         #expect(running.cause == .running && running.until == Self.now + .seconds(60))
         #expect(running.sentence.hasSuffix("since \(Self.now) and may until \(Self.now + .seconds(60))."))

@@ -163,9 +163,9 @@ import Wire
                 [(started.organization, started.device, started.run, started.token, startedAt)])
             let running = try await explain(bench, started.run, tenant).explanation
             #expect(running.cause == .running && running.until == running.since.map { $0 + .seconds(60) })
-            let behind = try await explain(bench, runs[1].run, tenant)
-            #expect(behind.explanation.cause == .laneBusy && behind.explanation.others == [.notStarted])
-            #expect(behind.facts.laneHolders.first?.run == started.run)
+            let beside = try await explain(bench, runs[1].run, tenant)
+            #expect(beside.explanation.cause == .notStarted && beside.explanation.others.isEmpty)
+            #expect(beside.facts.laneHolders.first?.run == started.run)
             let later = try await explain(bench, runs[lane].run, tenant)
             #expect(later.explanation.cause == .laneBusy)
             #expect(later.explanation.sentence.contains("busy with run \(started.run) and 3 more since"))
