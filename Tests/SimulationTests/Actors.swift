@@ -175,6 +175,13 @@ final class Device {
             position: disk.position)
     }
 
+    /// Whether it has something to read, to carry out or to be heard.
+    var isBusy: Bool {
+        guard let link, link.isServing else { return false }
+        return !link.toDevice.isEmpty || !link.toGateway.isEmpty || !held(.accepted).isEmpty
+            || !held(.running).isEmpty
+    }
+
     func held(_ state: Held) -> [AttemptName] {
         disk.journal.filter { $0.value == state }.keys.sorted { ($0.run, $0.attempt) < ($1.run, $1.attempt) }
     }

@@ -56,7 +56,10 @@ struct Fleet {
     static func setting(_ name: String) -> String? { ProcessInfo.processInfo.environment[name] }
 
     /// The first seed of a run of tests: another one each day.
-    static var base: UInt64 { UInt64(Date.now.timeIntervalSince1970 / 86_400) * 1_000_000 }
+    static var base: UInt64 {
+        setting("CLOUDRMM_SIMULATION_BASE").flatMap { UInt64($0) }
+            ?? UInt64(Date.now.timeIntervalSince1970 / 86_400) * 1_000_000
+    }
 
     init(mistake: Mistake? = nil) async throws {
         var configuration = try RedisConfiguration(url: Self.setting("CLOUDRMM_TEST_REDIS_URL") ?? "")
@@ -90,7 +93,9 @@ struct Fleet {
             for slot in 0..<Self.sideBySide {
                 group.addTask {
                     while let seed = await tally.next(untilFailure: untilFailure) {
-                        let plan = World.Plan(seed: seed, mistake: mistake, lapse: lapse)
+                        let plan = World.Plan(
+                            seed: seed, mistake: mistake, lapse: lapse,
+                            aim: seed % 2 == 0 ? nil : mistake?.aim ?? lapse?.aim)
                         await tally.add(try await play(plan, slot: slot))
                     }
                 }

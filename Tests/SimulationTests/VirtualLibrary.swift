@@ -263,6 +263,14 @@ enum Mistake: String, CaseIterable {
     /// An old generation replaces a newer one.
     case generationsDoNotRise
 
+    /// Where it shows, if chance alone rarely brings it.
+    var aim: Aim? {
+        switch self {
+        case .acknowledgeStartsTheSettled: .acknowledge
+        default: nil
+        }
+    }
+
     /// The text that holds the rule, and what stands there without it.
     var replacement: (right: String, wrong: String) {
         switch self {

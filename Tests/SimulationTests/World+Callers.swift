@@ -6,7 +6,7 @@ import Domain
 extension World {
     func submit(_ caller: Process) async throws {
         guard runsLeft > 0 else { return }
-        let organization = random.pick(organizations)!
+        let organization = aim == .lateCommit ? devices[0].organization : random.pick(organizations)!
         let own = devices.filter { $0.organization == organization }
         guard !own.isEmpty else { return }
         let count = min(runsLeft, 1 + random.below(random.chance(200) ? 30 : 6))
@@ -16,7 +16,8 @@ extension World {
             var row = Records.Row(
                 run: names.next(), organization: organization, device: random.pick(own)!.id,
                 lane: random.chance(800) ? .script : .interactive,
-                priority: random.chance(400) ? .standard : random.chance(600) ? .interactive : .bulk)
+                priority: aim == .lateCommit || random.chance(400)
+                    ? .standard : random.chance(600) ? .interactive : .bulk)
             row.expiresAt = now + lasts
             row.triesLeft = random.below(3)
             return row
@@ -38,7 +39,11 @@ extension World {
     }
 
     func cancelRun(_ caller: Process) async throws {
-        guard let run = random.pick(records.rows)?.run else { return }
+        var rows = records.rows
+        if aim == .cancel || aim == .silence, random.chance(700) {
+            rows = rows.filter { Records.isOnDevice($0) && $0.cancelledAt == nil }
+        }
+        guard let run = random.pick(rows)?.run else { return }
         note("cancel \(run.short)")
         let (ended, sent) = try await commit("cancel") { $0.cancel(run) }
         if let ended {
@@ -68,7 +73,7 @@ extension World {
     /// Changes an organization's pause, weight or cap: committed first, then said to the queue.
     func entitle(_ caller: Process) async throws {
         let organization = random.pick(organizations)!
-        let choice = random.below(4)
+        let choice = aim == .mark && random.chance(500) ? 0 : random.below(4)
         let cap = random.chance(300) ? nil : 1 + random.below(5)
         let weight = [0.5, 1, 2, 5][random.below(4)]
         let limits = try await commit("limits") { records in

@@ -102,6 +102,16 @@ extension World {
         link.gateway.ended.append(link)
     }
 
+    /// The connection ends, and the gateway does not hear of it.
+    func goWithoutWord(_ device: Device) {
+        guard let link = device.link else { return }
+        note("\(device.id.short) is gone without a word")
+        device.link = nil
+        link.isLeft = true
+        (link.toDevice, link.toGateway) = ([], [])
+        link.gateway.halfOpen.append(link)
+    }
+
     /// The disk is put back to a copy of it: only if the server has heard of more than the copy says, since
     /// otherwise nobody can know.
     func restore(_ device: Device) {

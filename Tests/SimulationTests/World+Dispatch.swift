@@ -164,7 +164,11 @@ extension World {
         let marked = try await commit("mark", .markReplyLost) { records in
             self.explain(requests.map { ($0.run, $0.generation) }, epoch, records)
             let kept = self.plan.lapse == .markAcceptsAnyDataSet ? records.epoch?.id : nil
-            return records.mark(requests, epoch: kept ?? epoch.id)
+            let marked = records.mark(requests, epoch: kept ?? epoch.id)
+            if !marked.isEmpty, records.epoch?.id != epoch.id {
+                self.fail("a claim of a data set that is lost was marked")
+            }
+            return marked
         }
         note("marked \(marked.map { "\($0.run.short)#\($0.machine.attempt)" })")
         checkCalm()

@@ -18,6 +18,7 @@ extension World {
         note("no more faults")
         isQuiet = true
         for activity in activities { await advance(activity) }
+        checkParked()
         for process in workers + stations + callers as [Process] { process.pausedUntil = 0 }
         skew = max(skew, 0)
         for device in devices { disconnect(device) }
@@ -44,6 +45,16 @@ extension World {
         await begin(.sweep(0))
         try await audit()
         try await judge()
+    }
+
+    /// In a world without faults, no run waits for a device that is there once nobody acts.
+    func checkParked() {
+        guard !isFaulty, activities.isEmpty else { return }
+        for row in records.rows where row.machine.state == .waiting {
+            if byID[row.device]?.link?.isServing == true {
+                fail("the run \(row.run.short) waits for a device that is there")
+            }
+        }
     }
 
     static let roundsMax = 120
@@ -84,7 +95,7 @@ extension World {
         }
     }
 
-    private func workOff(_ device: Device) async {
+    func workOff(_ device: Device) async {
         for _ in 0..<40 {
             guard let link = device.link, link.isServing else { return }
             let hadMessages = !link.toDevice.isEmpty

@@ -72,6 +72,11 @@ extension World {
         isQuiet = true
         for index in stations.indices { await begin(.beat(index)) }
         for device in devices where random.chance(700) { connect(device, random.pick(stations)!) }
+        if aim == .parking {
+            // Workers that know the data set for long believe that a device is absent.
+            for index in workers.indices { await begin(.dispatch(index)) }
+            now += 2_500_000
+        }
         isQuiet = false
         while step < steps, violations.isEmpty {
             step += 1
@@ -97,8 +102,11 @@ extension World {
     }
 
     private func playStep() async throws {
+        if let aim, random.chance(300), try await pursue(aim) { return }
         if isFaulty, random.chance(30) { return try await fault() }
-        let parked = activities.filter { $0.process.pausedUntil <= now }
+        let parked = activities.filter { activity in
+            activity.process.pausedUntil <= now && (!isHeld(activity) || random.chance(100))
+        }
         if !parked.isEmpty, random.chance(isFaulty ? 600 : 850) {
             let activity = isFaulty ? random.pick(parked)! : parked[0]
             if isFaulty, random.chance(12) { return await kill(activity.process) }
@@ -114,7 +122,7 @@ extension World {
             guard process(of: work).pausedUntil <= now,
                 activities.count(where: { $0.work == work }) < atOnce
             else { return }
-            choices.append((weight, work))
+            choices.append((weight * (aim?.favour(work) ?? 1), work))
         }
         for index in callers.indices {
             if runsLeft > 0 { offer(10, .submit(index), atOnce: 2) }
@@ -148,13 +156,16 @@ extension World {
 
     /// What needs no store; false if nothing is to be done.
     private func actOfDevice() -> Bool {
-        guard let device = random.pick(devices) else { return false }
+        let busy = random.chance(600) ? devices.filter(\.isBusy) : []
+        guard let device = random.pick(busy) ?? random.pick(devices) else { return false }
         switch random.below(12) {
         case 0..<4:
             guard let link = device.link, !link.toDevice.isEmpty else { return false }
             receive(device)
         case 4..<6: execute(device)
-        case 6..<8: finish(device)
+        case 6..<8:
+            guard aim != .silence || random.chance(200) else { return false }
+            finish(device)
         case 8..<10:
             guard let link = device.link, link.isServing, link.gateway.pausedUntil <= now else {
                 return false
@@ -188,12 +199,7 @@ extension World {
         case 15..<17: try await loseASecond()
         case 17: jump()
         case 18..<21:
-            guard let device = random.pick(devices), let link = device.link else { return }
-            note("\(device.id.short) is gone without a word")
-            device.link = nil
-            link.isLeft = true
-            (link.toDevice, link.toGateway) = ([], [])
-            link.gateway.halfOpen.append(link)
+            if let device = random.pick(devices) { goWithoutWord(device) }
         default:
             guard let device = random.pick(devices.filter { $0.copy != nil }) else { return }
             if let link = device.link, link.isServing { hear(link.gateway, link) }
@@ -202,7 +208,7 @@ extension World {
         }
     }
 
-    private func kill(_ process: Process) async {
+    func kill(_ process: Process) async {
         note("\(process.name) is killed")
         for activity in activities where activity.process === process {
             await advance(activity, killed: true)
@@ -224,7 +230,7 @@ extension World {
         }
     }
 
-    private func flush() async throws {
+    func flush() async throws {
         note("the data set is lost")
         if activities.contains(where: {
             if case .dispatch = $0.work { $0.point == "acknowledge" } else { false }

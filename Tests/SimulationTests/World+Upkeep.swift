@@ -24,10 +24,11 @@ extension World {
             let runs = queued[index]
             let isWhole = place.isFromStart && runs.count < Self.refillLimit
             let refilled = try await call("refill") {
-                try await self.noteReplacement(of: runs.map(Entry.init))
-                let result = try await self.queue.refill(
-                    mark.queue, version: mark.version, entries: runs.map(Entry.init), more: !isWhole,
-                    epoch: epoch)
+                let entries = runs.map(Entry.init)
+                let result = try await self.watchingReplacements(by: entries) {
+                    try await self.queue.refill(
+                        mark.queue, version: mark.version, entries: entries, more: !isWhole, epoch: epoch)
+                }
                 self.checkRefill(result, mark)
                 return result
             }

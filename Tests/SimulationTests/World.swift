@@ -23,6 +23,8 @@ actor World {
         var seed: UInt64
         var mistake: Mistake?
         var lapse: Lapse?
+        /// What it is bent towards, instead of what follows from the seed.
+        var aim: Aim?
         var isTraced = false
         /// The partition is audited each so many steps.
         var auditEvery = 16
@@ -49,6 +51,9 @@ actor World {
     let steps: Int
     let batch: Int
     let isFaulty: Bool
+    let aim: Aim?
+    /// How often it has done what it aims at.
+    var pursued = 0
     var runsLeft: Int
 
     /// Virtual time in microseconds: of PostgreSQL, and how far that of Redis is ahead.
@@ -132,7 +137,9 @@ actor World {
         queues = organizations.flatMap { OrganizationQueue.all(of: $0) }
         steps = 60 + random.below(140)
         batch = [2, 4, 8, 16][random.below(4)]
-        isFaulty = random.below(8) != 0
+        let isFaulty = random.below(8) != 0
+        aim = plan.aim ?? Aim.of(plan.seed)
+        self.isFaulty = aim.map { $0 != .parking } ?? isFaulty
         runsLeft = 20 + random.below(40)
         for organization in organizations {
             let cap = random.chance(500) ? 2 + random.below(6) : nil
@@ -239,7 +246,9 @@ actor World {
 
     /// A point at which the process may stop, die or be overtaken; most of its points let it pass.
     func park(_ point: String) async throws {
-        guard !isQuiet, let activity = running, random.chance(330) else { return }
+        guard !isQuiet, let activity = running,
+            random.chance(330) || aim?.holds(activity.work, at: point) == true
+        else { return }
         activity.point = point
         try await withCheckedThrowingContinuation { continuation in
             activity.continuation = continuation
@@ -267,7 +276,7 @@ actor World {
         calls += 1
         let value = try await body()
         note(name)
-        if fate >= 16, fate < 34 {
+        if fate < 1_000, (16..<34).contains(fate) || random.chance(aim?.loses(name) ?? 0) {
             if let lostReply { reach(lostReply) }
             note("\(name): the reply is lost")
             throw Lost.reply
@@ -285,7 +294,7 @@ actor World {
         records.now = now
         let value = body(&records)
         note(name)
-        if fate >= 10, fate < 30 {
+        if fate < 1_000, (10..<30).contains(fate) || random.chance(aim?.loses(name) ?? 0) {
             if let lostReply { reach(lostReply) }
             note("\(name): the reply is lost")
             throw Lost.reply
@@ -360,8 +369,9 @@ actor World {
             let marks = RedisCommand(
                 "ZSCORE", .string(queue.keys.key("marks")), .string(name.name))
             let wasMarked = try await connection.send(marks) != .null
-            try await noteReplacement(of: entries)
-            let result = try await queue.enqueue(entries, in: name, epoch: epoch)
+            let result = try await watchingReplacements(by: entries) {
+                try await queue.enqueue(entries, in: name, epoch: epoch)
+            }
             guard wasMarked else { return result }
             reach(.markedAdmitsNothing)
             if case .admitted(let count) = result, count > 0 {
@@ -372,19 +382,30 @@ actor World {
         if case .marked = result { note("marked instead") }
     }
 
-    /// Whether an entry is about to replace one of a lower generation.
-    func noteReplacement(of entries: [Entry]) async throws {
-        let later = entries.filter { $0.generation > 1 }
-        guard !later.isEmpty, !reached.contains(.higherGenerationReplaces) else { return }
-        let live = RedisCommand(
+    /// Looks at what admits entries: one of a higher generation replaces another, one of the same or a lower
+    /// never.
+    func watchingReplacements<Value>(by entries: [Entry], _ body: () async throws -> Value) async throws
+        -> Value
+    {
+        guard !entries.isEmpty else { return try await body() }
+        let look = RedisCommand(
             "HMGET",
-            arguments: [.string(queue.keys.key("live"))] + later.map { .string($0.run.description) })
-        for (entry, value) in zip(later, try await connection.send(live).array ?? []) {
-            let words = value.text?.split(separator: " ") ?? []
-            if words.count == 4, let generation = Int(words[0]), generation < entry.generation {
-                reach(.higherGenerationReplaces)
+            arguments: [.string(queue.keys.key("live"))] + entries.map { .string($0.run.description) })
+        let before = try await connection.send(look).array ?? []
+        let known = zip(entries, before).contains { $1 != .null }
+        let value = try await body()
+        guard known else { return value }
+        let after = try await connection.send(look).array ?? []
+        for (index, entry) in entries.enumerated() {
+            let words = before[index].text?.split(separator: " ") ?? []
+            guard let generation = words.first.flatMap({ Int($0) }) else { continue }
+            if generation < entry.generation {
+                if words.count == 4 { reach(.higherGenerationReplaces) }
+            } else if after[index] != before[index] {
+                fail("generation \(entry.generation) of \(entry.run.short) replaced \(generation)")
             }
         }
+        return value
     }
 
     func settleInQueue(_ runs: [Settled], by process: Process) async throws {
@@ -450,4 +471,13 @@ enum Lapse: String, CaseIterable {
     case markAcceptsAnyDataSet
     /// Whoever puts a run aside does not read presence again.
     case presenceIsReadOnce
+
+    /// Where it shows, if chance alone rarely brings it.
+    var aim: Aim? {
+        switch self {
+        case .inboxBeforeMark: nil
+        case .markAcceptsAnyDataSet: .mark
+        case .presenceIsReadOnce: .parking
+        }
+    }
 }
