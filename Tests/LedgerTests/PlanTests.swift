@@ -66,6 +66,43 @@ import Trust
             let jobs = rows.queued.map { world.job(rows.tenant, devices: [$0.queued.device]) }
             return try await world.api.submit(jobs, scope: rows.tenant.scope).1.count
         },
+        Call("facts of a run", 20) { world, rows in
+            var found = 0
+            for run in rows.queued.map(\.queued) {
+                let facts = try await world.api.facts(of: run.run, organization: run.organization)
+                found += facts == nil ? 0 : 1
+            }
+            return found
+        },
+        Call("facts of a job", 60) { world, rows in
+            // Jobs of the fixture have four runs each.
+            var found = 0
+            for run in rows.queued {
+                let facts = try await world.api.facts(
+                    ofRunsOf: run.job, limit: 100, scope: rows.tenant.scope)
+                found += facts.isEmpty ? 0 : 1
+            }
+            return found
+        },
+        Call("lane holders", 10) { world, rows in
+            for run in rows.running.map(\.queued) {
+                _ = try await world.api.laneHolders(
+                    of: run.device, lane: .script, beside: run.run, organization: run.organization)
+            }
+            return 10
+        },
+        Call("runs ahead", 50) { world, rows in
+            for run in rows.queued.map(\.queued) {
+                _ = try await world.api.runsAhead(of: run.run, in: run.queue, countingAtMost: 10)
+            }
+            return 10
+        },
+        Call("last attempt", 6) { world, rows in
+            for run in rows.queued.map(\.queued) {
+                _ = try await world.api.lastRetried(of: run.run, organization: run.organization)
+            }
+            return 10
+        },
         // A kind is paused: the job of each run is looked at.
         Call("refill", 24) { world, rows in
             try await world.worker.queuedRuns(
