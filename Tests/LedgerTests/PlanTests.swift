@@ -272,6 +272,14 @@ import Trust
                 + world.worker.lapse(limit: 10).count + world.worker.expire(limit: 10).count
                 + world.worker.queueDue(limit: 10).count
         },
+        Call("cancelRun", 120) { world, rows in
+            var found = 0
+            for run in rows.queued {
+                let cancelled = try await world.api.cancelRun(run.queued.run, scope: rows.tenant.scope)
+                if cancelled != nil { found += 1 }
+            }
+            return found
+        },
     ]
 
     @Test("A plan made on an empty table reaches rows by their keys when there are many")

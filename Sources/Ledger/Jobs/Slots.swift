@@ -108,9 +108,8 @@ extension Ledger {
                 AS i(organization_id, place, site_id, key, job_id, while_running, replaces, created_by,
                      idempotency_key)
             -- What was asked before gets the same answer, and wants nothing.
-            WHERE NOT EXISTS (SELECT FROM jobs j
-                              WHERE j.organization_id = i.organization_id AND j.created_by = i.created_by
-                                AND j.idempotency_key = i.idempotency_key)
+            WHERE i.idempotency_key IS NULL
+               OR NOT crmm_is_repeated(i.organization_id, i.created_by, i.idempotency_key)
             -- Every transaction waits for slots in this order.
             ORDER BY i.organization_id, i.place, i.key
             ON CONFLICT (organization_id, place, key) DO UPDATE

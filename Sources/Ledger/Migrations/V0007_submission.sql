@@ -43,6 +43,15 @@ BEGIN
                         WHERE r.organization_id = tenant AND r.attempt > 0);
 END $$;
 
+-- Whether a job has this idempotency key. Planned anew each time: with the table's size the unique index is
+-- cheaper than the walk over a tenant's jobs, which on an empty table costs as much.
+CREATE FUNCTION crmm_is_repeated(tenant uuid, submitter uuid, submission_key text) RETURNS boolean
+LANGUAGE plpgsql VOLATILE SET plan_cache_mode = force_custom_plan AS $$
+BEGIN
+    RETURN EXISTS (SELECT FROM jobs j WHERE j.organization_id = tenant AND j.created_by = submitter
+                   AND j.idempotency_key = submission_key);
+END $$;
+
 -- Fails the transaction if one of these jobs has a slot and was not committed: its idempotency key came
 -- first in another transaction. Whoever tries again sees that one.
 CREATE FUNCTION crmm_require_jobs_of_slots(jobs_of_batch uuid[]) RETURNS void LANGUAGE plpgsql VOLATILE AS $$
