@@ -27,7 +27,7 @@ actor World {
         var aim: Aim?
         var isTraced = false
         /// The partition is audited each so many steps.
-        var auditEvery = 16
+        var auditEvery = 32
     }
 
     let plan: Plan
