@@ -56,9 +56,10 @@ END $$;
 -- first in another transaction. Whoever tries again sees that one.
 CREATE FUNCTION crmm_require_jobs_of_slots(jobs_of_batch uuid[]) RETURNS void LANGUAGE plpgsql VOLATILE AS $$
 BEGIN
+    -- A scalar subquery is a probe a slot; a join planned on empty tables would walk all jobs.
     IF EXISTS (SELECT FROM job_slots s WHERE s.job_id = ANY (jobs_of_batch)
-               AND NOT EXISTS (SELECT FROM jobs j WHERE j.id = s.job_id
-                               AND j.organization_id = s.organization_id)) THEN
+               AND (SELECT true FROM jobs j WHERE j.id = s.job_id
+                    AND j.organization_id = s.organization_id LIMIT 1) IS NULL) THEN
         RAISE EXCEPTION 'a slot without its job' USING ERRCODE = 'CR002';
     END IF;
 END $$;
