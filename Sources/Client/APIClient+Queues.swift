@@ -22,6 +22,16 @@ extension APIClient {
         try await put("/v1/queues/\(organization)/cap", new)
     }
 
+    /// An organization's limits that are finer than its cap.
+    package func limits(of organization: OrganizationID) async throws -> QueueLimits {
+        try await get("/v1/queues/\(organization)/limits")
+    }
+
+    /// Replaces them.
+    package func limit(_ organization: OrganizationID, _ new: QueueLimits) async throws -> QueueLimits {
+        try await put("/v1/queues/\(organization)/limits", new)
+    }
+
     /// One page of the pauses and drains in force.
     package func controls(_ page: PageOptions = PageOptions()) async throws -> Page<QueueControl> {
         try await get("/v1/queues/controls", page.parameters)

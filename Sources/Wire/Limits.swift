@@ -51,6 +51,11 @@ package enum Limits {
     /// An organization's weight, and the most that its cap on running runs may be.
     package static let weight = 0.001...1_000
     package static let runningCap = 1...1_000_000
+    /// Limits of an organization that are finer than its cap, and what one of them and its rate may be.
+    package static let queueLimitsMax = 200
+    package static let queueLimit = 1...1_000_000
+    package static let queueRate = 0.01...100_000
+    package static let queueBurst = 1...100_000
     /// Bytes of the reason of a pause or a drain.
     package static let reasonBytes = 1...500
     /// Bytes of an idempotency key.

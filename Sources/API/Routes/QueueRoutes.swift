@@ -29,6 +29,18 @@ extension Handlers {
                 try await controls.cap(call.id(), new.cap, level: call.principal.level)
                 return try await queue(of: call.id(), call)
             },
+            .get(
+                "/v1/queues/{id}/limits", "Shows an organization's limits by job, site, kind and device",
+                .queuesRead
+            ) { call in
+                try await controls.limits(of: call.id(), level: call.principal.level)
+            },
+            .put(
+                "/v1/queues/{id}/limits",
+                "Replaces an organization's limits by job, site, kind and device, and its rate", .queuesWrite
+            ) { (call: Call, new: QueueLimits) in
+                try await controls.limit(call.id(), new, level: call.principal.level)
+            },
             .get("/v1/queues/controls", "Lists the pauses and drains in force", .queuesRead) {
                 (call: Call, query: PageQuery) in
                 let rows = try await controls.controls(query.request, level: call.principal.level)

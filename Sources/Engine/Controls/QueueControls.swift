@@ -192,6 +192,25 @@ package struct QueueControls: Sendable {
         await follow(organization) { try await $0.bring([organization]) }
     }
 
+    /// The limits of an organization that are finer than its cap.
+    package func limits(of organization: OrganizationID, level: Level) async throws -> QueueLimits {
+        try await require(organization, level)
+        let limits = try await ledger.runLimits(scope: .organization(organization))[organization]
+        return QueueLimits(limits ?? RunLimits())
+    }
+
+    /// Replaces them. Workers heed them within a second; what runs already is not stopped.
+    package func limit(
+        _ organization: OrganizationID, _ new: QueueLimits, level: Level
+    ) async throws -> QueueLimits {
+        try await require(organization, level)
+        let limits = RunLimits(
+            running: Dictionary(new.limits.map { ($0.lane, $0.running) }) { first, _ in first },
+            rate: new.rate.map { RunLimits.Rate(perSecond: $0.perSecond, burst: $0.burst) })
+        try await ledger.setRunLimits(limits, of: organization, scope: .organization(organization))
+        return QueueLimits(limits)
+    }
+
     /// Nobody weighs itself: only the levels above an organization do.
     private func requireAbove(_ organization: OrganizationID, _ level: Level) async throws {
         try await require(organization, level)
@@ -222,5 +241,16 @@ extension QueueControl {
         self.init(
             id: row.id, mode: row.mode, scope: row.scope, byPlatform: row.isByPlatform, reason: row.reason,
             createdBy: row.createdBy, since: row.since)
+    }
+}
+
+extension QueueLimits {
+    /// Limits as they are shown: by scope and key.
+    init(_ limits: RunLimits) {
+        self.init(
+            limits: limits.running.sorted { $0.key.name < $1.key.name }.map { lane, running in
+                QueueLimit(scope: lane.scope, key: lane.key.isEmpty ? nil : lane.key, running: running)
+            },
+            rate: limits.rate.map { QueueRate(perSecond: $0.perSecond, burst: $0.burst) })
     }
 }

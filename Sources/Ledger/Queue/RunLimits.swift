@@ -63,18 +63,18 @@ package struct QueueWalk: Sendable {
 }
 
 extension Ledger {
-    /// The limits of every organization that has any.
-    package func runLimits() async throws -> [OrganizationID: RunLimits] {
+    /// The limits of every organization that has any and that the scope sees.
+    package func runLimits(scope: Scope = .platform) async throws -> [OrganizationID: RunLimits] {
         var limits: [OrganizationID: RunLimits] = [:]
         let rows = try await pool.query(
-            "SELECT organization_id, scope, key, running FROM run_limits", scope: .platform
+            "SELECT organization_id, scope, key, running FROM run_limits", scope: scope
         ) { row in try row.decode((OrganizationID, String, String, Int32).self) }
         for (organization, scope, key, running) in rows {
             guard let scope = LimitScope(rawValue: scope) else { continue }
             limits[organization, default: RunLimits()].running[RunLane(scope, key)] = Int(running)
         }
         let rates = try await pool.query(
-            "SELECT organization_id, per_second, burst FROM run_rates", scope: .platform
+            "SELECT organization_id, per_second, burst FROM run_rates", scope: scope
         ) { row in try row.decode((OrganizationID, Double, Int32).self) }
         for (organization, perSecond, burst) in rates {
             limits[organization, default: RunLimits()].rate = RunLimits.Rate(

@@ -9,7 +9,7 @@ struct Queues: AsyncParsableCommand {
         abstract: "What waits, by organization, and what holds it back.",
         subcommands: [
             List.self, Show.self, Top.self, Pause.self, Resume.self, Drain.self, Controls.self, Weight.self,
-            Cap.self,
+            Cap.self, LimitRuns.self,
         ],
         defaultSubcommand: List.self)
 
