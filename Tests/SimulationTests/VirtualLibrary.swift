@@ -267,6 +267,9 @@ enum Mistake: String, CaseIterable {
     var aim: Aim? {
         switch self {
         case .acknowledgeStartsTheSettled: .acknowledge
+        case .epochIsIgnored: .rebuild
+        // Shares of priorities are judged where nothing goes wrong.
+        case .lowerHaveNoShare: .parking
         default: nil
         }
     }
