@@ -61,6 +61,12 @@ struct Fleet {
             ?? UInt64(Date.now.timeIntervalSince1970 / 86_400) * 1_000_000
     }
 
+    /// The first seed where a rule is taken out: the same each day, so that it is found or not by the worlds
+    /// and not by the date.
+    static var plantedBase: UInt64 {
+        setting("CLOUDRMM_SIMULATION_BASE").flatMap { UInt64($0) } ?? 3_000_000
+    }
+
     init(mistake: Mistake? = nil) async throws {
         var configuration = try RedisConfiguration(url: Self.setting("CLOUDRMM_TEST_REDIS_URL") ?? "")
         // A database of its own, so that a rebuild's scan finds no keys of other suites.

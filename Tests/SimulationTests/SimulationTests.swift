@@ -47,7 +47,7 @@ import Testing
     func mistake(_ mistake: Mistake) async throws {
         let fleet = try await Fleet(mistake: mistake)
         let report = try await fleet.play(
-            seeds: Fleet.base..<Fleet.base + 500, mistake: mistake, untilFailure: true)
+            seeds: Fleet.plantedBase..<Fleet.plantedBase + 500, mistake: mistake, untilFailure: true)
         try await fleet.close()
         print(
             "simulation: \(mistake) found in \(report.worlds) worlds: \(report.failures.first?.1 ?? "never")")
@@ -58,7 +58,7 @@ import Testing
     func lapse(_ lapse: Lapse) async throws {
         let fleet = try await Fleet()
         let report = try await fleet.play(
-            seeds: Fleet.base..<Fleet.base + 500, lapse: lapse, untilFailure: true)
+            seeds: Fleet.plantedBase..<Fleet.plantedBase + 500, lapse: lapse, untilFailure: true)
         try await fleet.close()
         print("simulation: \(lapse) found in \(report.worlds) worlds: \(report.failures.first?.1 ?? "never")")
         #expect(!report.failures.isEmpty)

@@ -277,9 +277,12 @@ enum Mistake: String, CaseIterable {
     /// The text that holds the rule, and what stands there without it.
     var replacement: (right: String, wrong: String) {
         switch self {
-        case .enqueuePassesMark: ("if not marked then", "if true then")
+        case .enqueuePassesMark: ("if not marked and redis.call", "if redis.call")
         case .refillClearsAnyVersion:
-            (" and redis.call('HGET', k.versions, queue) == version then", " then")
+            (
+                "if complete and args[5] == '0' and redis.call('HGET', k.versions, queue) == version then",
+                "if complete and args[5] == '0' then"
+            )
         case .tagsAreForgotten:
             ("math.max(virtualTime(k), tonumber(last or 0))", "virtualTime(k)")
         case .acknowledgeStartsTheSettled: ("elseif claim.current then", "else")

@@ -152,15 +152,6 @@ extension World {
                 token: names.next() as AttemptToken
             )
         }
-        if plan.lapse == .inboxBeforeMark {
-            let hasty = requests.compactMap { request -> (GatewayID, (AttemptName, DeviceID))? in
-                guard let row = records.open[request.run] else { return nil }
-                let name = AttemptName(
-                    run: request.run, attempt: row.machine.attempt + 1, token: request.token)
-                return (request.gateway, (name, row.device))
-            }
-            for (gateway, item) in hasty { _ = try await send([gateway: [item]]) }
-        }
         let marked = try await commit("mark", .markReplyLost) { records in
             self.explain(requests.map { ($0.run, $0.generation) }, epoch, records)
             let kept = self.plan.lapse == .markAcceptsAnyDataSet ? records.epoch?.id : nil
@@ -178,7 +169,7 @@ extension World {
                 items[gateway, default: []].append((name, row.device))
             }
         }
-        let refused = plan.lapse == .inboxBeforeMark ? [] : try await send(items)
+        let refused = try await send(items)
         let passed = Set(marked.filter { !refused.contains($0.gateway!) }.map(\.run))
         try await acknowledge(
             claims.map(\.0).filter { passed.contains($0.run) },

@@ -465,8 +465,6 @@ extension World {
 
 /// One rule taken out of the processes: the simulation must find it.
 enum Lapse: String, CaseIterable {
-    /// The letter is written before the mark.
-    case inboxBeforeMark
     /// The mark accepts claims of a data set that is lost.
     case markAcceptsAnyDataSet
     /// Whoever puts a run aside does not read presence again.
@@ -475,7 +473,6 @@ enum Lapse: String, CaseIterable {
     /// Where it shows, if chance alone rarely brings it.
     var aim: Aim? {
         switch self {
-        case .inboxBeforeMark: nil
         case .markAcceptsAnyDataSet: .mark
         case .presenceIsReadOnce: .parking
         }

@@ -171,6 +171,28 @@ import Testing
         }
     }
 
+    @Test("What waits behind entries that were taken out before they were claimed is served after a sweep")
+    func behind() async throws {
+        try await Bench.run { bench in
+            let organization = Draw.organization()
+            let device = Draw.device()
+            try await bench.enqueue(Draw.entries(4, device: device), organization)
+            let running = try await bench.claim()
+            try await bench.start(running)
+            let waiting = Draw.entries(5, device: device)
+            try await bench.enqueue(waiting, organization)
+            #expect(try await bench.claim().isEmpty)
+            try await bench.settle(running)
+            for entry in waiting[..<4] {
+                _ = try await bench.queue.cancel([(organization, entry.run)], epoch: bench.epoch)
+            }
+            #expect(try await bench.claim().isEmpty, "no slot has told of the room")
+            try await bench.queue.sweep(epoch: bench.epoch)
+            #expect(try await bench.claim().map(\.run) == [waiting[4].run])
+            try await bench.invariants()
+        }
+    }
+
     @Test(
         "What is set aside does not fill the window; at 256 entries its organization waits for a lane"
     )

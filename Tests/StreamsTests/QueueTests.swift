@@ -145,6 +145,7 @@ import Testing
                 "paused": Bound(command: "SCARD", most: 64), "bell": Bound(command: "LLEN", most: 1),
                 "presence": Bound(command: "HLEN", most: 50), "virtual": Bound(command: "STRLEN", most: 24),
                 "sequence": Bound(command: "STRLEN", most: 24), "cursor": Bound(command: "STRLEN", most: 24),
+                "aside": Bound(command: "STRLEN", most: 120),
                 "epoch": Bound(command: "STRLEN", most: 128),
             ]
             var seen: Set<String> = []

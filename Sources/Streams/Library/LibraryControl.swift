@@ -110,9 +110,34 @@ extension Library {
             return length - summary[1] + returned, returned
         end
 
+        -- Entries that wait for a lane which has room go back, on a page of them: those in front of them were
+        -- taken out before they were claimed, so no slot has told of the room.
+        local function reopenSome(call, k, limit)
+            local after = redis.call('GET', k.aside)
+            local members = redis.call(
+                'ZRANGEBYLEX', k.held, after and '(' .. after or '-', '+', 'LIMIT', 0, limit)
+            if #members < limit then
+                redis.call('DEL', k.aside)
+            else
+                redis.call('SET', k.aside, members[#members])
+            end
+            local devices, fields = {}, {}
+            for _, member in ipairs(members) do
+                local device = string.match(member, '^%S+')
+                if devices[#devices] ~= device then
+                    devices[#devices + 1], fields[#fields + 1] = device, 'd' .. device
+                end
+            end
+            if #fields == 0 then return end
+            for i, taken in ipairs(redis.call('HMGET', k.slots, unpack(fields))) do
+                local space = LANE - tonumber(taken or 0)
+                if space > 0 then reopen(call, k, devices[i], space) end
+            end
+        end
+
         local SWEEPING = {
             'live', 'depth', 'returned', 'slots', 'leases', 'running', 'due', 'held', 'marks', 'ready',
-            'finish', 'caps', 'paused', 'bell', 'virtual', 'credits', 'buckets', 'cursor',
+            'finish', 'caps', 'paused', 'bell', 'virtual', 'credits', 'buckets', 'cursor', 'aside',
             'rates',
         }
 
@@ -138,6 +163,7 @@ extension Library {
             for _, queue in ipairs(parked) do
                 if unpark(call, k, queue) then unparked = unparked + 1 end
             end
+            reopenSome(call, k, RUNS_A_CALL)
             redis.call('ZREMRANGEBYSCORE', k.finish, '-inf', decimal(virtualTime(k)))
             redis.call('ZREMRANGEBYSCORE', k.buckets, '-inf', decimal(now()))
             redis.call('ZREMRANGEBYSCORE', k.rates, '-inf', decimal(now()))

@@ -15,6 +15,7 @@ extension Library {
 
         local KINDS = {
             epoch = 'string', rebuild = 'string', virtual = 'string', sequence = 'string', cursor = 'string',
+            aside = 'string',
             live = 'hash', depth = 'hash', returned = 'hash', slots = 'hash', caps = 'hash',
             versions = 'hash',
             presence = 'hash', ready = 'zset', finish = 'zset', leases = 'zset', running = 'zset',
