@@ -148,12 +148,13 @@ package final class Reconciler: Sendable {
     package func sweepOnce() async throws -> Bool {
         let epoch = try await front.epoch()
         do {
-            let isKept = try await keepDispatched(epoch: epoch)
-            let reclaimed = try await front.queue.reclaim(now: 128, epoch: epoch)
+            let (kept, left) = try await keepDispatched(epoch: epoch)
+            // No more than were looked at: those that lapsed meanwhile come behind them.
+            let reclaimed = left > 0 ? try await front.queue.reclaim(now: left, epoch: epoch) : []
             let report = try await front.queue.sweep(epoch: epoch)
             front.metrics.count(.leasesLapsed, by: reclaimed.count)
             front.metrics.count(.counterCorrections, by: report.corrected)
-            return isKept || !reclaimed.isEmpty || report.moved > 0
+            return kept > 0 || !reclaimed.isEmpty || report.moved > 0
         } catch QueueError.staleEpoch {
             front.forgetEpoch()
             return false
@@ -161,18 +162,19 @@ package final class Reconciler: Sendable {
     }
 
     /// Claims whose owner died after their mark was committed are on their devices: they go on counting, or
-    /// their slots would be given to others beyond a cap. Returns whether there were any.
-    private func keepDispatched(epoch: Epoch) async throws -> Bool {
+    /// their slots would be given to others beyond a cap. Returns how many there were, and how many other
+    /// lapsed claims.
+    private func keepDispatched(epoch: Epoch) async throws -> (kept: Int, left: Int) {
         let lapsed = try await front.queue.lapsed(limit: 128, epoch: epoch)
-        guard !lapsed.isEmpty else { return false }
+        guard !lapsed.isEmpty else { return (0, 0) }
         let running = try await ledger.areRunning(lapsed.map { ($0.organization, $0.run) })
         let dispatched = lapsed.filter { running[$0.run] == $0.generation }
-        guard !dispatched.isEmpty else { return false }
+        guard !dispatched.isEmpty else { return (0, lapsed.count) }
         let deadline = Instant.now() + .seconds(3_600)
         try await front.queue.acknowledge(
             dispatched: dispatched, dropped: [],
             deadlineMilliseconds: Int(deadline.microseconds / 1_000), epoch: epoch)
-        return true
+        return (dispatched.count, lapsed.count - dispatched.count)
     }
 
     /// Queues the scheduled runs whose time has come. Returns whether any was due: more may be.
