@@ -14,6 +14,8 @@ package final class QueueFront: Sendable {
     package let tally = WorkTally()
     /// What this process has counted; its parts share it.
     package let metrics: EngineMetrics
+    /// Wakes the refiller of this process.
+    let refill = Wake()
     private let logger: Logger
     private let known = Mutex<Known>(Known())
 
@@ -73,6 +75,7 @@ package final class QueueFront: Sendable {
                 }
                 if !queues.isEmpty { try await self.queue.mark(Array(Set(queues)), epoch: epoch) }
             }
+            refill.call()
         } catch {
             logger.debug("work left to the stragglers' scan", metadata: ["error": "\(error)"])
         }

@@ -39,7 +39,7 @@ extension Queue {
     /// may be said again. A period is a whole number of its length since 1970.
     ///
     /// One hash a source and period, `rate:<source>:<period>`: the organization's 16 bytes → `marked ended`,
-    /// `total` → the same for all. Expires after two minutes, as does `rates`, which has the sources.
+    /// `total` → the same for all. Expires after two minutes, as does `reporters`, which has the sources.
     package func report(
         _ counts: [OrganizationID: WorkCount], source: String, period: Int
     ) async throws {
@@ -54,11 +54,11 @@ extension Queue {
         hash.append(.string("\(total.marked) \(total.ended)"))
         let replies = try await connection.send([
             hash, RedisCommand("EXPIRE", .string(rateKey(source, period)), 120),
-            RedisCommand("ZADD", .string(keys.key("rates")), .int(period), .string(source)),
+            RedisCommand("ZADD", .string(keys.key("reporters")), .int(period), .string(source)),
             RedisCommand(
-                "ZREMRANGEBYSCORE", .string(keys.key("rates")), "-inf",
+                "ZREMRANGEBYSCORE", .string(keys.key("reporters")), "-inf",
                 .int(period - Self.periodsRead)),
-            RedisCommand("EXPIRE", .string(keys.key("rates")), 120),
+            RedisCommand("EXPIRE", .string(keys.key("reporters")), 120),
         ])
         for reply in replies { _ = try reply.get() }
     }
@@ -71,7 +71,7 @@ extension Queue {
         let begun = Double(now) / 1_000 - Double(period * Self.ratePeriodSeconds)
         let sources = try await send(
             RedisCommand(
-                "ZRANGEBYSCORE", .string(keys.key("rates")), .int(period - Self.periodsRead + 1), "+inf",
+                "ZRANGEBYSCORE", .string(keys.key("reporters")), .int(period - Self.periodsRead + 1), "+inf",
                 "LIMIT", 0, .int(Self.sourcesMax))
         ).elements().compactMap(\.text)
         let fields: [RedisArgument] = ["total"] + organizations.map { .bytes($0.bytes) }

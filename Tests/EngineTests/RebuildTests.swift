@@ -230,7 +230,7 @@ import Trust
                 rounds += 1
                 _ = try await bench.refiller.refillOnce()
                 let depth = try await bench.depth(tenant)
-                #expect(depth.ready.values.reduce(0, +) + depth.leased <= 256, "the window is bounded")
+                #expect(depth.ready.values.reduce(0, +) + depth.leased <= 1_024, "the window is bounded")
                 try await bench.dispatchAll()
                 let items = try await post.attempts()
                 _ = try await post.take(items)

@@ -65,7 +65,7 @@ struct Bed: Sendable {
         try await owner.execute(
             """
             TRUNCATE partners, organizations, sites, devices, certificates, enrollment_tokens, api_keys, jobs,
-                     runs, job_deltas, run_history, run_output, attempts, gateways, queue_partitions
+                     runs, job_deltas, run_history, run_output, attempts, gateways, queue_partitions CASCADE
             """, scope: .none)
         _ = try await redis.send(RedisCommand("FLUSHALL"))
         front.forgetEpoch()

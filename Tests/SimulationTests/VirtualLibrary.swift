@@ -28,8 +28,8 @@ enum VirtualLibrary {
         try replace("redis.call('XADD', key, '*', 'r'", by: { _ in "simulatedAppend(key, 'r'" }, in: &source)
         try replace("local BUDGET = 100000", by: { _ in "local BUDGET = \(budget)" }, in: &source)
         try replace(
-            "local WINDOW_LEAST, WINDOW_MOST = 8, 256",
-            by: { _ in "local WINDOW_LEAST, WINDOW_MOST = \(windowLeast), 256" }, in: &source)
+            "local WINDOW_LEAST, WINDOW_MOST = 8, 1024",
+            by: { _ in "local WINDOW_LEAST, WINDOW_MOST = \(windowLeast), 1024" }, in: &source)
         if let mistake {
             let (right, wrong) = mistake.replacement
             try replace(right, by: { _ in wrong }, in: &source)
@@ -89,6 +89,7 @@ enum VirtualLibrary {
         local function hashOf(key)
             local flat, hash = redis.call('HGETALL', key), {}
             for i = 1, #flat, 2 do hash[flat[i]] = flat[i + 1] end
+            hash[TABLE] = nil
             return hash
         end
 

@@ -99,13 +99,13 @@ import Testing
 
     @Test(
         "Refill clears the mark only if nobody marked meanwhile, nothing more was there and all found room",
-        arguments: [(false, false, 1), (true, false, 1), (false, true, 1), (false, false, 257)])
+        arguments: [(false, false, 1), (true, false, 1), (false, true, 1), (false, false, Bench.window + 1)])
     func clearing(markedAgain: Bool, more: Bool, count: Int) async throws {
         try await Bench.run { bench in
             let organization = Draw.organization()
             try await bench.queue.mark([organization.queue()], epoch: bench.epoch)
             let mark = try #require(try await bench.queue.marked(limit: 1, epoch: bench.epoch).first)
-            #expect(mark.room == 256)
+            #expect(mark.room == Bench.window)
             // A commit that finds the organization marked is another version: refill may not have seen its
             // rows.
             if markedAgain { try await bench.enqueue(Draw.entries(1), organization) }
@@ -113,8 +113,8 @@ import Testing
                 organization.queue(), version: mark.version,
                 entries: Draw.entries(count),
                 more: more, epoch: bench.epoch)
-            #expect(refilled.admitted == min(count, 256))
-            #expect(refilled.cleared == (!markedAgain && !more && count <= 256))
+            #expect(refilled.admitted == min(count, Bench.window))
+            #expect(refilled.cleared == (!markedAgain && !more && count <= Bench.window))
             #expect(try await bench.members("marks").isEmpty == refilled.cleared)
         }
     }
@@ -123,15 +123,16 @@ import Testing
     func refillKeepsOrder() async throws {
         try await Bench.run { bench in
             let organization = Draw.organization()
-            let entries = Draw.entries(300)
-            try await bench.enqueue(Array(entries[299...]), organization)
+            let entries = Draw.entries(Bench.window + 44)
+            try await bench.enqueue(Array(entries[(Bench.window + 43)...]), organization)
             try await bench.queue.mark([organization.queue()], epoch: bench.epoch)
             let mark = try #require(try await bench.queue.marked(limit: 1, epoch: bench.epoch).first)
             let refilled = try await bench.queue.refill(
                 organization.queue(), version: mark.version, entries: entries,
                 more: false,
                 epoch: bench.epoch)
-            #expect(refilled == Refilled(admitted: 255, passed: 255, cleared: false))
+            #expect(
+                refilled == Refilled(admitted: Bench.window - 1, passed: Bench.window - 1, cleared: false))
         }
     }
 
@@ -153,15 +154,16 @@ import Testing
         }
     }
 
-    @Test("A full window marks its organization; 256 fit and one more does not")
+    @Test("A full window marks its organization; one more does not fit")
     func window() async throws {
         try await Bench.run { bench in
             let organization = Draw.organization()
-            #expect(try await bench.enqueue(Draw.entries(256), organization) == .admitted(256))
+            #expect(
+                try await bench.enqueue(Draw.entries(Bench.window), organization) == .admitted(Bench.window))
             #expect(try await bench.members("marks").isEmpty)
             #expect(try await bench.enqueue(Draw.entries(1), organization) == .marked)
             #expect(try await bench.members("marks") == [organization.queue().name])
-            #expect(try await bench.queue.depths(of: [organization])[0].ready[.standard] == 256)
+            #expect(try await bench.queue.depths(of: [organization])[0].ready[.standard] == Bench.window)
             try await bench.invariants()
         }
     }
@@ -170,13 +172,14 @@ import Testing
     func parking() async throws {
         try await Bench.run { bench in
             let organization = Draw.organization()
-            try await bench.enqueue(Draw.entries(257), organization)
+            try await bench.enqueue(Draw.entries(Bench.window + 1), organization)
             #expect(try await bench.queue.marked(limit: 10, epoch: bench.epoch).isEmpty)
-            let claims = try await bench.claim(63)
-            try await bench.start(claims)
+            let stride = Bench.window / 4
+            try await bench.start(try await bench.claim(128))
+            try await bench.start(try await bench.claim(stride - 129))
             #expect(try await bench.queue.marked(limit: 10, epoch: bench.epoch).isEmpty)
             try await bench.start(try await bench.claim(1))
-            #expect(try await bench.queue.marked(limit: 10, epoch: bench.epoch).map(\.room) == [64])
+            #expect(try await bench.queue.marked(limit: 10, epoch: bench.epoch).map(\.room) == [stride])
             // Left to that worker for a while.
             #expect(try await bench.queue.marked(limit: 10, epoch: bench.epoch).isEmpty)
         }

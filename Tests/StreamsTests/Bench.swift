@@ -35,11 +35,21 @@ struct Bench: Sendable {
     /// All keys of this bench.
     func keys() async throws -> Set<String> { try await place.keys() }
 
-    /// The partition's keys without what is common to their names.
+    /// The partition's keys without what is common to their names, and without hashes that are empty but for
+    /// the field that makes them tables.
     func names() async throws -> Set<String> {
         let head = prefix + "{0}:"
-        return Set(try await keys().filter { $0.hasPrefix(head) }.map { String($0.dropFirst(head.count)) })
+        var names = Set(
+            try await keys().filter { $0.hasPrefix(head) }.map { String($0.dropFirst(head.count)) })
+        for name in ["live", "slots", "presence", "depth", "caps"] {
+            // A key that is no hash fails, and stays.
+            if let fields = try? await hash(name), fields.isEmpty { names.remove(name) }
+        }
+        return names
     }
+
+    /// The most entries that a queue has in Redis, without those that are set aside.
+    static let window = 1_024
 
     // MARK: Raw looks
 
@@ -48,11 +58,11 @@ struct Bench: Sendable {
             RedisCommand(command, arguments: [.string("\(prefix){0}:\(key)")] + arguments))
     }
 
-    /// A hash as it is.
+    /// A hash without the field that makes it a table.
     func hash(_ key: String) async throws -> [String: String] {
         let flat = try await raw("HGETALL", key).array?.compactMap(\.text) ?? []
-        return Dictionary(
-            uniqueKeysWithValues: stride(from: 0, to: flat.count, by: 2).map { (flat[$0], flat[$0 + 1]) })
+        let fields = stride(from: 0, to: flat.count, by: 2).lazy.filter { !flat[$0].hasPrefix("--") }
+        return Dictionary(uniqueKeysWithValues: fields.map { (flat[$0], flat[$0 + 1]) })
     }
 
     /// The members of a sorted set.

@@ -83,7 +83,7 @@ extension Bench {
     private func serviceInvariant(_ depth: [String: String], _ sourceLocation: SourceLocation) async throws {
         let ready = Set(try await members("ready"))
         let paused = Set(try await raw("SMEMBERS", "paused").array?.compactMap(\.text) ?? [])
-        let window = max(8, min(256, 100_000 / max(1, depth.count)))
+        let window = max(8, min(Bench.window, 100_000 / max(1, depth.count)))
         let slots = try await hash("slots")
         let caps = try await hash("caps")
         var expected = Set<String>()

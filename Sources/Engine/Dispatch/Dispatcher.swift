@@ -198,6 +198,8 @@ package final class Dispatcher: Sendable {
             dispatched: claims.map(\.claim).filter { passed.contains($0.run) },
             dropped: claims.map(\.claim).filter { !passed.contains($0.run) },
             deadlineMilliseconds: Int(deadline.microseconds / 1_000), epoch: epoch)
+        // What was leased is in the window until now.
+        front.refill.call()
         front.metrics.count(.leasesUnacknowledged, by: acknowledged.lost)
         guard !refused.isEmpty else { return }
         // A full inbox: back to queued, in the next generation, to be brought again by refill.

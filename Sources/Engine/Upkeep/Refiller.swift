@@ -67,7 +67,10 @@ package final class Refiller: Sendable {
 
     /// Refills until the task is cancelled.
     package func run() async {
-        await repeating(every: .milliseconds(20), idle: .milliseconds(100), logger, "refill") {
+        // Woken by what leaves room or marks a queue in this process; other processes' marks are found late.
+        await repeating(
+            every: .zero, idle: .milliseconds(100), wokenBy: front.refill, logger, "refill"
+        ) {
             try await self.refillOnce() > 0
         }
     }

@@ -1,19 +1,26 @@
 import Logging
 
 /// Repeats a step until the task is cancelled: soon again while there is work, later when there is none (the
-/// longer, the longer the step took, if that is asked for), and with a growing wait after errors. Trouble is
-/// said once when it begins and once when it has passed.
+/// longer, the longer the step took, if that is asked for) or when it is woken, and with a growing wait after
+/// errors. Trouble is said once when it begins and once when it has passed.
 func repeating(
-    every busy: Duration, idle: Duration, timesTook factor: Int = 0, _ logger: Logger, _ name: String,
-    _ step: () async throws -> Bool
+    every busy: Duration, idle: Duration, timesTook factor: Int = 0, wokenBy wake: Wake? = nil,
+    _ logger: Logger, _ name: String, _ step: () async throws -> Bool
 ) async {
     var trouble = Trouble(name: name, logger: logger)
     while !Task.isCancelled {
         var wait = busy
         do {
             let began = ContinuousClock.now
-            if try await !step() { wait = idleWait(idle, timesTook: factor, .now - began) }
+            let hasMore = try await step()
             trouble.passed()
+            if !hasMore {
+                wait = idleWait(idle, timesTook: factor, .now - began)
+                if let wake {
+                    await wake.wait(atMost: wait)
+                    continue
+                }
+            }
         } catch is CancellationError {
             return
         } catch {

@@ -33,7 +33,9 @@ extension Library {
         -- cursor → the next cursor; the organizations of a page of queues come into service if they may
         define('offer', FREE, SERVICE, function(call, k, args)
             local page = redis.call('HSCAN', k.depth, args[2], 'COUNT', RUNS_A_CALL)
-            for i = 1, #page[2], 2 do touch(call, string.match(page[2][i], '^[^:]+')) end
+            for i = 1, #page[2], 2 do
+                if page[2][i] ~= TABLE then touch(call, string.match(page[2][i], '^[^:]+')) end
+            end
             conclude(call, k)
             return page[1]
         end)
@@ -150,13 +152,15 @@ extension Library {
             for i = 1, #page[2], 2 do
                 local field, depth = page[2][i], tonumber(page[2][i + 1])
                 local organization, priority = string.match(field, '^(.*):(%d)$')
-                local actual, returned = audit(call, k, organization, priority)
-                if actual ~= depth then corrected = corrected + 1 end
-                shift(call, organization, priority, actual - depth)
-                if returned > 0 then
-                    redis.call('HSET', k.returned, field, returned)
-                elseif redis.call('HDEL', k.returned, field) == 1 then
-                    corrected = corrected + 1
+                if organization then
+                    local actual, returned = audit(call, k, organization, priority)
+                    if actual ~= depth then corrected = corrected + 1 end
+                    shift(call, organization, priority, actual - depth)
+                    if returned > 0 then
+                        redis.call('HSET', k.returned, field, returned)
+                    elseif redis.call('HDEL', k.returned, field) == 1 then
+                        corrected = corrected + 1
+                    end
                 end
             end
             local parked = redis.call('ZRANGEBYSCORE', k.marks, PARKED, PARKED, 'LIMIT', 0, limit)
@@ -178,23 +182,23 @@ extension Library {
 
         -- Adds runs {organization, run, generation, device, deadline}… to `running` as PostgreSQL knows them.
         local function load(call, k, rows, first)
-            local added, runs, lives = 0, {}, {}
+            local runs, lives, started = {}, {}, {}
             for i = first, #rows, 5 do runs[#runs + 1] = rows[i + 1] end
             for i, live in ipairs(lookUp(k, runs)) do
                 local at = first + 5 * (i - 1)
                 local run = {
-                    organization = rows[at], run = rows[at + 1],
-                    generation = tonumber(rows[at + 2]), device = rows[at + 3],
+                    organization = rows[at], run = rows[at + 1], generation = rows[at + 2],
+                    device = rows[at + 3], deadline = rows[at + 4],
                 }
-                if live.generation <= run.generation then
+                if live.generation <= tonumber(run.generation) then
                     if live.id then withdraw(call, k, run.organization, live.priority, live.id) end
                     lives[#lives + 1] = run.run
-                    lives[#lives + 1] = decimal(run.generation)
+                    lives[#lives + 1] = run.generation
                 end
-                added = added + start(call, k, run, rows[at + 4])
+                started[i] = run
             end
             if #lives > 0 then redis.call('HSET', k.live, unpack(lives)) end
-            return added
+            return start(call, k, started)
         end
 
         -- how many arguments belong to the missing {organization, run, generation, device, deadline}…, these,
@@ -279,6 +283,7 @@ extension Library {
         end)
 
         rebuilding('open', function(call, k, args)
+            for _, name in ipairs(TABLES) do redis.call('HSET', k[name], TABLE, '') end
             redis.call('DEL', k.rebuild)
             redis.call('SET', k.epoch, args[1])
             return 1

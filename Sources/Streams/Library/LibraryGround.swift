@@ -10,7 +10,7 @@ extension Library {
         local RUNS_A_CALL = 128
         local LANE = 4                      -- unsettled runs of one device
         local BUDGET = 100000               -- entries of one partition, without those that are set aside
-        local WINDOW_LEAST, WINDOW_MOST = 8, 256
+        local WINDOW_LEAST, WINDOW_MOST = 8, 1024
         local PARKED = '+inf'               -- a mark whose queue has no room in its window
 
         local KINDS = {
@@ -23,6 +23,11 @@ extension Library {
             lanes = 'hash', taken = 'hash', wanted = 'hash', limited = 'set', rates = 'zset',
             due = 'zset', held = 'zset', paused = 'set', bell = 'list',
         }
+
+        -- A field that is too long for the compact encoding of a hash, in which up to 512 fields are compared
+        -- one after the other: a hash that has it is a table from the start. Nobody names it.
+        local TABLE = '-----------------------------------------------------------------'
+        local TABLES = {'live', 'slots', 'presence', 'depth', 'caps'}
 
         local partitions = {}  -- tag → the full names of its keys
 
@@ -72,7 +77,12 @@ extension Library {
         local FREE = {'allow-oom'}  -- all that makes room, or must go on when there is none
         local STRICT = {}
 
-        local function decimal(x) return string.format('%.17g', x) end
+        local WHOLE_MOST = 1e15
+
+        local function decimal(x)
+            local isWhole = x % 1 == 0 and x < WHOLE_MOST and x > -WHOLE_MOST
+            return string.format(isWhole and '%d' or '%.17g', x)
+        end
 
         local function now()
             local time = redis.call('TIME')
@@ -218,7 +228,7 @@ extension Library {
         -- Each queue (organization:priority) has one, and as much again for what it has set aside.
 
         local function window(k)
-            local active = math.max(1, redis.call('HLEN', k.depth))
+            local active = math.max(1, redis.call('HLEN', k.depth) - 1)
             return math.max(WINDOW_LEAST, math.min(WINDOW_MOST, math.floor(BUDGET / active)))
         end
 

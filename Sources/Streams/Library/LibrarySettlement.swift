@@ -8,7 +8,7 @@ extension Library {
                 string.match(lease, '^%S+ (%S+) (%d) (%S+) (%S+) (%d+) (%S+) %d+$')
             return {
                 organization = organization, priority = priority, id = id, run = run,
-                generation = tonumber(generation), device = device,
+                generation = generation, device = device,
             }
         end
 
@@ -31,7 +31,7 @@ extension Library {
                 local claim = claims[i]
                 claim.crashes = live.crashes
                 claim.current = live.id == claim.id and live.priority == claim.priority
-                    and live.generation == claim.generation
+                    and live.generation == tonumber(claim.generation)
             end
             return claims
         end
@@ -56,17 +56,28 @@ extension Library {
 
         -- Memberships of `running`: organization run generation device, with a deadline.
         local function membership(organization, run, generation, device)
-            return organization .. ' ' .. run .. ' ' .. decimal(generation) .. ' ' .. device
+            return organization .. ' ' .. run .. ' ' .. generation .. ' ' .. device
         end
 
-        -- Adds a run to `running` unless it is there; its slot moves with the membership and with nothing
-        -- else.
-        local function start(call, k, run, deadline)
-            local member = membership(run.organization, run.run, run.generation, run.device)
-            if redis.call('ZADD', k.running, 'NX', deadline, member) == 0 then return 0 end
-            occupy(call, run.organization, run.device, 1)
-            count(call, 'r' .. run.organization, 1)
-            return 1
+        -- Adds runs to `running` unless they are there; a slot moves with the membership and with nothing
+        -- else. Returns how many were not.
+        local function start(call, k, runs)
+            if #runs == 0 then return 0 end
+            local members, values, seen = {}, {}, {}
+            for i, run in ipairs(runs) do
+                members[i] = membership(run.organization, run.run, run.generation, run.device)
+            end
+            for i, score in ipairs(redis.call('ZMSCORE', k.running, unpack(members))) do
+                local run, member = runs[i], members[i]
+                if not score and not seen[member] then
+                    seen[member] = true
+                    values[#values + 1], values[#values + 2] = run.deadline, member
+                    occupy(call, run.organization, run.device, 1)
+                    count(call, 'r' .. run.organization, 1)
+                end
+            end
+            if #values > 0 then redis.call('ZADD', k.running, unpack(values)) end
+            return #values / 2
         end
 
         local ENDING = {
@@ -78,7 +89,7 @@ extension Library {
         -- → started, lost (leases that were reclaimed before)
         define('acknowledge', FREE, ENDING, function(call, k, args)
             local dispatched, leases = tonumber(args[3]), {unpack(args, 4)}
-            local ended, lives, forgotten, started, lost = {}, {}, {}, 0, 0
+            local ended, lives, forgotten, running, lost = {}, {}, {}, {}, 0
             for i, claim in ipairs(endLeases(call, k, leases)) do
                 if claim.held then
                     ended[#ended + 1] = claim
@@ -90,14 +101,16 @@ extension Library {
                 elseif claim.current then
                     -- It is dispatched for certain: what a reclaim has put back must not be claimed again.
                     if not claim.held then withdraw(call, k, claim.organization, claim.priority, claim.id) end
-                    started = started + start(call, k, claim, args[2])
+                    claim.deadline = args[2]
+                    running[#running + 1] = claim
                     lives[#lives + 1] = claim.run
-                    lives[#lives + 1] = decimal(claim.generation)
+                    lives[#lives + 1] = claim.generation
                 end
             end
             discardAll(call, ended)
             if #forgotten > 0 then leaveLive(call, k, forgotten) end
             if #lives > 0 then redis.call('HSET', k.live, unpack(lives)) end
+            local started = start(call, k, running)
             conclude(call, k)
             return {started, lost}
         end)
@@ -131,7 +144,7 @@ extension Library {
         local function settle(call, k, rows, first)
             local members, runs, settled = {}, {}, 0
             for i = first, #rows, 4 do
-                members[#members + 1] = membership(rows[i], rows[i + 1], tonumber(rows[i + 2]), rows[i + 3])
+                members[#members + 1] = membership(rows[i], rows[i + 1], rows[i + 2], rows[i + 3])
                 runs[#runs + 1] = rows[i + 1]
             end
             if #members == 0 then return 0 end
@@ -170,7 +183,7 @@ extension Library {
                     local crashes = claim.crashes + crash
                     giveBack(call, claim.organization, claim.priority, claim.id)
                     lives[#lives + 1] = claim.run
-                    lives[#lives + 1] = decimal(claim.generation) .. ' ' .. claim.priority .. ' ' .. claim.id
+                    lives[#lives + 1] = claim.generation .. ' ' .. claim.priority .. ' ' .. claim.id
                         .. ' ' .. crashes
                     reply[#reply + 1] = claim.lease
                     reply[#reply + 1] = crashes
