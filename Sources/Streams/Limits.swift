@@ -89,8 +89,8 @@ extension Queue {
         for queue in OrganizationQueue.all(of: organization) {
             let command = RedisCommand("XRANGE", .string(keys.key("queue:\(queue.name)")), "-", "+")
             for entry in try await send(command).elements() {
-                let fields = entry.array?.last?.array ?? []
-                if fields.count > 1, let run = fields[1].text.flatMap({ RunID($0) }) { runs.append(run) }
+                let work = entry.array?.last?.array?.last?.text
+                if let run = work.flatMap({ RunID($0.prefix { $0 != " " }) }) { runs.append(run) }
             }
         }
         return runs

@@ -25,7 +25,7 @@ enum VirtualLibrary {
         try replace(
             "local tag = string.sub(epochKey, 1, -6)",
             by: { $0 + "\n            simulatedKey = 'clock:' .. tag" }, in: &source)
-        try replace("redis.call('XADD', key, '*', 'r'", by: { _ in "simulatedAppend(key, 'r'" }, in: &source)
+        try replace("redis.call('XADD', key, '*', 'e'", by: { _ in "simulatedAppend(key, 'e'" }, in: &source)
         try replace("local BUDGET = 100000", by: { _ in "local BUDGET = \(budget)" }, in: &source)
         try replace(
             "local WINDOW_LEAST, WINDOW_MOST = 8, 1024",
@@ -137,7 +137,7 @@ enum VirtualLibrary {
                     pending[entry[1]] = entry[2]
                 end
                 for _, entry in ipairs(redis.call('XRANGE', key, '-', '+')) do
-                    local id, fields = entry[1], entry[2]
+                    local id, run, generation, device = entry[1], parseWork(entry[2][2])
                     local place = organization .. ' ' .. priority .. ' ' .. id
                     local where = pending[id]
                     pending[id] = nil
@@ -146,14 +146,14 @@ enum VirtualLibrary {
                     if where == 'leased' then expect(leased[place], 'leased without a lease:', place) end
                     if where == 'delayed' then waiting[#waiting + 1] = place end
                     if where == 'held' then
-                        aside[#aside + 1] = fields[6] .. ' ' .. place
+                        aside[#aside + 1] = device .. ' ' .. place
                         add('h' .. organization .. ':' .. priority)
                     end
-                    local known = live[fields[2]] or ''
-                    local isLive = known:sub(1, #(fields[4] .. ' ' .. priority .. ' ' .. id .. ' '))
-                        == fields[4] .. ' ' .. priority .. ' ' .. id .. ' '
+                    local known = live[run] or ''
+                    local text = liveText(generation, priority, id, '')
+                    local isLive = known:sub(1, #text) == text
                     expect(isLive or leased[place], 'an entry that nobody knows:', place)
-                    placed[fields[2] .. ' ' .. priority .. ' ' .. id] = true
+                    placed[run .. ' ' .. priority .. ' ' .. id] = true
                 end
                 for id in pairs(pending) do expect(false, 'pending without an entry:', field, id) end
                 expect(tonumber(depth[field]) == ready, 'depth of', field, depth[field] or '', ready)
@@ -288,7 +288,7 @@ enum Mistake: String, CaseIterable {
             ("math.max(virtualTime(k), tonumber(last or 0))", "virtualTime(k)")
         case .acknowledgeStartsTheSettled: ("elseif claim.current then", "else")
         case .conclusionRingsNobody: ("ring(k)\n    return offered", "return offered")
-        case .laneIsOpen: ("elseif lanes[fields[6]] >= LANE then", "elseif false then")
+        case .laneIsOpen: ("elseif lanes[lane] >= LANE then", "elseif false then")
         case .capIsIgnored:
             (
                 "candidate.free = cap and cap - tonumber(slots[i] or 0) or math.huge",

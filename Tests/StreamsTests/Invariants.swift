@@ -39,7 +39,8 @@ extension Bench {
             for item in list.compactMap(\.array) { pending[item[0].text ?? ""] = item[1].text }
             for entry in try await raw("XRANGE", "queue:\(queue)", "-", "+").array ?? [] {
                 let id = entry.array?.first?.text ?? ""
-                let fields = entry.array?.last?.array?.compactMap(\.text) ?? []
+                let work = entry.array?.last?.array?.last?.text ?? ""
+                let fields = work.split(separator: " ").map(String.init)
                 let place = "\(words[0]) \(words[1]) \(id)"
                 switch pending.removeValue(forKey: id) {
                 case nil: ready += 1
@@ -47,14 +48,14 @@ extension Bench {
                 case "leased"?: #expect(leased.contains(place), sourceLocation: sourceLocation)
                 case "delayed"?: waiting.insert(place)
                 case "held"?:
-                    aside.insert("\(fields[5]) \(place)")
+                    aside.insert("\(fields[2]) \(place)")
                     slots["h\(queue)", default: 0] += 1
                 case let other?: Issue.record("consumer \(other)", sourceLocation: sourceLocation)
                 }
-                let isLive = live[fields[1]]?.hasPrefix("\(fields[3]) \(words[1]) \(id) ") == true
+                let isLive = live[fields[0]]?.hasPrefix("\(fields[1]) \(words[1]) \(id) ") == true
                 #expect(
                     isLive || leased.contains(place), "an entry nobody knows", sourceLocation: sourceLocation)
-                placed[fields[1], default: []].insert("\(words[1]) \(id)")
+                placed[fields[0], default: []].insert("\(words[1]) \(id)")
             }
             #expect(pending.isEmpty, "pending without an entry", sourceLocation: sourceLocation)
             #expect(Int(count) == ready, "depth of \(queue)", sourceLocation: sourceLocation)

@@ -15,18 +15,17 @@ extension Library {
             local values, admitted, complete, seen, passed = {}, 0, true, {}, #runs
             for i, run in ipairs(runs) do
                 local generation, device = entries[3 * i - 1], entries[3 * i]
-                local live = seen[run] or lives[i]
+                local live = seen[run] and parseLive(seen[run]) or lives[i]
                 if live.generation < tonumber(generation) then
                     if admitted >= space then
                         complete, passed = false, i - 1
                         break
                     end
                     if live.id then withdraw(call, k, organization, live.priority, live.id) end
-                    local id = redis.call('XADD', key, '*', 'r', run, 'g', generation, 'd', device)
-                    seen[run] = {generation = tonumber(generation), priority = priority, id = id}
-                    values[#values + 1] = run
-                    values[#values + 1] = generation .. ' ' .. priority .. ' ' .. id .. ' 0'
-                    admitted = admitted + 1
+                    local id = redis.call('XADD', key, '*', 'e', run .. ' ' .. generation .. ' ' .. device)
+                    local value = liveText(generation, priority, id, '0')
+                    seen[run], admitted = value, admitted + 1
+                    values[#values + 1], values[#values + 2] = run, value
                 end
             end
             if #values > 0 then redis.call('HSET', k.live, unpack(values)) end

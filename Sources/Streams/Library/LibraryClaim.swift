@@ -33,6 +33,10 @@ extension Library {
         -- Shares `wanted` runs out among candidates (sorted by tag), one at a time to the least start tag.
         local function share(candidates, wanted)
             local heap, size = {unpack(candidates)}, #candidates
+            if size == 1 then
+                heap[1].share = math.min(wanted, heap[1].supply)
+                return
+            end
             while wanted > 0 and size > 0 do
                 local first = heap[1]
                 first.share = first.share + 1
@@ -117,20 +121,37 @@ extension Library {
             return entries
         end
 
-        -- Unsettled runs of the devices that `entries` name, this call's included.
-        local function loadLanes(k, lanes, entries)
-            local fields, devices = {}, {}
-            for _, entry in ipairs(entries) do
-                local device = entry[2] and entry[2][6]
-                if device and not lanes[device] then
-                    lanes[device] = 0
-                    devices[#devices + 1] = device
-                    fields[#fields + 1] = 'd' .. device
+        -- What `entries` are for, by their place: `work`, `runs`, `generations`, `devices`, and `lanes`, the
+        -- field of each device in `slots`. An entry that was deleted while it was pending is for nothing.
+        local function parseEntries(entries)
+            local parsed = {work = {}, runs = {}, generations = {}, devices = {}, lanes = {}}
+            for i, entry in ipairs(entries) do
+                local work = entry[2] and entry[2][2]
+                if work then
+                    local run, generation, device = parseWork(work)
+                    parsed.runs[i], parsed.generations[i], parsed.devices[i] = run, generation, device
+                    parsed.lanes[i] = 'd' .. device
+                else
+                    parsed.runs[i], parsed.generations[i], parsed.devices[i] = '', '', ''
+                    parsed.lanes[i] = ''
+                end
+                parsed.work[i] = work or ''
+            end
+            return parsed
+        end
+
+        -- Unsettled runs of devices, this call's included, by their field.
+        local function loadLanes(k, lanes, names)
+            local fields = {}
+            for _, name in ipairs(names) do
+                if not lanes[name] then
+                    lanes[name] = 0
+                    fields[#fields + 1] = name
                 end
             end
             if #fields == 0 then return end
             for i, value in ipairs(redis.call('HMGET', k.slots, unpack(fields))) do
-                lanes[devices[i]] = tonumber(value or 0)
+                lanes[fields[i]] = tonumber(value or 0)
             end
         end
 
@@ -149,8 +170,16 @@ extension Library {
             redis.call('HINCRBY', k.slots, 'h' .. queue, 1)
         end
 
-        -- Leases the candidate's share and adds {lease, crashes, device} to `leases`.
-        local function serve(call, k, candidate, owner, lanes, leases)
+        -- How often an owner of this entry has crashed; nothing if `live` does not name it.
+        local function crashesOf(value, priority, id, generation)
+            if not value then return nil end
+            if value == liveText(generation, priority, id, '0') then return 0 end
+            local live = parseLive(value)
+            return live.id == id and live.priority == priority and live.crashes or nil
+        end
+
+        -- Leases the candidate's share: each to `leases`, with the same place in `devices` and `crashed`.
+        local function serve(call, k, candidate, owner, lanes, leases, devices, crashed)
             local organization = candidate.organization
             for i, priority in ipairs(PRIORITIES) do
                 local limit = candidate.shares[i]
@@ -160,27 +189,29 @@ extension Library {
                     local taken = #entries < limit and candidate.depths[i] or #entries
                     shift(call, organization, priority, -taken)
                     candidate.depths[i] = candidate.depths[i] - taken
-                    loadLanes(k, lanes, entries)
-                    local runs = {}
-                    for j, entry in ipairs(entries) do runs[j] = entry[2] and entry[2][2] or '' end
-                    for j, live in ipairs(lookUp(k, runs)) do
-                        local id, fields = entries[j][1], entries[j][2]
-                        if live.id ~= id or live.priority ~= priority then
+                    local parsed, known, served = parseEntries(entries), {}, 0
+                    local head = owner .. ' ' .. organization .. ' ' .. priority .. ' '
+                    if #entries > 0 then
+                        loadLanes(k, lanes, parsed.lanes)
+                        known = redis.call('HMGET', k.live, unpack(parsed.runs))
+                    end
+                    for j, value in ipairs(known) do
+                        local id, device, lane = entries[j][1], parsed.devices[j], parsed.lanes[j]
+                        local crashes = crashesOf(value, priority, id, parsed.generations[j])
+                        if not crashes then
                             discard(call, organization, priority, id)
-                        elseif lanes[fields[6]] >= LANE then
-                            setAside(call, k, organization, priority, id, fields[6])
+                        elseif lanes[lane] >= LANE then
+                            setAside(call, k, organization, priority, id, device)
                         else
-                            local place = ' ' .. priority .. ' ' .. id .. ' '
-                            leases[#leases + 1] = {
-                                lease = owner .. ' ' .. organization .. place
-                                    .. runs[j] .. ' ' .. fields[4] .. ' ' .. fields[6],
-                                crashes = live.crashes, device = fields[6],
-                            }
-                            lanes[fields[6]] = lanes[fields[6]] + 1
-                            occupy(call, organization, fields[6], 1)
-                            candidate.served = candidate.served + 1
+                            leases[#leases + 1] = head .. id .. ' ' .. parsed.work[j]
+                            devices[#devices + 1], crashed[#crashed + 1] = device, crashes
+                            lanes[lane] = lanes[lane] + 1
+                            count(call, lane, 1)
+                            served = served + 1
                         end
                     end
+                    count(call, 'o' .. organization, served)
+                    candidate.served = candidate.served + served
                 end
             end
         end
@@ -210,14 +241,14 @@ extension Library {
         -- owner, limit, lease milliseconds → more?, then {lease, crashes, presence}…
         define('claim', FREE, CLAIMING, function(call, k, args)
             local owner, limit = args[2], math.min(tonumber(args[3]), RUNS_A_CALL)
-            local leases, lanes, round = {}, {}, 0
+            local leases, devices, crashed, lanes, round = {}, {}, {}, {}, 0
             moveDue(call, k, RUNS_A_CALL)
             repeat
                 local candidates, virtual = plan(call, k, limit - #leases), virtualTime(k)
                 local last = virtual
                 for _, candidate in ipairs(candidates) do
                     if candidate.share > 0 then
-                        serve(call, k, candidate, owner, lanes, leases)
+                        serve(call, k, candidate, owner, lanes, leases, devices, crashed)
                         last = math.max(last, charge(call, k, candidate))
                     end
                 end
@@ -229,21 +260,18 @@ extension Library {
                 round = round + 1
             until #leases >= limit or redis.call('EXISTS', k.ready) == 0 or round == ROUNDS
 
-            local reply, scores, devices = {redis.call('EXISTS', k.ready)}, {}, {}
+            local reply, scores = {redis.call('EXISTS', k.ready)}, {}
             if #leases == 0 then return reply end
             local deadline = decimal(now() + tonumber(args[4]))
             local number = ' ' .. tick(k)  -- no two leases are the same, also of one owner and entry
-            for i, item in ipairs(leases) do
-                item.lease = item.lease .. number
-                scores[2 * i - 1], scores[2 * i], devices[i] =
-                    deadline, item.lease, string.sub(item.device, 1, 36)
+            for i, lease in ipairs(leases) do
+                lease = lease .. number
+                scores[2 * i - 1], scores[2 * i], reply[3 * i - 1] = deadline, lease, lease
+                devices[i] = string.sub(devices[i], 1, 36)
             end
             redis.call('ZADD', k.leases, unpack(scores))
-            local presences = redis.call('HMGET', k.presence, unpack(devices))
-            for i, item in ipairs(leases) do
-                reply[#reply + 1] = item.lease
-                reply[#reply + 1] = item.crashes
-                reply[#reply + 1] = presences[i]
+            for i, presence in ipairs(redis.call('HMGET', k.presence, unpack(devices))) do
+                reply[3 * i], reply[3 * i + 1] = crashed[i], presence
             end
             return reply
         end)

@@ -182,23 +182,28 @@ extension Library {
 
         -- Adds runs {organization, run, generation, device, deadline}… to `running` as PostgreSQL knows them.
         local function load(call, k, rows, first)
-            local runs, lives, started = {}, {}, {}
+            local runs, lives, loaded = {}, {}, {}
             for i = first, #rows, 5 do runs[#runs + 1] = rows[i + 1] end
             for i, live in ipairs(lookUp(k, runs)) do
                 local at = first + 5 * (i - 1)
                 local run = {
                     organization = rows[at], run = rows[at + 1], generation = rows[at + 2],
                     device = rows[at + 3], deadline = rows[at + 4],
+                    work = rows[at + 1] .. ' ' .. rows[at + 2] .. ' ' .. rows[at + 3],
                 }
                 if live.generation <= tonumber(run.generation) then
                     if live.id then withdraw(call, k, run.organization, live.priority, live.id) end
                     lives[#lives + 1] = run.run
                     lives[#lives + 1] = run.generation
                 end
-                started[i] = run
+                loaded[i] = run
             end
             if #lives > 0 then redis.call('HSET', k.live, unpack(lives)) end
-            return start(call, k, started)
+            local added = start(call, k, loaded)
+            for _, run in ipairs(loaded) do
+                if run.started then occupy(call, run.organization, run.device, 1) end
+            end
+            return added
         end
 
         -- how many arguments belong to the missing {organization, run, generation, device, deadline}…, these,

@@ -161,11 +161,25 @@ extension Library {
             return {generation = tonumber(value)}
         end
 
+        local ID = 36  -- characters of an id
+
+        -- The one field of an entry, `e`: "run generation device".
+        local function parseWork(work)
+            local device = string.find(work, ' ', ID + 2, true) + 1
+            return string.sub(work, 1, ID), string.sub(work, ID + 2, device - 2), string.sub(work, device)
+        end
+
+        local function liveText(generation, priority, id, crashes)
+            return generation .. ' ' .. priority .. ' ' .. id .. ' ' .. crashes
+        end
+
+        local ABSENT = {generation = -1}
+
         local function lookUp(k, runs)
             local lives = {}
             if #runs == 0 then return lives end
             for i, value in ipairs(redis.call('HMGET', k.live, unpack(runs))) do
-                lives[i] = parseLive(value) or {generation = -1}
+                lives[i] = parseLive(value) or ABSENT
             end
             return lives
         end
@@ -203,7 +217,8 @@ extension Library {
             if consumer == 'delayed' then
                 redis.call('ZREM', k.due, organization .. ' ' .. priority .. ' ' .. id)
             elseif consumer == 'held' then
-                redis.call('ZREM', k.held, holding(organization, entry[2][6], priority, id))
+                local _, _, device = parseWork(entry[2][2])
+                redis.call('ZREM', k.held, holding(organization, device, priority, id))
                 adjust(k.slots, 'h' .. organization .. ':' .. priority, -1)
             else
                 if consumer == 'returned' then adjust(k.returned, organization .. ':' .. priority, -1) end

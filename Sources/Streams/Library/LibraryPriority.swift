@@ -35,7 +35,7 @@ extension Library {
             for i = 1, #group, 2 do
                 if group[i] == 'last-delivered-id' then
                     local rest = redis.call('XRANGE', key, '(' .. group[i + 1], '+', 'COUNT', limit - back)
-                    for _, entry in ipairs(rest) do runs[#runs + 1] = entry[2][2] end
+                    for _, entry in ipairs(rest) do runs[#runs + 1] = parseWork(entry[2][2]) end
                 end
             end
             return runs

@@ -4,34 +4,45 @@ extension Library {
         -- A lease names all that its end needs: owner organization priority entry run generation device
         -- number.
         local function parseLease(lease)
-            local organization, priority, id, run, generation, device =
-                string.match(lease, '^%S+ (%S+) (%d) (%S+) (%S+) (%d+) (%S+) %d+$')
+            local find, sub = string.find, string.sub
+            local first = find(lease, ' ', 1, true) + 1       -- the organization
+            local entry = first + ID + 3
+            local run = find(lease, ' ', entry, true) + 1
+            local generation = run + ID + 1
+            local device = find(lease, ' ', generation, true) + 1
+            local number = find(lease, ' ', device, true) + 1
             return {
-                organization = organization, priority = priority, id = id, run = run,
-                generation = generation, device = device,
+                lease = lease, organization = sub(lease, first, first + ID - 1),
+                priority = sub(lease, entry - 2, entry - 2), id = sub(lease, entry, run - 2),
+                run = sub(lease, run, run + ID - 1), generation = sub(lease, generation, device - 2),
+                device = sub(lease, device, number - 2), work = sub(lease, run, number - 2),
+                held = false, current = false, started = false, crashes = 0,
             }
         end
 
         -- Ends these leases. Returns their claims with what `live` says about them. `held`: the lease existed
-        -- until now; `current`: the run is to be executed still, by this entry.
-        local function endLeases(call, k, leases)
+        -- until now; `current`: the run is to be executed still, by this entry. The caller frees the slots.
+        local function endLeases(k, leases)
             local claims, runs, seen = {}, {}, {}
             if #leases == 0 then return claims end
+            for i, lease in ipairs(leases) do
+                claims[i] = parseLease(lease)
+                runs[i] = claims[i].run
+            end
             local deadlines = redis.call('ZMSCORE', k.leases, unpack(leases))
             redis.call('ZREM', k.leases, unpack(leases))
-            for i, lease in ipairs(leases) do
-                local claim = parseLease(lease)
-                claim.lease = lease
-                claim.held = deadlines[i] and not seen[lease]
-                seen[lease] = true
-                if claim.held then occupy(call, claim.organization, claim.device, -1) end
-                claims[i], runs[i] = claim, claim.run
-            end
-            for i, live in ipairs(lookUp(k, runs)) do
+            for i, value in ipairs(redis.call('HMGET', k.live, unpack(runs))) do
                 local claim = claims[i]
-                claim.crashes = live.crashes
-                claim.current = live.id == claim.id and live.priority == claim.priority
-                    and live.generation == tonumber(claim.generation)
+                claim.held = deadlines[i] and not seen[claim.lease]
+                seen[claim.lease] = true
+                if value == liveText(claim.generation, claim.priority, claim.id, '0') then
+                    claim.current = true
+                elseif value then
+                    local live = parseLive(value)
+                    claim.crashes = live.crashes
+                    claim.current = live.id == claim.id and live.priority == claim.priority
+                        and live.generation == tonumber(claim.generation)
+                end
             end
             return claims
         end
@@ -59,20 +70,19 @@ extension Library {
             return organization .. ' ' .. run .. ' ' .. generation .. ' ' .. device
         end
 
-        -- Adds runs to `running` unless they are there; a slot moves with the membership and with nothing
-        -- else. Returns how many were not.
+        -- Adds runs to `running` unless they are there, and counts those; the slot of each that has `started`
+        -- is the caller's to take. Returns how many were not there.
         local function start(call, k, runs)
             if #runs == 0 then return 0 end
             local members, values, seen = {}, {}, {}
             for i, run in ipairs(runs) do
-                members[i] = membership(run.organization, run.run, run.generation, run.device)
+                members[i] = run.organization .. ' ' .. run.work
             end
             for i, score in ipairs(redis.call('ZMSCORE', k.running, unpack(members))) do
                 local run, member = runs[i], members[i]
                 if not score and not seen[member] then
-                    seen[member] = true
+                    seen[member], run.started = true, true
                     values[#values + 1], values[#values + 2] = run.deadline, member
-                    occupy(call, run.organization, run.device, 1)
                     count(call, 'r' .. run.organization, 1)
                 end
             end
@@ -90,7 +100,8 @@ extension Library {
         define('acknowledge', FREE, ENDING, function(call, k, args)
             local dispatched, leases = tonumber(args[3]), {unpack(args, 4)}
             local ended, lives, forgotten, running, lost = {}, {}, {}, {}, 0
-            for i, claim in ipairs(endLeases(call, k, leases)) do
+            local claims = endLeases(k, leases)
+            for i, claim in ipairs(claims) do
                 if claim.held then
                     ended[#ended + 1] = claim
                 else
@@ -111,6 +122,11 @@ extension Library {
             if #forgotten > 0 then leaveLive(call, k, forgotten) end
             if #lives > 0 then redis.call('HSET', k.live, unpack(lives)) end
             local started = start(call, k, running)
+            -- The slot of a lease becomes that of the membership.
+            for _, claim in ipairs(claims) do
+                local change = (claim.started and 1 or 0) - (claim.held and 1 or 0)
+                if change ~= 0 then occupy(call, claim.organization, claim.device, change) end
+            end
             conclude(call, k)
             return {started, lost}
         end)
@@ -119,8 +135,9 @@ extension Library {
         define('release', FREE, ENDING, function(call, k, args)
             local delay, released, ended = tonumber(args[2]), 0, {}
             local due = decimal(now() + delay)
-            for _, claim in ipairs(endLeases(call, k, {unpack(args, 3)})) do
+            for _, claim in ipairs(endLeases(k, {unpack(args, 3)})) do
                 if claim.held then
+                    occupy(call, claim.organization, claim.device, -1)
                     if not claim.current then
                         ended[#ended + 1] = claim
                     elseif delay > 0 then
@@ -150,18 +167,23 @@ extension Library {
             if #members == 0 then return 0 end
             local deadlines, seen, forgotten = redis.call('ZMSCORE', k.running, unpack(members)), {}, {}
             redis.call('ZREM', k.running, unpack(members))
-            for i, live in ipairs(lookUp(k, runs)) do
+            for i, value in ipairs(redis.call('HMGET', k.live, unpack(runs))) do
                 local at = first + 4 * (i - 1)
-                local organization, generation, device = rows[at], tonumber(rows[at + 2]), rows[at + 3]
+                local organization, generation, device = rows[at], rows[at + 2], rows[at + 3]
                 if deadlines[i] and not seen[members[i]] then
                     seen[members[i]] = true
                     occupy(call, organization, device, -1)
                     count(call, 'r' .. organization, -1)
                     settled = settled + 1
                 end
-                if live.generation >= 0 and live.generation <= generation then
-                    if live.id then withdraw(call, k, organization, live.priority, live.id) end
+                if value == generation then
                     forgotten[#forgotten + 1] = runs[i]
+                elseif value then
+                    local live = parseLive(value)
+                    if live.generation <= tonumber(generation) then
+                        if live.id then withdraw(call, k, organization, live.priority, live.id) end
+                        forgotten[#forgotten + 1] = runs[i]
+                    end
                 end
             end
             if #forgotten > 0 then leaveLive(call, k, forgotten) end
@@ -178,13 +200,13 @@ extension Library {
         -- Puts the entries of these leases back to the head of their queues; returns {lease, crashes}…
         local function giveUp(call, k, leases, crash)
             local reply, ended, lives = {}, {}, {}
-            for _, claim in ipairs(endLeases(call, k, leases)) do
+            for _, claim in ipairs(endLeases(k, leases)) do
+                if claim.held then occupy(call, claim.organization, claim.device, -1) end
                 if claim.held and claim.current then
                     local crashes = claim.crashes + crash
                     giveBack(call, claim.organization, claim.priority, claim.id)
                     lives[#lives + 1] = claim.run
-                    lives[#lives + 1] = claim.generation .. ' ' .. claim.priority .. ' ' .. claim.id
-                        .. ' ' .. crashes
+                    lives[#lives + 1] = liveText(claim.generation, claim.priority, claim.id, crashes)
                     reply[#reply + 1] = claim.lease
                     reply[#reply + 1] = crashes
                 elseif claim.held then
