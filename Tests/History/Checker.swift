@@ -115,6 +115,9 @@ package struct Checker {
         let starts = starts[key] ?? []
         let recorded = outcomes[key] ?? []
         checkStarts(key, starts, most: accepted.maxStarts)
+        if let notBefore = accepted.notBefore, let first = starts.first, first.at < notBefore {
+            add(.early, "\(key) was started \(notBefore - first.at) µs before its time")
+        }
         guard let outcome = recorded.last else { return add(.lost, "\(key) is nowhere") }
         if Set(recorded.compactMap(\.run)).count > 1 || recorded.count > 1 {
             add(.recordedTwice, "\(key): \(recorded.map { "\($0.run ?? "") \($0.state ?? "")" })")

@@ -9,7 +9,7 @@ package struct Event: Codable, Sendable, Equatable {
         /// What the run is: `note`.
         case plan
         /// The API answered that it has a job: `job`, `organization`, `devices`, `allowed`, `maxStarts`,
-        /// `note` (the key of the submission).
+        /// `notBefore`, `note` (the key of the submission).
         case accepted
         /// A script said that it began, or ended: `job`, `device`, `attempt`.
         case started, ended
@@ -44,6 +44,8 @@ package struct Event: Codable, Sendable, Equatable {
     package var allowed: [String]?
     /// How often its script may be started at most; none says once an attempt.
     package var maxStarts: Int?
+    /// No script of it may be started before this.
+    package var notBefore: Int?
     package var counts: [String: Int]?
     package var cap: Int?
     package var finishedAt: Int?

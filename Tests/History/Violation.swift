@@ -12,6 +12,8 @@ package struct Violation: Sendable, Equatable, CustomStringConvertible {
         case acceptedTwice
         /// A script was started twice in one attempt, or more often than it might.
         case startedTwice
+        /// A script was started before its time.
+        case early
         /// A run has succeeded whose script has not run to its end in that attempt.
         case invented
         /// What a script said is not what is recorded of it.

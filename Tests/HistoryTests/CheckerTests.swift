@@ -159,6 +159,12 @@ struct CheckerTests {
             } == [.invented])
     }
 
+    @Test("a start before the time of a job is early; one at its time is not")
+    func early() {
+        #expect(rules(changing: .accepted, of: "j1") { $0.notBefore = 21 } == [.early])
+        #expect(rules(changing: .accepted, of: "j1") { $0.notBefore = 20 } == [])
+    }
+
     @Test("what nobody asked for is strange: a start, an end, a record")
     func strange() {
         #expect(
@@ -262,6 +268,6 @@ struct CheckerTests {
     @Test("each rule has its planted violation above")
     func complete() {
         // A new rule is added here with its test.
-        #expect(Violation.Rule.allCases.count == 15)
+        #expect(Violation.Rule.allCases.count == 16)
     }
 }

@@ -38,22 +38,26 @@ struct Load: Sendable {
     }
 
     private func job(
-        _ body: String, _ target: Target, expiresInSeconds: Int = 3_600, timeoutSeconds: Int = 600
+        _ body: String, _ target: Target, expiresInSeconds: Int = 3_600, priority: Priority = .standard,
+        retry: Retry? = nil, isIdempotent: Bool = false, notBefore: Instant? = nil
     ) -> NewJob {
-        NewJob(
-            kind: .script, target: target, script: script(body), timeoutSeconds: timeoutSeconds,
+        var job = NewJob(
+            kind: .script, target: target, script: script(body), timeoutSeconds: 600,
             expiresInSeconds: expiresInSeconds)
+        (job.priority, job.retry, job.idempotent, job.notBefore) = (priority, retry, isIdempotent, notBefore)
+        return job
     }
 
     private func note(
         _ id: JobID, _ fleet: Fleet, on devices: [DeviceID], _ allowed: [String], maxStarts: Int? = nil,
-        key: String, since began: Int
+        notBefore: Instant? = nil, key: String, since began: Int
     ) {
         cluster.log.note(.accepted, at: began) { event in
             (event.job, event.organization) = ("\(id)", "\(fleet.organization)")
             (event.devices, event.maxStarts, event.note) = (devices.map { "\($0)" }, maxStarts, key)
             // Whether it may be unknown is judged by who was lost.
             event.allowed = maxStarts == 0 ? allowed : allowed + ["unknown"]
+            event.notBefore = notBefore.map { Int($0.microseconds) }
         }
     }
 
@@ -67,7 +71,10 @@ struct Load: Sendable {
         let accepted = try await persist("\(key) is accepted") {
             try await fleet.api.submit(job, idempotencyKey: key)
         }
-        note(accepted.id, fleet, on: devices, allowed, maxStarts: maxStarts, key: key, since: began)
+        note(
+            accepted.id, fleet, on: devices, allowed, maxStarts: maxStarts, notBefore: job.notBefore,
+            key: key,
+            since: began)
         return (accepted.id, fleet.api)
     }
 
@@ -96,6 +103,7 @@ struct Load: Sendable {
             for agent in agents {
                 group.addTask { try await bulk("bulk", "sleep 0.05", agent, count: perAgent) }
                 group.addTask { try await singles(agent, count: 4) }
+                group.addTask { try await scheduled(agent) }
             }
             group.addTask { try await [site(agents)] }
             group.addTask { try await [stopped(agents[0])] }
@@ -107,7 +115,12 @@ struct Load: Sendable {
     private func bulk(
         _ name: String, _ body: String, _ agent: FaultCluster.Agent, count: Int
     ) async throws -> [Pending] {
-        let jobs = (0..<count).map { _ in job(body, .devices([agent.device])) }
+        let jobs = (0..<count).map { index in
+            // All three priorities of each organization wait side by side.
+            job(
+                body, .devices([agent.device]),
+                priority: Priority.allCases[index % Priority.allCases.count])
+        }
         let (key, began) = ("\(self.name)/\(name) \(agent.name)", EventLog.now())
         let answer = try await persist("\(key) is accepted") {
             let answer = try await agent.fleet.api.submit(NewJobs(jobs: jobs), idempotencyKey: key)
@@ -135,6 +148,33 @@ struct Load: Sendable {
         jobs.append(
             try await submit("failing \(agent.name)", failing, agent.fleet, on: [agent.device], ["failed"]))
         return jobs
+    }
+
+    /// One that fails until its third attempt, one that may be repeated after its device was lost, one that
+    /// is due in two seconds.
+    private func scheduled(_ agent: FaultCluster.Agent) async throws -> [Pending] {
+        let target = Target.devices([agent.device])
+        let untilThird = """
+            case $CLOUDRMM_RUN in *-3) ;; *) tell end; echo "said $CLOUDRMM_RUN"; exit 3 ;; esac
+            """
+        let retried = try await submit(
+            "retried \(agent.name)",
+            job(untilThird, target, retry: Retry(maximumAttempts: 3, backoffSeconds: 1, on: [.failed])),
+            agent.fleet, on: [agent.device], maxStarts: 3)
+        let repeated = try await submit(
+            "repeated \(agent.name)",
+            job(
+                "sleep 0.2", target, retry: Retry(maximumAttempts: 3, backoffSeconds: 1, on: [.unknown]),
+                isIdempotent: true), agent.fleet, on: [agent.device], maxStarts: 3)
+        let soon = Instant(microseconds: Int64(EventLog.now())) + .seconds(2)
+        do {
+            let due = try await submit(
+                "due \(agent.name)", job("sleep 0.02", target, notBefore: soon), agent.fleet,
+                on: [agent.device])
+            return [retried, repeated, due]
+        } catch let problem as Problem where problem.field == "notBefore" {
+            return [retried, repeated]  // Nobody took it before its time had passed.
+        }
     }
 
     /// Over a site: expanded by a worker, brought by refill.
