@@ -71,6 +71,7 @@ struct RedisServer {
             appendfsync everysec
             save ""
             maxmemory-policy noeviction
+            stream-node-max-bytes 1024
             enable-debug-command no
             enable-module-command no
             enable-protected-configs no

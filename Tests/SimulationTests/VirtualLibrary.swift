@@ -302,7 +302,7 @@ enum Mistake: String, CaseIterable {
                 ""
             )
         case .epochIsIgnored:
-            ("if epoch ~= args[1] then return stale(epoch) end\n            return refusal", "return refusal")
+            ("if epoch ~= args[1] then return stale(epoch) end\n            return body(", "return body(")
         case .lowerHaveNoShare: ("local GUARANTEE = {0, 15, 5}", "local GUARANTEE = {0, 0, 0}")
         case .settleFreesTwice: ("if deadlines[i] and not seen[members[i]] then", "if true then")
         case .generationsDoNotRise: ("if live.generation < tonumber(generation) then", "if true then")

@@ -168,6 +168,25 @@ import Testing
         }
     }
 
+    @Test("Windows that were wide while few queues were active do not add up beyond the budget")
+    func budgetOfAll() async throws {
+        try await Bench.run { bench in
+            for _ in 0..<112 {
+                let organization = Draw.organization().queue()
+                try await bench.queue.mark([organization], epoch: bench.epoch)
+                _ = try await bench.queue.refill(
+                    organization, version: 0, entries: Draw.entries(Bench.window), more: true,
+                    epoch: bench.epoch)
+            }
+            let count = try await bench.hash("live").count
+            #expect(count > 99_000)
+            #expect(count <= 100_000 + 14 * 8, "the least window of each queue beyond the budget")
+            let last = Draw.organization()
+            #expect(try await bench.enqueue(Draw.entries(8), last) == .admitted(8))
+            #expect(try await bench.enqueue(Draw.entries(1), last) == .marked)
+        }
+    }
+
     @Test("A marked organization without room is parked until acknowledging has made room")
     func parking() async throws {
         try await Bench.run { bench in

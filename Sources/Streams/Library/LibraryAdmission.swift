@@ -35,7 +35,7 @@ extension Library {
 
         local ADMISSION = {
             'live', 'depth', 'returned', 'slots', 'due', 'held', 'marks', 'versions', 'sequence', 'ready',
-            'bell', 'credits', 'paused', 'limited', 'lanes', 'taken', 'wanted',
+            'bell', 'credits', 'paused', 'limited', 'lanes', 'taken', 'wanted', 'running',
         }
 
         -- organization, priority, then {run, generation, device}… → marked?, admitted
@@ -86,7 +86,8 @@ extension Library {
 
         -- limit, hint milliseconds → {organization:priority, version, room}…, those refilled longest ago
         -- first. Each is left to the caller for the time of the hint.
-        define('marked', FREE, {'marks', 'versions', 'depth', 'slots'}, function(call, k, args)
+        local MARKED = {'marks', 'versions', 'depth', 'slots', 'live', 'running', 'held'}
+        define('marked', FREE, MARKED, function(call, k, args)
             local limit, time, reply = tonumber(args[2]), now(), {}
             local marked = redis.call(
                 'ZRANGEBYSCORE', k.marks, '-inf', decimal(time), 'LIMIT', 0, RUNS_A_CALL)

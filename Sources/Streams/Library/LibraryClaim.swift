@@ -233,7 +233,7 @@ extension Library {
 
         local CLAIMING = {
             'live', 'depth', 'returned', 'slots', 'caps', 'ready', 'finish', 'virtual', 'leases', 'due',
-            'held', 'presence', 'marks', 'bell', 'paused', 'sequence', 'credits', 'buckets',
+            'held', 'presence', 'marks', 'bell', 'paused', 'sequence', 'credits', 'buckets', 'running',
         }
 
         local ROUNDS = 8  -- more than one only where entries were stale or set aside

@@ -3,7 +3,7 @@ extension Library {
     static let control = #"""
         local SERVICE = {
             'ready', 'finish', 'paused', 'caps', 'slots', 'depth', 'marks', 'bell', 'virtual', 'credits',
-            'buckets',
+            'buckets', 'live', 'running', 'held',
         }
 
         -- organization or *, a priority or an empty text for all, pause (1) or resume (0) → 1 if it changed

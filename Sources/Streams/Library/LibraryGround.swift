@@ -257,7 +257,13 @@ extension Library {
         local function room(call, k, queue)
             local used = redis.call('XLEN', call.tag .. 'queue:' .. queue)
             if used > 0 then used = used - tonumber(redis.call('HGET', k.slots, 'h' .. queue) or 0) end
-            return window(k) - used
+            local space = window(k) - used
+            if space <= 0 then return space end
+            -- A queue that came while few were active may have more than its window is now; all together
+            -- keep the budget, but for the least that each may have.
+            local aside = redis.call('ZCARD', k.running) + redis.call('ZCARD', k.held)
+            local left = BUDGET - (redis.call('HLEN', k.live) - 1 - aside)
+            return math.max(math.min(space, left), math.min(space, WINDOW_LEAST - used))
         end
 
         -- Refill comes in strides, not for each entry that leaves.

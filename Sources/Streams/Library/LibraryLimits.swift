@@ -109,7 +109,7 @@ extension Library {
         -- the lane that has no place for it, 0 where it is in Redis
         local BRINGING = {
             'live', 'depth', 'returned', 'slots', 'due', 'held', 'marks', 'versions', 'sequence', 'ready',
-            'bell', 'credits', 'paused', 'lanes', 'taken', 'wanted', 'rates',
+            'bell', 'credits', 'paused', 'lanes', 'taken', 'wanted', 'rates', 'running',
         }
 
         define('bring', STRICT, BRINGING, function(call, k, args)
