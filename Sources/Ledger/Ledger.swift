@@ -33,6 +33,9 @@ package struct Ledger: Sendable {
         Migration(
             version: 7, name: "submission",
             sql: String(decoding: PackageResources.V0007_submission_sql, as: UTF8.self)),
+        Migration(
+            version: 10, name: "traces",
+            sql: String(decoding: PackageResources.V0010_traces_sql, as: UTF8.self)),
     ]
 
     /// Succeeds when the database answers.

@@ -2,13 +2,13 @@ import Domain
 import Ledger
 import Streams
 
-/// Where a worker is in the backlog of a queue whose organization has limits.
+/// Where a worker is in the backlog of a queue whose organization has limits, or pauses of jobs or kinds.
 ///
 /// Behind the frontier each run is in the queue, or is passed by for a lane that was full; of each such lane
 /// the course knows after which run to look when a place becomes free. So nobody waits behind a lane that is
 /// full, and a backlog that is blocked as a whole is walked once, not again for each place. Runs come below
-/// the frontier too (an old run is queued again, a paused job goes on), so a course is believed for a time
-/// only: two seconds, or twenty times what it took to walk.
+/// the frontier too (an old run is queued again), so a course is believed for a time
+/// only: two seconds, or twenty times what it took to walk; and not once the pauses are others.
 struct Course {
     /// Up to where all runs were looked at.
     var frontier = RunID(.zero)
@@ -19,9 +19,11 @@ struct Course {
     /// Whether it has come to the end of the queue.
     var hasEnded = false
     let began: ContinuousClock.Instant
+    /// The pauses by which runs were passed by.
+    let holds: Holds?
     var took = Duration.zero
 
-    init(began: ContinuousClock.Instant) { self.began = began }
+    init(began: ContinuousClock.Instant, holds: Holds?) { (self.began, self.holds) = (began, holds) }
 
     /// Whether what lies behind the frontier is to be looked at anew.
     func isOver(at now: ContinuousClock.Instant) -> Bool {
@@ -48,9 +50,9 @@ struct Course {
 
 extension Refiller {
     /// Refills a queue whose organization has limits, by a bounded step; returns how many entries were new.
-    func bring(_ marked: Marked, _ limits: RunLimits, epoch: Epoch) async throws -> Int {
+    func bring(_ marked: Marked, _ limits: RunLimits, _ holds: Holds?, epoch: Epoch) async throws -> Int {
         let began = now()
-        var course = takeCourse(of: marked.queue, at: began)
+        var course = takeCourse(of: marked.queue, at: began, holds)
         var admitted = 0
         var isFull = false
         for (lane, after, places) in try await freeLanes(course, limits, marked.queue) where !isFull {
@@ -85,6 +87,28 @@ extension Refiller {
         course.took += now() - began
         put(course, of: marked.queue)
         return admitted
+    }
+
+    /// Refills a queue of which jobs or kinds are paused, by a bounded step past their runs; returns how many
+    /// entries were new.
+    func pass(_ marked: Marked, _ holds: Holds, epoch: Epoch) async throws -> Int {
+        let began = now()
+        var course = takeCourse(of: marked.queue, at: began, holds)
+        let walk = try await ledger.walk(
+            marked.queue, after: course.frontier, besides: [], limit: Self.limit)
+        let refilled = try await front.queue.refill(
+            marked.queue, version: marked.version, entries: walk.runs.map { Entry($0.run) },
+            more: !walk.isEnd, epoch: epoch)
+        front.metrics.count(.refills, by: refilled.admitted)
+        if refilled.passed >= walk.runs.count {
+            course.frontier = walk.last ?? course.frontier
+            course.hasEnded = walk.isEnd
+        } else if let passed = walk.runs.prefix(refilled.passed).last {
+            course.frontier = passed.run.run
+        }
+        course.took += now() - began
+        put(course, of: marked.queue)
+        return refilled.admitted
     }
 
     /// The lanes of a course that have places again, and how many; some at a time.

@@ -16,7 +16,7 @@ package final class Reconciler: Sendable {
     let front: QueueFront
     // Organizations whose runs have their places in the lanes of limits, as far as this worker knows.
     let labelled = Mutex<Set<OrganizationID>>([])
-    private let logger: Logger
+    let logger: Logger
     // In memory: a worker that knows nothing tries a job once and learns it, and nothing is lost by that.
     let setbacks = Mutex(Setbacks())
     // The organization of the job that was expanded last.
@@ -48,6 +48,7 @@ package final class Reconciler: Sendable {
                 }
             }
             group.addTask { await self.partitions() }
+            group.addTask { await self.leftovers() }
             group.addTask { await self.entitlements() }
         }
     }

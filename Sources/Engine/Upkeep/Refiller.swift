@@ -86,12 +86,22 @@ package final class Refiller: Sendable {
             return 0
         }
         let limits = try await currentLimits()
+        let roomy = marked.filter { $0.room > 0 }
+        // After the marks: whoever resumes commits, then marks, so that a version which is read with the old
+        // pauses is not the last one.
+        let holds = try await currentHolds(of: roomy)
         var admitted = 0
-        for marked in marked where marked.room > 0 {
-            guard let limits = limits[marked.queue.organization] else { continue }
-            admitted += try await bring(marked, limits, epoch: epoch)
+        var open: [Marked] = []
+        for marked in roomy {
+            let holds = holds[marked.queue.organization]
+            if let limits = limits[marked.queue.organization] {
+                admitted += try await bring(marked, limits, holds, epoch: epoch)
+            } else if let holds {
+                admitted += try await pass(marked, holds, epoch: epoch)
+            } else {
+                open.append(marked)
+            }
         }
-        let open = marked.filter { $0.room > 0 && limits[$0.queue.organization] == nil }
         guard !open.isEmpty else { return admitted }
         let began = now()
         let places = places(of: open, at: began)
@@ -124,11 +134,20 @@ package final class Refiller: Sendable {
         return read
     }
 
+    /// What pauses of jobs and kinds hold back of these queues' organizations.
+    private func currentHolds(of marked: [Marked]) async throws -> [OrganizationID: Holds] {
+        guard !marked.isEmpty else { return [:] }
+        return try await ledger.holds(of: Array(Set(marked.map(\.queue.organization))))
+    }
+
     /// The course of a queue, or a new one.
-    func takeCourse(of queue: OrganizationQueue, at now: ContinuousClock.Instant) -> Course {
+    func takeCourse(
+        of queue: OrganizationQueue, at now: ContinuousClock.Instant, _ holds: Holds?
+    ) -> Course {
         courses.withLock { courses in
             courses = courses.filter { !$0.value.isOver(at: now) }
-            return courses[queue] ?? Course(began: now)
+            if let course = courses[queue], course.holds == holds { return course }
+            return Course(began: now, holds: holds)
         }
     }
 

@@ -7,8 +7,15 @@ extension Ledger {
     /// - Throws: `conflict` if the job has ended.
     package func pauseJob(_ job: JobID, scope: Scope) async throws -> OrganizationID? {
         let rows = try await pool.query(
-            "UPDATE jobs SET state = 2 WHERE id = \(job) AND state < 10 RETURNING organization_id",
-            scope: scope
+            """
+            WITH paused AS (
+                UPDATE jobs SET state = 2 WHERE id = \(job) AND state < 10 RETURNING organization_id, id
+            ), listed AS (
+                INSERT INTO paused_jobs (organization_id, job_id) SELECT organization_id, id FROM paused
+                ON CONFLICT DO NOTHING
+            )
+            SELECT organization_id FROM paused
+            """, scope: scope
         ) { row in try row.decode(OrganizationID.self) }
         if let organization = rows.first { return organization }
         guard let ended = try await self.job(job, scope: scope) else { return nil }
@@ -21,8 +28,14 @@ extension Ledger {
     package func resumeJob(_ job: JobID, scope: Scope) async throws -> OrganizationID? {
         let rows = try await pool.query(
             """
-            UPDATE jobs SET state = CASE WHEN total IS NULL AND expanded = 0 THEN 0 ELSE 1 END
-            WHERE id = \(job) AND state = 2 RETURNING organization_id
+            WITH resumed AS (
+                UPDATE jobs SET state = CASE WHEN total IS NULL AND expanded = 0 THEN 0 ELSE 1 END
+                WHERE id = \(job) AND state = 2 RETURNING organization_id, id
+            ), unlisted AS (
+                DELETE FROM paused_jobs p USING resumed r
+                WHERE p.organization_id = r.organization_id AND p.job_id = ANY (ARRAY[r.id])
+            )
+            SELECT organization_id FROM resumed
             """, scope: scope
         ) { row in try row.decode(OrganizationID.self) }
         if let organization = rows.first { return organization }

@@ -193,7 +193,7 @@ extension Ledger {
     }
 
     /// What stands for all organizations where one is probed.
-    private static let allOrganizations = OrganizationID(.zero)
+    static let allOrganizations = OrganizationID(.zero)
 
     private static func isExactly(_ covered: QueueScope) -> SQL {
         """
