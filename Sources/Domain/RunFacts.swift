@@ -9,6 +9,8 @@ package struct RunFacts: Sendable, Equatable {
     package var run: RunID
     package var job: JobID
     package var organization: OrganizationID
+    /// The site of its device, if that was asked for.
+    package var site: SiteID?
     /// What it does, how soon, and by which lane of its device.
     package var kind: JobKind
     package var priority: Priority
@@ -159,6 +161,18 @@ package struct RunFacts: Sendable, Equatable {
         /// What it counts by.
         package enum Scope: Sendable, CaseIterable {
             case job, site, kind, device, deviceLane
+
+            /// The same, as limits are set.
+            package init(_ scope: LimitScope) {
+                self =
+                    switch scope {
+                    case .job: .job
+                    case .site: .site
+                    case .kind: .kind
+                    case .device: .device
+                    case .lane: .deviceLane
+                    }
+            }
 
             /// What a run waits for that finds it full.
             package var cause: WaitCause {

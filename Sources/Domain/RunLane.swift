@@ -16,6 +16,21 @@ package struct RunLane: Sendable, Hashable {
         self.key = key
     }
 
+    /// The lanes of a run, one of each scope, in the order of the scopes.
+    package static func all(
+        job: JobID, site: SiteID, kind: String, device: DeviceID, lane: Lane
+    ) -> [RunLane] {
+        LimitScope.allCases.map { scope in
+            switch scope {
+            case .job: RunLane(scope, "\(job)")
+            case .site: RunLane(scope, "\(site)")
+            case .kind: RunLane(scope, kind)
+            case .device: RunLane(scope, "\(device)")
+            case .lane: RunLane(scope, "\(device)/\(lane.rawValue)")
+            }
+        }
+    }
+
     /// A word that no other lane of the organization has.
     package var name: String { "\(scope)=\(key)" }
 }

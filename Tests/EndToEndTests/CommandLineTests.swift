@@ -77,6 +77,45 @@ extension EndToEndTests.HealthyTests {
             _ = try await agent.stop()
         }
 
+        @Test("runs and jobs are explained, as text and as JSON; what is not there is refused")
+        func explained() async throws {
+            let fleet = try await up.fleet("cli explain")
+            let agent = try await fleet.agent("cli-explain")
+            let job = try await fleet.submit(Script(.sh, "echo ran"), on: [agent.device])
+            let run = try #require(try await fleet.api.runs(of: job).items.first).id.description
+            try await eventually("it waits for its device") {
+                try await cloudrmm("runs", "explain", run).required().contains("is offline")
+            }
+            let waiting = try await cloudrmm("runs", "explain", run).required()
+            #expect(waiting.hasPrefix("It waits for device "), "\(waiting)")
+            #expect(waiting.contains("never heard yet") && waiting.contains("state waiting, expires "))
+            let whole = try await cloudrmm("jobs", "explain", job.description).required()
+            #expect(whole.contains("1 waits for a device that is offline"), "\(whole)")
+            for word in ["RUNS", "WAIT FOR", "deviceOffline", run] {
+                #expect(whole.contains(word), "\(word): \(whole)")
+            }
+            _ = try await cloudrmm("jobs", "pause", job.description).required()
+            let both = try await cloudrmm("runs", "explain", run).required()
+            #expect(both.contains("After that it would wait for: jobPaused"), "\(both)")
+            let json = try await cloudrmm("runs", "explain", run, "--output", "json").required()
+            #expect(json.contains(#""waitsFor":"deviceOffline""#), "\(json)")
+            let jobJSON = try await cloudrmm("jobs", "explain", job.description, "--output", "json")
+                .required()
+            #expect(jobJSON.contains(#""groups":[{"#) && jobJSON.contains(#""deviceOffline""#), "\(jobJSON)")
+            _ = try await cloudrmm("jobs", "resume", job.description).required()
+            try await agent.start()
+            #expect(try await fleet.outcome(job).state == .succeeded)
+            let ended = try await cloudrmm("runs", "explain", run).required()
+            #expect(ended.hasPrefix("It succeeded at "), "\(ended)")
+            for verb in ["runs", "jobs"] {
+                let none = try await cloudrmm(verb, "explain", "01900000-0000-7000-8000-00000000000a")
+                #expect(none.exit == .exited(2) && !none.errors.isEmpty, "\(none.errors)")
+                let bad = try await cloudrmm(verb, "explain", "nonsense")
+                #expect(bad.exit == .exited(2), "\(bad.errors)")
+            }
+            _ = try await agent.stop()
+        }
+
         @Test("bad usage and refusals end with 2, an API that is away with 3, each with a sentence")
         func failures() async throws {
             for arguments in [

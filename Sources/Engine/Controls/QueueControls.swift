@@ -110,7 +110,7 @@ package struct QueueControls: Sendable {
         try await require(organization, level)
     }
 
-    private func require(_ organization: OrganizationID, _ level: Level) async throws {
+    func require(_ organization: OrganizationID, _ level: Level) async throws {
         let edges = try await ledger.edges(of: organization, scope: level.scope)
         do throws(EdgeRefusal) {
             try judge.require(edges, upTo: level)
@@ -145,7 +145,7 @@ package struct QueueControls: Sendable {
     }
 
     /// Brings something of an organization (`nil`: of all) to Redis; what fails is put right by the workers.
-    private func follow(
+    func follow(
         _ organization: OrganizationID?, _ bring: (EntitlementSync) async throws -> Void
     ) async {
         do {
@@ -195,7 +195,7 @@ package struct QueueControls: Sendable {
     /// The limits of an organization that are finer than its cap.
     package func limits(of organization: OrganizationID, level: Level) async throws -> QueueLimits {
         try await require(organization, level)
-        let limits = try await ledger.runLimits(scope: .organization(organization))[organization]
+        let limits = try await ledger.runLimits(of: organization, scope: .organization(organization))
         return QueueLimits(limits ?? RunLimits())
     }
 
@@ -223,7 +223,7 @@ package struct QueueControls: Sendable {
         }
     }
 
-    private static let unseen = EngineError(.notFound, "there is no organization with this id")
+    static let unseen = EngineError(.notFound, "there is no organization with this id")
 }
 
 extension ControlMode {

@@ -10,8 +10,8 @@ import Wire
 /// PostgreSQL is asked what must hold; Redis, what the queue does with it now. If Redis does not answer, what
 /// PostgreSQL has is explained.
 package struct Explainer: Sendable {
-    private let ledger: Ledger
-    private let front: QueueFront
+    let ledger: Ledger
+    let front: QueueFront
     private let rates: QueueRates
 
     /// An explainer on the API's login, which knows the queue by its rates.
@@ -144,16 +144,16 @@ package struct Explainer: Sendable {
                 runs[at].device.isOnline = present[offset] ? true : front.isSettling ? nil : false
             }
         }
-        return runs
+        return try await limited(runs, of: organization)
     }
 
     /// What Redis says, or nothing if it does not answer.
-    private func known<Value: Sendable>(_ ask: () async throws -> Value?) async -> Value? {
+    func known<Value: Sendable>(_ ask: () async throws -> Value?) async -> Value? {
         // Why it does not is in the log of whoever needs it.
         try? await ask()
     }
 
-    private static let sliceMax = 500
+    static let sliceMax = 500
 }
 
 extension RunFacts.Spot {

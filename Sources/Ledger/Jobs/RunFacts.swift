@@ -92,7 +92,7 @@ extension Ledger {
         now(), r.id, r.job_id, r.organization_id, j.kind, r.priority, r.lane, r.state, r.attempt,
         r.maximum_attempts, r.queued_at, r.sent_at, r.started_at, r.due_at, r.expires_at, j.timeout_seconds,
         coalesce(r.cancel_requested_at, j.cancel_requested_at), j.state, r.wave, j.released_wave, r.device_id,
-        d.hostname, d.last_seen_at
+        d.hostname, d.last_seen_at, r.site_id
         """
 
     // Probes by constants, so that no plan walks jobs or devices.
@@ -110,12 +110,12 @@ extension Ledger {
         let (
             now, run, job, organization, kind, priority, lane, state, attempt, maximumAttempts, queuedAt,
             sentAt, startedAt, dueAt, expiresAt, timeout, cancelledAt, jobState, wave, released, device,
-            hostname, lastSeenAt
+            hostname, lastSeenAt, site
         ) = try row.decode(
             (
                 Instant, RunID, JobID, OrganizationID, String, Priority, Int16, RunState, Int32, Int16,
                 Instant, Instant?, Instant?, Instant?, Instant, Int32, Instant?, JobState, Int32, Int32,
-                DeviceID, String, Instant?
+                DeviceID, String, Instant?, SiteID
             ).self)
         guard let kind = JobKind(rawValue: kind) else {
             throw LedgerError(.conflict, "a job's kind is not known here")
@@ -125,6 +125,7 @@ extension Ledger {
             state: state, attempt: Int(attempt), maximumAttempts: Int(maximumAttempts), queuedAt: queuedAt,
             expiresAt: expiresAt, timeoutSeconds: Int(timeout),
             device: RunFacts.Device(id: device, hostname: hostname, lastSeenAt: lastSeenAt))
+        facts.site = site
         if let lane = Lane(rawValue: lane) { facts.lane = lane }
         (facts.sentAt, facts.startedAt, facts.dueAt) = (sentAt, startedAt, dueAt)
         facts.cancelRequestedAt = cancelledAt

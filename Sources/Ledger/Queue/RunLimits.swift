@@ -40,15 +40,7 @@ package struct LanedRun: Sendable, Hashable {
 
     init(_ run: QueuedRun, job: JobID, site: SiteID, kind: String) {
         self.run = run
-        lanes = LimitScope.allCases.map { scope in
-            switch scope {
-            case .job: RunLane(scope, "\(job)")
-            case .site: RunLane(scope, "\(site)")
-            case .kind: RunLane(scope, kind)
-            case .device: RunLane(scope, "\(run.device)")
-            case .lane: RunLane(scope, "\(run.device)/\(run.lane.rawValue)")
-            }
-        }
+        lanes = RunLane.all(job: job, site: site, kind: kind, device: run.device, lane: run.lane)
     }
 }
 
@@ -79,6 +71,29 @@ extension Ledger {
         for (organization, perSecond, burst) in rates {
             limits[organization, default: RunLimits()].rate = RunLimits.Rate(
                 perSecond: perSecond, burst: Int(burst))
+        }
+        return limits
+    }
+
+    /// The limits of one organization, if it has any and the scope sees it.
+    package func runLimits(of organization: OrganizationID, scope: Scope) async throws -> RunLimits? {
+        let rows = try await pool.query(
+            """
+            SELECT l.scope, l.key, l.running, NULL::double precision
+            FROM run_limits l WHERE l.organization_id = \(organization)
+            UNION ALL
+            SELECT NULL, NULL, r.burst, r.per_second
+            FROM run_rates r WHERE r.organization_id = \(organization)
+            """, scope: scope
+        ) { row in try row.decode((String?, String?, Int32, Double?).self) }
+        guard !rows.isEmpty else { return nil }
+        var limits = RunLimits()
+        for (scope, key, number, perSecond) in rows {
+            if let perSecond {
+                limits.rate = RunLimits.Rate(perSecond: perSecond, burst: Int(number))
+            } else if let scope = scope.flatMap(LimitScope.init), let key {
+                limits.running[RunLane(scope, key)] = Int(number)
+            }
         }
         return limits
     }
