@@ -32,6 +32,18 @@ extension APIClient {
         try await put("/v1/queues/\(organization)/limits", new)
     }
 
+    /// How many interactive runs of an organization go before its standard ones.
+    package func interactive(of organization: OrganizationID) async throws -> InteractiveBucket {
+        try await get("/v1/queues/\(organization)/interactive")
+    }
+
+    /// Sets that.
+    package func limitInteractive(
+        _ organization: OrganizationID, _ new: InteractiveBucket
+    ) async throws -> InteractiveBucket {
+        try await put("/v1/queues/\(organization)/interactive", new)
+    }
+
     /// One page of the pauses and drains in force.
     package func controls(_ page: PageOptions = PageOptions()) async throws -> Page<QueueControl> {
         try await get("/v1/queues/controls", page.parameters)

@@ -56,6 +56,9 @@ package enum Limits {
     package static let queueLimit = 1...1_000_000
     package static let queueRate = 0.01...100_000
     package static let queueBurst = 1...100_000
+    /// Interactive runs of an organization that go before its standard ones: a minute, and at once.
+    package static let interactivePerMinute = 0.6...600_000
+    package static let interactiveBurst = 0...100_000
     /// Bytes of the reason of a pause or a drain.
     package static let reasonBytes = 1...500
     /// Bytes of an idempotency key.

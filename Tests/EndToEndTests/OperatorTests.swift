@@ -44,6 +44,18 @@ extension EndToEndTests.HealthyTests {
             #expect(bad.exit == .exited(2) && bad.errors.contains("0.001 to 1000"), "\(bad.errors)")
             #expect(try await cloudrmm("queues", "cap", organization, "7").required().contains("cap 7"))
             #expect(try await cloudrmm("queues", "cap", organization, "none").required().contains("cap none"))
+            let bucket = try await cloudrmm(
+                "queues", "interactive", organization, "--per-minute", "30", "--burst", "5"
+            ).required()
+            #expect(bucket.contains("30 a minute, 5 at once"), "\(bucket)")
+            #expect(try await cloudrmm("queues", "show", organization).required().contains("30 a minute"))
+            let outside = try await cloudrmm("queues", "interactive", organization, "--burst", "-1")
+            #expect(outside.exit == .exited(2), "\(outside.errors)")
+            let faster = try await cloudrmm("queues", "interactive", organization, "--per-minute", "600001")
+            #expect(faster.exit == .exited(2) && faster.errors.contains("0.6 to 600000"), "\(faster.errors)")
+            _ = try await cloudrmm("queues", "interactive", organization, "--by-default").required()
+            let standard = try await cloudrmm("queues", "interactive", organization).required()
+            #expect(standard.contains("600 a minute, 100 at once"), "\(standard)")
             _ = try await cloudrmm("queues", "weight", organization, "1").required()
             _ = try await agent.stop()
         }

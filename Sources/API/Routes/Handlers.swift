@@ -22,7 +22,7 @@ struct Handlers: Sendable {
     var table: RouteTable {
         let contract =
             tenantRoutes + deviceRoutes + jobRoutes + jobControlRoutes + explainRoutes + queueRoutes
-            + deadLetterRoutes
+            + interactiveRoutes + deadLetterRoutes
         return RouteTable(contract + systemRoutes(describing: contract))
     }
 

@@ -90,7 +90,8 @@ extension Handlers {
         return OrganizationQueues(
             organizationId: organization, weight: limits.weight, share: rate?.share,
             entitlement: rate?.entitlement, startRate: rate?.startRate, drainRate: rate?.drainRate,
-            cap: limits.cap, queues: try await rates.fill(rows), controls: held)
+            cap: limits.cap, interactive: InteractiveBucket(limits).resolved,
+            queues: try await rates.fill(rows), controls: held)
     }
 
     @Sendable private func drainWorker(_ call: Call) async throws -> WorkerStatus {

@@ -64,6 +64,19 @@ extension Ledger {
             """, scope: scope) > 0
     }
 
+    /// Sets how many interactive runs of an organization go before its standard ones, a second and at once,
+    /// `nil` for the default of either, and commits; `false` if the scope does not see it.
+    package func setInteractive(
+        rate: Double?, burst: Int?, of organization: OrganizationID, scope: Scope
+    ) async throws -> Bool {
+        try await pool.execute(
+            """
+            UPDATE organizations
+            SET interactive_rate = \(rate), interactive_burst = \(burst.map { Int32($0) })
+            WHERE id = \(organization)
+            """, scope: scope) > 0
+    }
+
     private static let limitColumns: SQL =
         "o.id, o.weight, o.running_cap, o.interactive_rate, o.interactive_burst"
 

@@ -219,6 +219,8 @@ package struct OrganizationQueues: WireObject, Equatable {
     package var drainRate: Double?
     /// The most runs that may be on devices.
     package var cap: Int?
+    /// How many interactive runs go before its standard ones.
+    package var interactive: InteractiveBucket?
     /// Its queues by priority.
     package var queues: [QueueStatus]
     /// What holds it back now: its own controls and those of all organizations.
@@ -227,7 +229,8 @@ package struct OrganizationQueues: WireObject, Equatable {
     /// An organization as it is shown.
     package init(
         organizationId: OrganizationID, weight: Double, share: Double?, entitlement: Double?,
-        startRate: Double?, drainRate: Double?, cap: Int?, queues: [QueueStatus], controls: [QueueControl]
+        startRate: Double?, drainRate: Double?, cap: Int?, interactive: InteractiveBucket? = nil,
+        queues: [QueueStatus], controls: [QueueControl]
     ) {
         self.organizationId = organizationId
         self.weight = weight
@@ -236,6 +239,7 @@ package struct OrganizationQueues: WireObject, Equatable {
         self.startRate = startRate
         self.drainRate = drainRate
         self.cap = cap
+        self.interactive = interactive
         self.queues = queues
         self.controls = controls
     }
@@ -249,6 +253,7 @@ package struct OrganizationQueues: WireObject, Equatable {
         startRate = try reader.optional("startRate")
         drainRate = try reader.optional("drainRate")
         cap = try reader.optional("cap")
+        interactive = try reader.optional("interactive")
         queues = try reader.field("queues")
         controls = try reader.field("controls")
     }
@@ -262,6 +267,7 @@ package struct OrganizationQueues: WireObject, Equatable {
         writer.field("startRate", startRate)
         writer.field("drainRate", drainRate)
         writer.field("cap", cap)
+        writer.field("interactive", interactive)
         writer.field("queues", queues)
         writer.field("controls", controls)
     }

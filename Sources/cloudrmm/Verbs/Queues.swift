@@ -9,7 +9,7 @@ struct Queues: AsyncParsableCommand {
         abstract: "What waits, by organization, and what holds it back.",
         subcommands: [
             List.self, Show.self, Top.self, Pause.self, Resume.self, Drain.self, Controls.self, Weight.self,
-            Cap.self, LimitRuns.self,
+            Cap.self, LimitRuns.self, Interactive.self,
         ],
         defaultSubcommand: List.self)
 
@@ -175,6 +175,7 @@ extension ConnectionOptions {
     fileprivate func show(_ queue: OrganizationQueues) {
         guard output == .table else { return Terminal.print(json: queue) }
         Terminal.print("weight \(queue.weight), cap \(queue.cap.map(String.init) ?? "none")")
+        if let bucket = queue.interactive { Terminal.print(interactive(bucket)) }
         Terminal.print(
             "share of the last minute \(percent(queue.share)), entitled to \(percent(queue.entitlement))"
         )
