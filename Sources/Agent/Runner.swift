@@ -37,6 +37,7 @@ final class Runner: Sendable {
     private let machine: Mutex<RunnerMachine>
     /// The session whose welcome came last.
     private let session = Mutex<GatewayConnection?>(nil)
+    private let traces = Mutex(AttemptTraces())
     private let client = Mutex<(keySet: Int, context: TLSContext)?>(nil)
     private let messages: AsyncStream<Message>
     private let inbox: AsyncStream<Message>.Continuation
@@ -202,12 +203,14 @@ final class Runner: Sendable {
             }
             await welcomed(welcome, isFirst: isFirst, &group)
         case .dispatch(let dispatch):
+            if let trace = dispatch.trace { traces.withLock { $0.keep(trace, of: dispatch.name) } }
             let step = decide(dispatch)
             group.addTask { await self.follow(step, dispatch.name) }
         case .cancel(let name):
             let step = machine.withLock { $0.cancel(name, now: now()) }
             group.addTask { await self.follow(step) }
         case .acknowledged(let name):
+            traces.withLock { $0.forget(name) }
             let step = machine.withLock { $0.acknowledged(name) }
             group.addTask { await self.follow(step) }
         case .pong: break
@@ -383,6 +386,10 @@ final class Runner: Sendable {
         await prune()
         let steps = machine.withLock { machine in
             if isFirst { machine.sessionChanged(isServing: true) }
+            traces.withLock { traces in
+                traces.areTaken = welcome.takesTraces == true
+                for name in welcome.drop { traces.forget(name) }
+            }
             return welcome.drop.map { machine.drop($0) }
                 + welcome.cancel.map { machine.cancel($0, now: now()) }
         }
@@ -410,7 +417,10 @@ final class Runner: Sendable {
 
     // MARK: - Small steps
 
-    private func send(_ frame: AgentFrame) { session.withLock { $0 }?.send(frame) }
+    private func send(_ frame: AgentFrame) {
+        let frame = traces.withLock { $0.carry(frame) }
+        session.withLock { $0 }?.send(frame)
+    }
 
     /// The acceptance is durable, so the position counts it.
     private func confirm(_ name: AttemptName) {
@@ -435,6 +445,7 @@ final class Runner: Sendable {
     private func context(_ name: AttemptName, _ job: JobID? = nil) -> Logger.Metadata {
         var metadata: Logger.Metadata = ["run.id": "\(name.run)", "attempt": "\(name.attempt)"]
         if let job { metadata["job.id"] = "\(job)" }
+        if let trace = traces.withLock({ $0[name] }) { metadata["trace"] = "\(trace.traceID)" }
         return metadata
     }
 }

@@ -26,6 +26,7 @@ final class AgentHandler: ChannelInboundHandler {
     private let peer: PeerIdentity
     private let actions: Actions
     private let pace: SessionPace
+    private let takesTraces: Bool
     private var session: Session?
     /// When hellos came within the last period of their pace.
     private var hellos: [NIODeadline] = []
@@ -36,14 +37,17 @@ final class AgentHandler: ChannelInboundHandler {
     private var timer: Scheduled<Void>?
     private var certificateTimer: Scheduled<Void>?
 
-    init(peer: PeerIdentity, pace: SessionPace, actions: Actions) {
+    init(peer: PeerIdentity, pace: SessionPace, takesTraces: Bool = false, actions: Actions) {
         self.peer = peer
+        self.takesTraces = takesTraces
         self.pace = pace
         self.actions = actions
     }
 
     func handlerAdded(context: ChannelHandlerContext) {
-        session = Session(device: peer.device, organization: peer.organization, channel: context.channel)
+        session = Session(
+            device: peer.device, organization: peer.organization, takesTraces: takesTraces,
+            channel: context.channel)
         let loop = context.eventLoop
         let bound = NIOLoopBound((self, context), eventLoop: loop)
         timer = loop.scheduleTask(in: .seconds(10)) {

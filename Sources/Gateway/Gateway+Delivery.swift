@@ -106,11 +106,14 @@ extension Gateway {
             let name = AttemptName(run: delivery.run, attempt: delivery.attempt, token: delivery.token)
             if delivery.cancelRequested { frames[delivery.device, default: []].append(.cancel(name)) }
             let leaf = delivery.leaf
-            frames[delivery.device, default: []].append(
-                .dispatch(
-                    Dispatch(
-                        name: name, job: content.statement, leafIndex: leaf,
-                        proof: leaf.map { leaf in content.tree?.proof(of: leaf) ?? [] })))
+            var dispatch = Dispatch(
+                name: name, job: content.statement, leafIndex: leaf,
+                proof: leaf.map { leaf in content.tree?.proof(of: leaf) ?? [] })
+            if let session = session ?? sessions[delivery.device], session.takesTraces {
+                dispatch.trace = content.trace
+            }
+            frames[delivery.device, default: []].append(.dispatch(dispatch))
+            note(delivery, content.trace)
         }
         for (device, frames) in frames { (session ?? sessions[device])?.send(frames) }
         counters.increment("dispatched", by: deliveries.count)

@@ -115,13 +115,13 @@ extension Gateway {
             try await ledger.restored(device, organization: organization, place: place)
             session.journalCopy = place.copy
         }
-        let said = session.welcome(
-            Welcome(
-                session: session.number,
-                assignment: hello.assignmentVersion < identity.assignmentVersion ? identity.assignment : nil,
-                drop: plan.drop, cancel: plan.cancel, pingSeconds: configuration.pace.pingSeconds,
-                helloSeconds: configuration.pace.helloSeconds))
-        guard let said else { return false }
+        var welcome = Welcome(
+            session: session.number,
+            assignment: hello.assignmentVersion < identity.assignmentVersion ? identity.assignment : nil,
+            drop: plan.drop, cancel: plan.cancel, pingSeconds: configuration.pace.pingSeconds,
+            helloSeconds: configuration.pace.helloSeconds)
+        if session.takesTraces { welcome.takesTraces = true }
+        guard let said = session.welcome(welcome) else { return false }
         for frame in said { handle(frame, session) }
         // Taken first: noted as sent, and returned only if it still may be.
         let taken = try await ledger.take(plan.resend.map { ($0.organization, $0.run, $0.token) })

@@ -162,6 +162,7 @@ package final class Gateway: Sendable {
     // MARK: Messages
 
     func handle(_ frame: AgentFrame, _ session: Session) {
+        note(frame, session)
         switch frame {
         case .hello, .ping: break
         case .accepted(let accepted):

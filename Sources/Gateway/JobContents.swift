@@ -12,6 +12,7 @@ final class JobContents: Sendable {
         /// As it stands in a frame, which is encoded once for all devices.
         let statement: Base64Bytes
         let tree: MerkleTree?
+        let trace: TraceContext?
 
         var bytes: Int { statement.bytes.count * 7 / 3 + (tree?.size ?? 0) * 64 }
     }
@@ -40,7 +41,8 @@ final class JobContents: Sendable {
                 MerkleTree(
                     leaves: devices.map { SignedTarget.leaf(organization: organizations[job]!, device: $0) })
             }
-            let content = Content(statement: .prepared(content.statement), tree: tree)
+            let content = Content(
+                statement: .prepared(content.statement), tree: tree, trace: content.trace)
             found[job] = content
             keep(job, content)
         }

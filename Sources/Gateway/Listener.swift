@@ -45,10 +45,12 @@ struct Listener {
             shouldUpgrade: { channel, head in
                 channel.eventLoop.makeCompletedFuture { Self.answer(head) }
             },
-            upgradePipelineHandler: { channel, _ in
+            upgradePipelineHandler: { channel, head in
                 channel.eventLoop.makeCompletedFuture {
                     bound.value.upgraded()
-                    try self.upgrade(channel, bound.value.certificate)
+                    try self.upgrade(
+                        channel, bound.value.certificate,
+                        takesTraces: head.headers[FrameTraces.header].first == FrameTraces.wanted)
                 }
             })
         let plain = PlainRequestHandler()
@@ -71,7 +73,9 @@ struct Listener {
         return ["Sec-WebSocket-Protocol": subprotocol]
     }
 
-    private func upgrade(_ channel: any Channel, _ certificate: Certificate?) throws {
+    private func upgrade(
+        _ channel: any Channel, _ certificate: Certificate?, takesTraces: Bool
+    ) throws {
         guard let certificate, let peer = PeerIdentity(certificate) else {
             actions.violation(.refused("the certificate names no device"))
             channel.close(promise: nil)
@@ -82,7 +86,8 @@ struct Listener {
             NIOWebSocketFrameAggregator(
                 minNonFinalFragmentSize: 1, maxAccumulatedFrameCount: 1_024,
                 maxAccumulatedFrameSize: Limits.frameBytesMax))
-        try pipeline.addHandler(AgentHandler(peer: peer, pace: pace, actions: actions))
+        try pipeline.addHandler(
+            AgentHandler(peer: peer, pace: pace, takesTraces: takesTraces, actions: actions))
     }
 }
 

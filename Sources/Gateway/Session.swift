@@ -10,6 +10,8 @@ final class Session: Sendable {
     /// Who the device is, from its certificate.
     let device: DeviceID
     let organization: OrganizationID
+    /// Whether what it is sent may carry traces.
+    let takesTraces: Bool
     private let channel: any Channel
     private let state: Mutex<State>
 
@@ -43,7 +45,10 @@ final class Session: Sendable {
         case tooMany
     }
 
-    init(device: DeviceID, organization: OrganizationID, channel: any Channel) {
+    init(
+        device: DeviceID, organization: OrganizationID, takesTraces: Bool = false, channel: any Channel
+    ) {
+        self.takesTraces = takesTraces
         self.device = device
         self.organization = organization
         self.channel = channel

@@ -14,9 +14,10 @@ struct RawAPI: Sendable {
     }
 
     func send(
-        _ method: String, _ path: String, key: String? = nil, body: [UInt8] = []
+        _ method: String, _ path: String, key: String? = nil, body: [UInt8] = [],
+        headers further: [(String, String)] = []
     ) async throws -> HTTPResponse {
-        var headers = [("Content-Type", "application/json")]
+        var headers = [("Content-Type", "application/json")] + further
         if let key { headers.append(("Authorization", "Bearer \(key)")) }
         return try await http.send(
             HTTPRequest(

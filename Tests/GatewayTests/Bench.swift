@@ -164,7 +164,7 @@ final class TestAgent {
     /// Connects, and says hello where there is one to say.
     static func connect(
         _ bench: Bench, _ tls: TLSContext, hello: Hello? = .example(), path: String = "/agent/connect",
-        subprotocol: String = "cloudrmm.agent.v1"
+        subprotocol: String = "cloudrmm.agent.v1", headers: [(String, String)] = []
     ) async throws -> TestAgent {
         let (events, post) = AsyncStream.makeStream(of: Event.self)
         let upgrader = NIOWebSocketClientUpgrader(
@@ -185,7 +185,8 @@ final class TestAgent {
                     try pipeline.addHandler(TLSHandler(context: tls, serverName: "127.0.0.1"))
                     try pipeline.addHTTPClientHandlers(withClientUpgrade: upgrade)
                     try pipeline.addHandler(
-                        Asker(path: path, subprotocol: subprotocol, post: post), name: "asker")
+                        Asker(path: path, subprotocol: subprotocol, headers: headers, post: post),
+                        name: "asker")
                 }
             }
             .connect(host: "127.0.0.1", port: bench.port).get()
@@ -241,14 +242,19 @@ private final class Asker: ChannelInboundHandler, RemovableChannelHandler {
 
     private let path: String
     private let subprotocol: String
+    private let headers: [(String, String)]
     private let post: AsyncStream<TestAgent.Event>.Continuation
 
-    init(path: String, subprotocol: String, post: AsyncStream<TestAgent.Event>.Continuation) {
-        (self.path, self.subprotocol, self.post) = (path, subprotocol, post)
+    init(
+        path: String, subprotocol: String, headers: [(String, String)],
+        post: AsyncStream<TestAgent.Event>.Continuation
+    ) {
+        (self.path, self.subprotocol, self.headers, self.post) = (path, subprotocol, headers, post)
     }
 
     func channelActive(context: ChannelHandlerContext) {
-        let headers: HTTPHeaders = ["Host": "127.0.0.1", "Sec-WebSocket-Protocol": subprotocol]
+        let headers = HTTPHeaders(
+            [("Host", "127.0.0.1"), ("Sec-WebSocket-Protocol", subprotocol)] + headers)
         let head = HTTPRequestHead(version: .http1_1, method: .GET, uri: path, headers: headers)
         context.write(wrapOutboundOut(.head(head)), promise: nil)
         context.writeAndFlush(wrapOutboundOut(.end(nil)), promise: nil)

@@ -36,11 +36,10 @@ extension Handlers {
                 answer: .json(AcceptedJob.shape(.none))
             ) { call in
                 let principal = try call.principal
-                return .json(
-                    try await submitter.retry(
-                        call.id(), idempotencyKey: call.idempotencyKey, by: principal.id,
-                        level: principal.level),
-                    status: .accepted)
+                let job = try await submitter.retry(
+                    call.id(), idempotencyKey: call.idempotencyKey, by: principal.id, level: principal.level)
+                call.note(job)
+                return .json(job, status: .accepted)
             },
             .get("/v1/runs/{id}", "Shows a run", .jobsRead) { call in Run(try await run(call)) },
             .get("/v1/runs/{id}/output", "Shows what a run printed", .jobsRead) { call in
@@ -60,7 +59,9 @@ extension Handlers {
         let request = JobRequest(
             job: new, idempotencyKey: call.idempotencyKey, requestHash: SHA256.hash(new.json))
         let outcomes = try await submitter.submit([request], by: principal.id, level: principal.level)
-        return try outcomes[0].get()
+        let job = try outcomes[0].get()
+        call.note(job)
+        return job
     }
 
     @Sendable private func submitMany(_ call: Call, _ new: NewJobs) async throws -> BulkAnswer {
@@ -87,7 +88,9 @@ extension Handlers {
             items: items.map { item in
                 if let item { return item }
                 switch rest.removeFirst() {
-                case .success(let job): return BulkItem(status: HTTPResponse.Status.accepted.code, id: job.id)
+                case .success(let job):
+                    call.note(job)
+                    return BulkItem(status: HTTPResponse.Status.accepted.code, id: job.id)
                 case .failure(let error): return BulkItem(refused: error, call)
                 }
             })
@@ -125,6 +128,13 @@ extension Handlers {
     }
 }
 
+extension Call {
+    /// Says that a job was taken, by the request and its trace.
+    func note(_ job: AcceptedJob) {
+        logger.debug("job accepted", metadata: ["job.id": "\(job.id)", "state": "\(job.state.name)"])
+    }
+}
+
 extension BulkItem {
     /// The item of an element that was refused.
     init(refused error: any Error, _ call: Call) {
@@ -149,6 +159,7 @@ extension Job {
         retry = row.retry.maximumAttempts > 1 ? Retry(row.retry) : nil
         retries = row.retries
         retryOf = row.retryOf
+        traceparent = row.trace?.traceparent
     }
 }
 

@@ -37,10 +37,14 @@ struct Responder: HTTPResponder {
         let requestID = UniqueID.v7(at: .now()).description
         var logger = logger
         logger[metadataKey: "request.id"] = .string(requestID)
+        let trace = Self.trace(of: request)
+        logger[metadataKey: "trace"] = .string(trace.traceID)
         let isRead = Flag()
         var reply: Reply
         do {
-            reply = try await self.reply(to: request, requestID, isRead, context, logger)
+            reply = try await TraceContext.$current.withValue(trace) {
+                try await self.reply(to: request, requestID, isRead, context, logger)
+            }
         } catch let error as HTTPParserBroke {
             throw error.cause
         } catch {
@@ -57,6 +61,7 @@ struct Responder: HTTPResponder {
         }
         counters.increment("requests")
         reply.headers[.xRequestID] = requestID
+        reply.headers[.traceparent] = trace.traceparent
         reply.headers[.xContentTypeOptions] = "nosniff"
         if reply.headers[.cacheControl] == nil { reply.headers[.cacheControl] = "no-store" }
         if !isRead.isSet, Self.hasLargeBody(request) {
@@ -108,6 +113,13 @@ struct Responder: HTTPResponder {
     }
 
     // MARK: The head
+
+    /// A step of the caller's trace, or of a new one where none is named that can be read.
+    private static func trace(of request: Request) -> TraceContext {
+        let fields = request.headers[values: .traceparent]
+        guard fields.count == 1, let caller = TraceContext(fields[0]) else { return .new() }
+        return caller.next()
+    }
 
     private func checkHost(_ request: Request) throws {
         guard let authority = request.head.authority, hosts.contains(Self.hostName(authority)) else {
@@ -220,5 +232,6 @@ struct Responder: HTTPResponder {
 
 extension HTTPField.Name {
     static let xRequestID = HTTPField.Name("X-Request-Id")!
+    static let traceparent = HTTPField.Name("traceparent")!
     static let idempotencyKey = HTTPField.Name("Idempotency-Key")!
 }

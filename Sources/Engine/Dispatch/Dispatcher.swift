@@ -14,12 +14,12 @@ import Trust
 /// steps is found again: a claim by its lease, a mark that reached no inbox by its accept-by time, a letter
 /// in a dead inbox by the reclaimer.
 package final class Dispatcher: Sendable {
-    private let ledger: Ledger
+    let ledger: Ledger
     private let front: QueueFront
     private let bell: RedisBlockingConnection
     private let owner: String
     private let gate: ClaimGate
-    private let logger: Logger
+    let logger: Logger
     // Notes about suspects that could not be taken back: nobody has crashed there.
     private let leftNotes = Mutex<[(OrganizationID, RunID)]>([])
 
@@ -108,10 +108,12 @@ package final class Dispatcher: Sendable {
             try await ledger.endTrial(claim.organization, claim.run)
         case .stale: try await pass([claim], epoch: epoch)
         case .poisoned(let run):
+            let trace = await traces(of: [(run.organization, run.job)])[run.job]
             logger.error(
                 "a run has ended since dispatchers crashed over it",
                 metadata: [
                     "organization.id": "\(run.organization)", "job.id": "\(run.job)", "run.id": "\(run.run)",
+                    "trace": "\(trace?.traceID ?? "none")",
                 ])
             try await front.queue.acknowledge(
                 dispatched: [], dropped: [claim], deadlineMilliseconds: 0, epoch: epoch)
@@ -201,6 +203,7 @@ package final class Dispatcher: Sendable {
         // What was leased is in the window until now.
         front.refill.call()
         front.metrics.count(.leasesUnacknowledged, by: acknowledged.lost)
+        await note(marked.filter { !refused.contains($0.gateway) })
         guard !refused.isEmpty else { return }
         // A full inbox: back to queued, in the next generation, to be brought again by refill.
         let back = try await ledger.undeliver(

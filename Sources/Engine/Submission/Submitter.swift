@@ -289,6 +289,7 @@ package struct Submitter: Sendable {
         submitted.notBefore = job.notBefore
         submitted.retry = retry
         (submitted.retryOf, submitted.redriven) = (request.retryOf, request.redriven)
+        submitted.trace = TraceContext.current
         submitted.unique = try Self.slot(
             of: job, organization: target.organization, site: target.site ?? target.commonSite,
             devices: target.devices, level: level)

@@ -28,6 +28,8 @@ package struct SubmittedJob: Sendable {
     package var redriven: [RunID] = []
     /// The key that it wants to hold alone.
     package var unique: UniqueSlot?
+    /// The trace of the request that submitted it.
+    package var trace: TraceContext?
     /// Who submitted it, with which idempotency key, and the hash of what was asked.
     package var principal: APIKeyID
     package var idempotencyKey: String?
@@ -176,7 +178,7 @@ extension Ledger {
             INSERT INTO jobs (organization_id, id, site_id, kind, state, priority, statement, target_devices,
                               timeout_seconds, maximum_attempts, idempotent, expires_at, created_by,
                               idempotency_key, request_hash, total, not_before, retry_on,
-                              backoff_seconds, backoff_seconds_max, retry_of)
+                              backoff_seconds, backoff_seconds_max, retry_of, trace)
             SELECT u.* FROM unnest(
                 \(jobs.map(\.organization)), \(jobs.map(\.id)), \(jobs.map(\.ownSite)),
                 \(jobs.map(\.kind.rawValue)), \(jobs.map { $0.devices == nil ? JobState.accepted : .active }),
@@ -188,7 +190,8 @@ extension Ledger {
                 \(jobs.map { $0.devices.map { Int32($0.count) } }), \(jobs.map(\.notBefore)),
                 \(jobs.map { RetriedOutcome.bits(of: $0.retry.outcomes) }),
                 \(jobs.map { Int32($0.retry.backoffSeconds) }),
-                \(jobs.map { Int32($0.retry.maximumBackoffSeconds) }), \(jobs.map(\.retryOf)))
+                \(jobs.map { Int32($0.retry.maximumBackoffSeconds) }), \(jobs.map(\.retryOf)),
+                \(jobs.map { $0.trace.map { PostgresData($0.bytes) } }))
                     AS u(organization_id, id)
             \(fragment: slots?.filter ?? "")
             ON CONFLICT (organization_id, created_by, idempotency_key) WHERE idempotency_key IS NOT NULL

@@ -66,6 +66,8 @@ package struct JobContent: Sendable {
     package let statement: [UInt8]
     /// The devices of a list in the order of its tree.
     package let devices: [DeviceID]?
+    /// The trace that the job came with.
+    package let trace: TraceContext?
 }
 
 /// The data set in Redis as PostgreSQL knows it.
@@ -211,17 +213,22 @@ extension Ledger {
         let rows = try await Self.inBatches(jobs) { jobs in
             try await pool.query(
                 """
-                SELECT i.id, j.statement, j.target_devices
+                SELECT i.id, j.statement, j.target_devices, j.trace
                 FROM unnest(\(jobs.map(\.0)), \(jobs.map(\.1))) AS i(organization_id, id)
                 CROSS JOIN LATERAL (
                     SELECT * FROM jobs j WHERE j.organization_id = i.organization_id AND j.id = i.id OFFSET 0
                 ) j
                 """, scope: .organizations(jobs.map(\.0))
-            ) { row in try row.decode((JobID, PostgresData, PostgresData?).self) }
+            ) { row in try row.decode((JobID, PostgresData, PostgresData?, PostgresData?).self) }
         }
         return Dictionary(
-            rows.map { job, statement, devices in
-                (job, JobContent(statement: statement.bytes, devices: devices.map(Self.ids)))
+            rows.map { job, statement, devices, trace in
+                (
+                    job,
+                    JobContent(
+                        statement: statement.bytes, devices: devices.map(Self.ids),
+                        trace: trace.flatMap { TraceContext(bytes: $0.bytes) })
+                )
             }
         ) { first, _ in first }
     }

@@ -114,6 +114,8 @@ package struct Accepted: WireObject, Equatable {
     package var name: AttemptName
     /// Entries ever written to the journal, this acceptance among them.
     package var journalPosition: Int
+    /// The trace of its job; nothing is decided by it.
+    package var trace: TraceContext?
 
     /// An acceptance.
     package init(name: AttemptName, journalPosition: Int) {
@@ -125,12 +127,14 @@ package struct Accepted: WireObject, Equatable {
     package init(from reader: inout FieldReader) throws(FieldError) {
         name = try AttemptName(from: &reader)
         journalPosition = try reader.field("journalPosition", Int.self, .in(1...Int.max))
+        trace = try reader.trace()
     }
 
     /// Appends the fields.
     package func fields(to writer: inout JSONWriter) {
         name.fields(to: &writer)
         writer.field("journalPosition", journalPosition)
+        writer.field("traceparent", trace?.traceparent)
     }
 }
 
@@ -142,6 +146,8 @@ package struct Started: WireObject, Equatable {
     package var at: Instant
     /// Entries ever written to the journal, this start among them.
     package var journalPosition: Int
+    /// The trace of its job; nothing is decided by it.
+    package var trace: TraceContext?
 
     /// A start.
     package init(name: AttemptName, at: Instant, journalPosition: Int) {
@@ -155,6 +161,7 @@ package struct Started: WireObject, Equatable {
         name = try AttemptName(from: &reader)
         at = try reader.field("at")
         journalPosition = try reader.field("journalPosition", Int.self, .in(1...Int.max))
+        trace = try reader.trace()
     }
 
     /// Appends the fields.
@@ -162,6 +169,7 @@ package struct Started: WireObject, Equatable {
         name.fields(to: &writer)
         writer.field("at", at)
         writer.field("journalPosition", journalPosition)
+        writer.field("traceparent", trace?.traceparent)
     }
 }
 
@@ -223,6 +231,8 @@ package struct Finished: WireObject, Equatable {
     /// The two outputs.
     package var stdout: OutputExcerpt
     package var stderr: OutputExcerpt
+    /// The trace of its job; nothing is decided by it.
+    package var trace: TraceContext?
 
     /// An end.
     package init(
@@ -250,6 +260,7 @@ package struct Finished: WireObject, Equatable {
         finishedAt = try reader.field("finishedAt")
         stdout = try reader.field("stdout")
         stderr = try reader.field("stderr")
+        trace = try reader.trace()
         if !reader.isRecording, outcome == .expired {
             throw FieldError(
                 .invalid, field: reader.name(of: "outcome"), "expired is the server's word, not an agent's")
@@ -266,6 +277,7 @@ package struct Finished: WireObject, Equatable {
         writer.field("finishedAt", finishedAt)
         writer.field("stdout", stdout)
         writer.field("stderr", stderr)
+        writer.field("traceparent", trace?.traceparent)
     }
 }
 
@@ -277,6 +289,8 @@ package struct Rejected: WireObject, Equatable {
     package var code: String
     /// One sentence for the operator.
     package var message: String
+    /// The trace of its job; nothing is decided by it.
+    package var trace: TraceContext?
 
     /// A refusal.
     package init(name: AttemptName, code: String, message: String) {
@@ -290,6 +304,7 @@ package struct Rejected: WireObject, Equatable {
         name = try AttemptName(from: &reader)
         code = try reader.field("code", String.self, .in(1...64))
         message = try reader.field("message", String.self, .in(1...500))
+        trace = try reader.trace()
     }
 
     /// Appends the fields.
@@ -297,6 +312,7 @@ package struct Rejected: WireObject, Equatable {
         name.fields(to: &writer)
         writer.field("code", code)
         writer.field("message", message)
+        writer.field("traceparent", trace?.traceparent)
     }
 }
 
@@ -315,6 +331,8 @@ package struct Welcome: WireObject, Equatable {
     package var pingSeconds: Int
     /// Seconds between the agent's hellos.
     package var helloSeconds: Int
+    /// Whether what the agent says may carry traces; only said to an agent that asked for it.
+    package var takesTraces: Bool?
 
     /// A welcome.
     package init(
@@ -339,6 +357,7 @@ package struct Welcome: WireObject, Equatable {
         cancel = try reader.field("cancel", [AttemptName].self, .in(0...Limits.helloAttemptsMax))
         pingSeconds = try reader.field("pingSeconds", Int.self, .in(1...3_600))
         helloSeconds = try reader.field("helloSeconds", Int.self, .in(1...86_400))
+        takesTraces = try reader.optional("takesTraces")
     }
 
     /// Appends the fields.
@@ -350,6 +369,7 @@ package struct Welcome: WireObject, Equatable {
         writer.field("cancel", cancel)
         writer.field("pingSeconds", pingSeconds)
         writer.field("helloSeconds", helloSeconds)
+        writer.field("takesTraces", takesTraces)
     }
 }
 
@@ -362,6 +382,8 @@ package struct Dispatch: WireObject, Equatable {
     /// For lists of devices: where this device's leaf stands, and the hashes beside its path.
     package var leafIndex: Int?
     package var proof: [Base64Bytes]?
+    /// The trace of its job; nothing is decided by it.
+    package var trace: TraceContext?
 
     /// A dispatch.
     package init(name: AttemptName, job: [UInt8], leafIndex: Int? = nil, proof: [[UInt8]]? = nil) {
@@ -382,6 +404,7 @@ package struct Dispatch: WireObject, Equatable {
         job = try reader.field("job")
         leafIndex = try reader.optional("leafIndex", Int.self, .in(0...Limits.deviceIDsMax))
         proof = try reader.optional("proof", [Base64Bytes].self, .in(0...32, elements: 32...32))
+        trace = try reader.trace()
     }
 
     /// Appends the fields.
@@ -390,6 +413,7 @@ package struct Dispatch: WireObject, Equatable {
         writer.field("job", job)
         writer.field("leafIndex", leafIndex)
         writer.field("proof", proof)
+        writer.field("traceparent", trace?.traceparent)
     }
 }
 

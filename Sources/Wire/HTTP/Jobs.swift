@@ -257,6 +257,8 @@ package struct Job: WireObject, Equatable {
     package var retries = 0
     /// The job whose runs it repeats.
     package var retryOf: JobID?
+    /// The trace that its request belongs to, with the step that took it (W3C Trace Context).
+    package var traceparent: String?
 
     /// A job as it is shown.
     package init(
@@ -295,6 +297,7 @@ package struct Job: WireObject, Equatable {
         retry = try reader.optional("retry")
         retries = try reader.optional("retries") ?? 0
         retryOf = try reader.optional("retryOf")
+        traceparent = try reader.optional("traceparent", String.self, .in(1...TraceContext.bytesMax))
     }
 
     /// Appends the fields.
@@ -314,6 +317,7 @@ package struct Job: WireObject, Equatable {
         writer.field("retry", retry)
         writer.field("retries", retries)
         writer.field("retryOf", retryOf)
+        writer.field("traceparent", traceparent)
     }
 }
 
