@@ -304,9 +304,10 @@ import Trust
                 """, scope: .none)
             try await world.owner.execute("ANALYZE", scope: .none)
             let absent = Rows(absentIn: tenant)
-            for call in Self.calls { _ = try await call.body(world, absent) }
+            for call in Self.queueCalls + Self.calls { _ = try await call.body(world, absent) }
             let rows = try await Self.fill(world, tenant)
-            for call in Self.calls {
+            try await Self.fillQueues(world, tenant, dead: rows.unknown.map(\.queued.run))
+            for call in Self.queueCalls + Self.calls {
                 let before = try await Self.blocks(world)
                 let found = try await call.body(world, rows)
                 let touched = try await Self.blocks(world) - before
