@@ -97,4 +97,27 @@ import Testing
         let other = try await world.tenant()
         #expect(try await world.worker.holds(of: [other.organization]).isEmpty)
     }
+
+    @Test("A site's key pauses and resumes its site's job; another organization sees no note of it")
+    func scopes() async throws {
+        let world = try World.here()
+        try await world.clear()
+        let (tenant, other) = (try await world.tenant(sites: 2), try await world.tenant())
+        var job = world.job(tenant, devices: [tenant.devices[0][0]])
+        job.site = tenant.sites[0]
+        _ = try await world.api.submit([job], scope: tenant.scope)
+        let site = Scope.site(tenant.sites[0])
+        #expect(try await world.api.pauseJob(job.id, scope: .site(tenant.sites[1])) == nil)
+        #expect(try await world.api.pauseJob(job.id, scope: other.scope) == nil)
+        #expect(try await world.count("SELECT count(*) FROM paused_jobs") == 0)
+        #expect(try await world.api.pauseJob(job.id, scope: site) == tenant.organization)
+        for (scope, count) in [(tenant.scope, 1), (other.scope, 0), (.site(other.sites[0]), 0)] {
+            let seen = try await world.logins[0].pool.query(
+                "SELECT count(*) FROM paused_jobs", scope: scope
+            ) { try $0.decode(Int.self) }
+            #expect(seen == [count])
+        }
+        #expect(try await world.api.resumeJob(job.id, scope: site) == tenant.organization)
+        #expect(try await world.count("SELECT count(*) FROM paused_jobs") == 0)
+    }
 }

@@ -22,6 +22,9 @@ struct Course {
     /// The pauses by which runs were passed by.
     let holds: Holds?
     var took = Duration.zero
+    /// Whether most of what the last step walked was passed by, so that longer steps are worth it: each row
+    /// of a step is looked at, however many of them are taken.
+    var isSparse = false
 
     init(began: ContinuousClock.Instant, holds: Holds?) { (self.began, self.holds) = (began, holds) }
 
@@ -95,7 +98,9 @@ extension Refiller {
         let began = now()
         var course = takeCourse(of: marked.queue, at: began, holds)
         let walk = try await ledger.walk(
-            marked.queue, after: course.frontier, besides: [], limit: Self.limit)
+            marked.queue, after: course.frontier, besides: [],
+            rows: course.isSparse ? Self.rowsMax : Self.limit, limit: Self.limit)
+        course.isSparse = walk.runs.count < Self.limit / 4
         let refilled = try await front.queue.refill(
             marked.queue, version: marked.version, entries: walk.runs.map { Entry($0.run) },
             more: !walk.isEnd, epoch: epoch)
@@ -136,6 +141,7 @@ extension Refiller {
             epoch: epoch)
     }
 
+    private static let rowsMax = 2_000
     // As many as a window takes.
     private static let laneMax = 256
 }
