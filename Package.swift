@@ -84,7 +84,7 @@ let package = Package(
                 .embedInCode("Migrations/V0005_controls.sql"),
                 .embedInCode("Migrations/V0006_limits.sql"),
                 .embedInCode("Migrations/V0007_submission.sql"),
-                .embedInCode("Migrations/V0010_traces.sql"),
+                .embedInCode("Migrations/V0008_traces.sql"),
             ]),
         target("Streams", ["Domain", "Wire", "Redis", logging]),
         target(

@@ -34,8 +34,8 @@ package struct Ledger: Sendable {
             version: 7, name: "submission",
             sql: String(decoding: PackageResources.V0007_submission_sql, as: UTF8.self)),
         Migration(
-            version: 10, name: "traces",
-            sql: String(decoding: PackageResources.V0010_traces_sql, as: UTF8.self)),
+            version: 8, name: "traces",
+            sql: String(decoding: PackageResources.V0008_traces_sql, as: UTF8.self)),
     ]
 
     /// Succeeds when the database answers.
