@@ -85,6 +85,7 @@ let package = Package(
                 .embedInCode("Migrations/V0006_limits.sql"),
                 .embedInCode("Migrations/V0007_submission.sql"),
                 .embedInCode("Migrations/V0008_traces.sql"),
+                .embedInCode("Migrations/V0009_quotas.sql"),
             ]),
         target("Streams", ["Domain", "Wire", "Redis", logging]),
         target(

@@ -4,7 +4,7 @@ import Trust
 /// Why the engine refused. Nothing was changed.
 package struct EngineError: Error, Equatable, CustomStringConvertible {
     /// What kind of refusal this is.
-    package enum Code: String, Sendable {
+    package enum Code: String, Sendable, CaseIterable {
         case invalid
         case notFound
         case conflict
@@ -19,6 +19,8 @@ package struct EngineError: Error, Equatable, CustomStringConvertible {
         case forbidden
         /// An operator has new work of this scope refused.
         case draining
+        /// The organization would have more open than its quota allows.
+        case quotaExceeded
     }
 
     /// What kind of refusal this is.
@@ -27,6 +29,8 @@ package struct EngineError: Error, Equatable, CustomStringConvertible {
     package let field: String?
     /// One sentence that names value and limit.
     package let message: String
+    /// When it may be worth asking again, where that is known.
+    package var retryAfterSeconds: Int?
 
     /// A refusal.
     package init(_ code: Code, field: String? = nil, _ message: String) {

@@ -36,6 +36,9 @@ package struct Ledger: Sendable {
         Migration(
             version: 8, name: "traces",
             sql: String(decoding: PackageResources.V0008_traces_sql, as: UTF8.self)),
+        Migration(
+            version: 9, name: "quotas",
+            sql: String(decoding: PackageResources.V0009_quotas_sql, as: UTF8.self)),
     ]
 
     /// Succeeds when the database answers.

@@ -59,6 +59,12 @@ package enum Limits {
     /// Interactive runs of an organization that go before its standard ones: a minute, and at once.
     package static let interactivePerMinute = 0.6...600_000
     package static let interactiveBurst = 0...100_000
+    /// Runs that an organization may have open, and bytes of statements and lists of its open jobs: what may
+    /// be set, and what holds unless it is. One job always fits the bytes of an organization without others.
+    package static let openRuns = 1...100_000_000
+    package static let openRunsDefault = 2_000_000
+    package static let openBytes = (4 << 20)...(1 << 40)
+    package static let openBytesDefault = 8 << 30
     /// Bytes of the reason of a pause or a drain.
     package static let reasonBytes = 1...500
     /// Bytes of an idempotency key.

@@ -56,6 +56,24 @@ extension EndToEndTests.HealthyTests {
             _ = try await cloudrmm("queues", "interactive", organization, "--by-default").required()
             let standard = try await cloudrmm("queues", "interactive", organization).required()
             #expect(standard.contains("600 a minute, 100 at once"), "\(standard)")
+            let quota = try await cloudrmm("queues", "quota", organization).required()
+            #expect(quota.contains("open runs") && quota.contains("by default"), "\(quota)")
+            _ = try await cloudrmm("queues", "quota", organization, "--open-runs", "7").required()
+            // What is not named stays.
+            _ = try await cloudrmm("queues", "quota", organization, "--open-bytes", "5000000").required()
+            let limited = try await cloudrmm("queues", "show", organization).required()
+            #expect(limited.contains("of 7 runs") && limited.contains("of 5000000 bytes open"), "\(limited)")
+            for (option, value, says) in [
+                ("--open-runs", "0", "1"), ("--open-runs", "many", "a number and default"),
+                ("--open-bytes", "1", "4194304"),
+            ] {
+                let refused = try await cloudrmm("queues", "quota", organization, option, value)
+                #expect(refused.exit == .exited(2) && refused.errors.contains(says), "\(refused.errors)")
+            }
+            let none = try await cloudrmm(
+                "queues", "quota", organization, "--open-runs", "default", "--open-bytes", "default"
+            ).required()
+            #expect(!none.contains("5000000") && none.contains("by default"), "\(none)")
             _ = try await cloudrmm("queues", "weight", organization, "1").required()
             _ = try await agent.stop()
         }

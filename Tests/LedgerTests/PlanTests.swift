@@ -178,6 +178,16 @@ import Trust
                 if case .amended = $0 { true } else { false }
             }
         },
+        Call("open work", 10) { world, rows in
+            var found = 0
+            for _ in rows.devices {
+                let organization = rows.tenant.organization
+                let work = try await world.api.openWork(of: [organization], scope: rows.tenant.scope)
+                found += work[organization] == nil ? 0 : 1
+            }
+            return found
+        },
+        // The use of ten organizations, too.
         Call("fold", 50) { world, _ in try await world.worker.foldDeltas(limit: 10) },
         Call("job", 28) { world, rows in
             for run in rows.queued { _ = try await world.api.job(run.job, scope: rows.tenant.scope) }
@@ -414,6 +424,14 @@ import Trust
                 """
                 INSERT INTO job_deltas (organization_id, job_id, outcome, n)
                 SELECT \(tenant.organization), job_id, 15, 1 FROM places
+                """,
+                """
+                INSERT INTO queue_usage (organization_id) SELECT id FROM organizations
+                ON CONFLICT DO NOTHING
+                """,
+                """
+                INSERT INTO queue_usage_deltas (organization_id, runs, bytes)
+                SELECT id, 1, 1 FROM organizations
                 """,
             ])
         func runs(_ state: RunState) async throws -> [Rows.Run] {

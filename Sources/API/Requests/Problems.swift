@@ -52,7 +52,15 @@ extension Problem {
         case .alteredRow: Problem(.forbidden, "alteredRow", error.description, field: error.field)
         case .forbidden: Problem(.forbidden, "forbidden", error.description, field: error.field)
         case .draining: Problem(.conflict, "draining", error.description, field: error.field)
+        case .quotaExceeded: quotaExceeded(error)
         }
+    }
+
+    private static func quotaExceeded(_ error: EngineError) -> Problem {
+        var problem = Problem(
+            .tooManyRequests, "quotaExceeded", error.description, field: error.field)
+        problem.retryAfterSeconds = error.retryAfterSeconds
+        return problem
     }
 
     private static func of(_ error: LedgerError) -> Problem {
@@ -106,6 +114,7 @@ extension Problem {
         case 503: reply.headers[.retryAfter] = "1"
         default: break
         }
+        if let retryAfterSeconds { reply.headers[.retryAfter] = "\(retryAfterSeconds)" }
         return reply
     }
 }

@@ -22,7 +22,7 @@ struct Handlers: Sendable {
     var table: RouteTable {
         let contract =
             tenantRoutes + deviceRoutes + jobRoutes + jobControlRoutes + explainRoutes + queueRoutes
-            + interactiveRoutes + deadLetterRoutes
+            + interactiveRoutes + quotaRoutes + deadLetterRoutes
         return RouteTable(contract + systemRoutes(describing: contract))
     }
 

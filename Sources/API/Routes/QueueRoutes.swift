@@ -86,12 +86,13 @@ extension Handlers {
         }
         let rows = try await queues.queues(of: organization, scope: call.scope)
         let rate = try await rates.rates(of: [organization])[organization]
+        let quota = try await ledger.openWork(of: [organization], scope: call.scope)[organization]
         let held = try await controls.controls(covering: organization, level: call.principal.level)
         return OrganizationQueues(
             organizationId: organization, weight: limits.weight, share: rate?.share,
             entitlement: rate?.entitlement, startRate: rate?.startRate, drainRate: rate?.drainRate,
             cap: limits.cap, interactive: InteractiveBucket(limits).resolved,
-            queues: try await rates.fill(rows), controls: held)
+            queues: try await rates.fill(rows), controls: held, quota: quota.map(QueueQuota.init))
     }
 
     @Sendable private func drainWorker(_ call: Call) async throws -> WorkerStatus {

@@ -170,7 +170,7 @@ package struct QueueControls: Sendable {
         }
     }
 
-    private func note(_ message: Logger.Message, _ scope: QueueScope, by principal: APIKeyID) {
+    func note(_ message: Logger.Message, _ scope: QueueScope, by principal: APIKeyID) {
         logger.notice(message, metadata: ["scope": "\(scope)", "key.id": "\(principal)"])
     }
 
@@ -212,14 +212,15 @@ package struct QueueControls: Sendable {
     }
 
     /// Nobody weighs itself: only the levels above an organization do.
-    private func requireAbove(_ organization: OrganizationID, _ level: Level) async throws {
+    func requireAbove(_ organization: OrganizationID, _ level: Level) async throws {
         try await require(organization, level)
         switch level {
         case .platform, .partner: return
         case .organization, .site:
             throw EngineError(
                 .forbidden,
-                "an organization does not set its own weight and cap: its partner or the platform does")
+                "an organization does not set its own weight, cap and quota: its partner or the platform does"
+            )
         }
     }
 

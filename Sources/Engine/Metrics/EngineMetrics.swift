@@ -22,6 +22,7 @@ package final class EngineMetrics: Sendable {
         var marks = 0
         var retries = 0
         var declared = 0
+        var overQuota: [QuotaField: Int] = [:]
         var outcomes: [Outcome: Int] = [:]
         var kinds: [String: Int] = [:]
         var waits = Histogram()
@@ -30,6 +31,7 @@ package final class EngineMetrics: Sendable {
 
     private struct State: Sendable {
         var counts = [Int](repeating: 0, count: Count.allCases.count)
+        var refusals: [EngineError.Code: Int] = [:]
         var work: OrganizationSlots<Work>
     }
 
@@ -47,6 +49,17 @@ package final class EngineMetrics: Sendable {
     package func count(_ count: Count, by n: Int = 1) {
         guard n != 0 else { return }
         state.withLock { $0.counts[count.rawValue] += n }
+    }
+
+    /// Counts jobs that were refused, by why.
+    func refused(_ codes: [EngineError.Code]) {
+        guard !codes.isEmpty else { return }
+        state.withLock { state in for code in codes { state.refusals[code, default: 0] += 1 } }
+    }
+
+    /// Counts a job that would have taken its organization over a quota.
+    func refusedByQuota(_ organization: OrganizationID, _ field: QuotaField) {
+        add(CollectionOfOne(organization), \.self) { work, _ in work.overQuota[field, default: 0] += 1 }
     }
 
     private func add<Event>(
@@ -102,6 +115,7 @@ package final class EngineMetrics: Sendable {
     /// Adds all to what is shown.
     package func show(in text: inout Exposition) {
         let (counts, holders, others) = state.withLock { ($0.counts, $0.work.holders, $0.work.others) }
+        let refusals = state.withLock { $0.refusals }
         func count(_ count: Count) -> Double { Double(counts[count.rawValue]) }
         for (name, work) in holders.map({ ("\($0.organization)", $0.value) }) + [("other", others)] {
             text.add(.claims, [name], Double(work.claims))
@@ -114,8 +128,14 @@ package final class EngineMetrics: Sendable {
             for kind in ["amended", "duplicate", "late", "foreign"] {
                 text.add(.results, [name, kind], Double(work.kinds[kind] ?? 0))
             }
+            for field in QuotaField.allCases {
+                text.add(.quotaRefusals, [name, field.rawValue], Double(work.overQuota[field] ?? 0))
+            }
             text.add(.waits, [name], work.waits)
             text.add(.runTimes, [name], work.times)
+        }
+        for code in EngineError.Code.allCases {
+            text.add(.jobRefusals, [code.rawValue], Double(refusals[code] ?? 0))
         }
         text.add(.refills, count(.refills))
         text.add(.rebuilds, count(.rebuilds))

@@ -90,6 +90,14 @@ package struct MetricFamily: Sendable, Equatable {
     package static let refusals = MetricFamily(
         "cloudrmm_api_refusals_total", .counter, "requests", ["reason"],
         "Requests that the API refused, by the code of the problem.")
+    /// Jobs that submissions were refused for.
+    package static let jobRefusals = MetricFamily(
+        "cloudrmm_job_refusals_total", .counter, "jobs", ["reason"],
+        "Jobs that were refused at submission, each of a bulk by itself, by the code of the problem.")
+    /// Jobs that quotas refused.
+    package static let quotaRefusals = MetricFamily(
+        "cloudrmm_quota_refusals_total", .counter, "jobs", ["organization", "quota"],
+        "Jobs that would have taken their organization over its quota of openRuns or openBytes.")
     /// All that the API counts.
     package static let apiEvents = MetricFamily(
         "cloudrmm_api_events_total", .counter, "events", ["event"],
@@ -133,8 +141,9 @@ package struct MetricFamily: Sendable, Equatable {
     /// Every family, in the order in which they are shown.
     package static let all: [MetricFamily] = [
         claims, marks, settlements, retries, results, waits, runTimes, runs, oldest, refills, rebuilds,
-        stragglers, leaseLosses, corrections, undelivered, requests, refusals, apiEvents, sessions,
-        gatewayEvents, redisConnections, redisFailures, postgresConnections, postgresFailures, postgresWaits,
+        stragglers, leaseLosses, corrections, undelivered, requests, refusals, jobRefusals, quotaRefusals,
+        apiEvents, sessions, gatewayEvents, redisConnections, redisFailures, postgresConnections,
+        postgresFailures, postgresWaits,
         cpu, memory, started,
     ]
 }

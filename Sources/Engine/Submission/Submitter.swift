@@ -34,6 +34,7 @@ package struct Submitter: Sendable {
     private let judge: EdgeJudge
     let front: QueueFront
     private let drains: DrainWatch
+    private let quotas: QuotaWatch
     let logger: Logger
     private let commits: Gathering<[SubmittedJob], [Submission]>
     private let places: Gathering<[DeviceID], [DeviceID: DevicePlace]>
@@ -45,6 +46,7 @@ package struct Submitter: Sendable {
         self.judge = judge
         self.front = front
         drains = DrainWatch(ledger: ledger)
+        quotas = QuotaWatch(ledger: ledger, front: front)
         self.logger = logger
         commits = Self.commits(ledger: ledger, front: front)
         places = Gathering(sizeMax: Limits.deviceIDsMax) { scope, devices in
@@ -99,6 +101,9 @@ package struct Submitter: Sendable {
             }
         }
         try await drains.sift(&prepared, &outcomes, scope: level.scope)
+        try await quotas.sift(&prepared, &outcomes, scope: level.scope)
+        var held = prepared[...]
+        defer { quotas.end(held.map { ($0.job, isCommitted: false) }) }
         var hasCommitted = false
         for part in parts(of: prepared) {
             let submissions: [Submission]
@@ -106,15 +111,19 @@ package struct Submitter: Sendable {
                 submissions = try await commits(
                     part.map(\.job), size: part.reduce(0) { $0 + $1.job.size }, scope: level.scope)
             } catch {
+                let mayBeThere = (error as? PostgresError)?.mayHaveCommitted ?? false
+                quotas.end(held.prefix(part.count).map { ($0.job, isCommitted: mayBeThere) })
+                held.removeFirst(part.count)
                 // What was committed before keeps its outcome; else who asks again without a key runs it
                 // twice.
                 guard hasCommitted else { throw error }
                 logger.warning("a part of a submission failed", metadata: ["error": "\(error)"])
-                let mayBeThere = (error as? PostgresError)?.mayHaveCommitted ?? false
                 for (index, _) in part { outcomes[index] = .failure(Self.notTaken(mayBeThere: mayBeThere)) }
                 continue
             }
             hasCommitted = true
+            quotas.end(zip(part, submissions).map { ($0.job, isCommitted: $1.addsWork) })
+            held.removeFirst(part.count)
             for ((index, job), submission) in zip(part, submissions) {
                 outcomes[index] =
                     switch submission {
@@ -128,6 +137,7 @@ package struct Submitter: Sendable {
                     }
             }
         }
+        front.metrics.refused(outcomes.compactMap { $0?.refusal })
         return outcomes.map { $0 ?? .failure(EngineError(.invalid, "the job was not judged")) }
     }
 
@@ -203,8 +213,8 @@ package struct Submitter: Sendable {
         typealias Judged<Place> = Result<Place, EdgeRefusal>
 
         var devices: [DeviceID: Judged<DevicePlace>] = [:]
-        var sites: [SiteID: Judged<(organization: OrganizationID, hasDevices: Bool)>] = [:]
-        var organizations: [OrganizationID: Judged<Bool>] = [:]
+        var sites: [SiteID: Judged<(organization: OrganizationID, devices: Int)>] = [:]
+        var organizations: [OrganizationID: Judged<Int>] = [:]
     }
 
     private func places(of requests: [JobRequest], level: Level) async throws -> Places {
@@ -217,13 +227,13 @@ package struct Submitter: Sendable {
                 guard places.sites[site] == nil,
                     let place = try await ledger.site(site, scope: level.scope)
                 else { break }
-                let hasDevices = try await hasDevices(place.organization, site: site, level)
-                places.sites[site] = judged(place.edges, upTo: level).map { (place.organization, hasDevices) }
+                let count = try await deviceCount(place.organization, site: site, level)
+                places.sites[site] = judged(place.edges, upTo: level).map { (place.organization, count) }
             case .organization(let organization):
                 guard places.organizations[organization] == nil else { break }
                 let edges = try await ledger.edges(of: organization, scope: level.scope)
-                let hasDevices = try await hasDevices(organization, site: nil, level)
-                places.organizations[organization] = judged(edges, upTo: level).map { hasDevices }
+                let count = try await deviceCount(organization, site: nil, level)
+                places.organizations[organization] = judged(edges, upTo: level).map { count }
             }
         }
         if !devices.isEmpty {
@@ -234,11 +244,12 @@ package struct Submitter: Sendable {
         return places
     }
 
-    private func hasDevices(
+    /// What a quota counts a target as: it has that many runs once it is expanded.
+    private func deviceCount(
         _ organization: OrganizationID, site: SiteID?, _ level: Level
-    ) async throws -> Bool {
+    ) async throws -> Int {
         try await ledger.deviceCount(
-            organization: organization, site: site, atMost: 1, scope: level.scope) > 0
+            organization: organization, site: site, atMost: Limits.openRuns.upperBound, scope: level.scope)
     }
 
     /// Judges the edge of each device and, once each, the edges of their sites upwards.
@@ -286,6 +297,7 @@ package struct Submitter: Sendable {
             maximumAttempts: retry.maximumAttempts, idempotent: job.idempotent, expiresAt: expiresAt,
             principal: principal,
             idempotencyKey: request.idempotencyKey, requestHash: request.requestHash)
+        submitted.expectedRuns = target.expected
         submitted.notBefore = job.notBefore
         submitted.retry = retry
         (submitted.retryOf, submitted.redriven) = (request.retryOf, request.redriven)
@@ -301,6 +313,7 @@ package struct Submitter: Sendable {
         var site: SiteID?
         var commonSite: SiteID?
         var devices: [DeviceID]?
+        var expected = 0
         var signed: SignedTarget
     }
 
@@ -331,21 +344,22 @@ package struct Submitter: Sendable {
                 signed: .list(root: tree.root, size: devices.count))
         case .site(let id):
             let site = try seen(places.sites[id], field: "target.siteId", kind: "site")
-            guard site.hasDevices else {
+            guard site.devices > 0 else {
                 throw EngineError(
                     .invalid, field: "target.siteId", "names a site without devices; a job needs at least one"
                 )
             }
-            return JudgedTarget(organization: site.organization, site: id, signed: .site(id))
+            return JudgedTarget(
+                organization: site.organization, site: id, expected: site.devices, signed: .site(id))
         case .organization(let id):
-            guard
-                try seen(places.organizations[id], field: "target.organizationId", kind: "organization")
-            else {
+            let devices = try seen(
+                places.organizations[id], field: "target.organizationId", kind: "organization")
+            guard devices > 0 else {
                 throw EngineError(
                     .invalid, field: "target.organizationId",
                     "names an organization without devices; a job needs at least one")
             }
-            return JudgedTarget(organization: id, signed: .organization)
+            return JudgedTarget(organization: id, expected: devices, signed: .organization)
         }
     }
 
@@ -365,4 +379,25 @@ package struct Submitter: Sendable {
 extension SubmittedJob {
     /// How many rows it is: its own and those of its list.
     fileprivate var size: Int { 1 + (devices?.count ?? 0) }
+}
+
+extension Submission {
+    /// Whether the job is among its organization's open work by it, or may be.
+    fileprivate var addsWork: Bool {
+        switch self {
+        case .accepted, .replacing: true
+        case .failed(let mayBeThere): mayBeThere
+        case .repeated, .idempotencyConflict, .missingDevice, .held: false
+        }
+    }
+}
+
+extension Result where Success == AcceptedJob, Failure == EngineError {
+    /// Why the job was refused, if it was.
+    fileprivate var refusal: EngineError.Code? {
+        switch self {
+        case .success: nil
+        case .failure(let error): error.code
+        }
+    }
 }

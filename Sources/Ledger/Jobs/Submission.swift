@@ -15,6 +15,8 @@ package struct SubmittedJob: Sendable {
     package var devices: [DeviceID]?
     /// The site of a site's target.
     package var targetSite: SiteID?
+    /// How many devices a site or an organization had when the job was judged.
+    package var expectedRuns = 0
     /// Limits.
     package var timeoutSeconds: Int
     package var maximumAttempts: Int
@@ -175,10 +177,11 @@ extension Ledger {
         }
         let slots = jobs.contains { $0.unique != nil } ? Self.slotStatements(jobs) : nil
         let insert: SQL = """
+            WITH committed AS (
             INSERT INTO jobs (organization_id, id, site_id, kind, state, priority, statement, target_devices,
                               timeout_seconds, maximum_attempts, idempotent, expires_at, created_by,
                               idempotency_key, request_hash, total, not_before, retry_on,
-                              backoff_seconds, backoff_seconds_max, retry_of, trace)
+                              backoff_seconds, backoff_seconds_max, retry_of, trace, charged)
             SELECT u.* FROM unnest(
                 \(jobs.map(\.organization)), \(jobs.map(\.id)), \(jobs.map(\.ownSite)),
                 \(jobs.map(\.kind.rawValue)), \(jobs.map { $0.devices == nil ? JobState.accepted : .active }),
@@ -191,12 +194,16 @@ extension Ledger {
                 \(jobs.map { RetriedOutcome.bits(of: $0.retry.outcomes) }),
                 \(jobs.map { Int32($0.retry.backoffSeconds) }),
                 \(jobs.map { Int32($0.retry.maximumBackoffSeconds) }), \(jobs.map(\.retryOf)),
-                \(jobs.map { $0.trace.map { PostgresData($0.bytes) } }))
+                \(jobs.map { $0.trace.map { PostgresData($0.bytes) } }),
+                \(jobs.map { $0.devices == nil ? Int32(clamping: $0.expectedRuns) : 0 }))
                     AS u(organization_id, id)
             \(fragment: slots?.filter ?? "")
             ON CONFLICT (organization_id, created_by, idempotency_key) WHERE idempotency_key IS NOT NULL
             DO NOTHING
-            RETURNING id
+            RETURNING id, organization_id, coalesce(total, charged) AS runs,
+                      \(fragment: Self.jobBytes) AS bytes
+            ), \(fragment: Self.openedWork(from: "committed"))
+            SELECT id FROM committed
             """
         // Jobs that lost a conflict have no row and get no run. A device that was judged and is gone fails
         // the batch, so that no job waits for a run which does not exist; the halves are tried again.
@@ -379,7 +386,10 @@ extension Ledger {
                                CASE WHEN not_before > now() THEN crmm_due(not_before) END
                         FROM chosen
                     ), counted AS (
-                        SELECT p.expanded + c.n AS expanded, coalesce(c.last, p.expanded_to) AS expanded_to,
+                        SELECT p.charged AS charged_before, \(fragment: Self.jobBytes) AS bytes,
+                               CASE WHEN c.n < \(chunk) THEN p.expanded + c.n
+                                    ELSE greatest(p.charged, p.expanded + c.n) END AS charged,
+                               p.expanded + c.n AS expanded, coalesce(c.last, p.expanded_to) AS expanded_to,
                                c.n < \(chunk) AS whole,
                                c.n < \(chunk)
                                    AND p.expanded + c.n = (SELECT sum(x) FROM unnest(p.ended) x) AS finished
@@ -389,6 +399,7 @@ extension Ledger {
                                     FROM chosen) c
                     ), moved AS (
                         UPDATE jobs j SET expanded = c.expanded, expanded_to = c.expanded_to,
+                               charged = c.charged,
                                total = CASE WHEN c.whole THEN c.expanded END,
                                -- Whoever changes the total or what has ended decides, under the row's lock.
                                state = CASE WHEN c.finished
@@ -396,7 +407,11 @@ extension Ledger {
                                             WHEN j.state = 0 THEN 1 ELSE j.state END,
                                finished_at = CASE WHEN c.finished THEN now() END
                         FROM counted c WHERE j.organization_id = \(job.organization) AND j.id = \(job.id)
-                        RETURNING c.whole
+                        RETURNING c.whole, c.charged - c.charged_before AS runs,
+                                  CASE WHEN c.finished THEN -c.bytes ELSE 0 END AS bytes
+                    ), work AS (
+                        INSERT INTO queue_usage_deltas (organization_id, runs, bytes)
+                        SELECT \(job.organization), runs, bytes FROM moved WHERE runs <> 0 OR bytes <> 0
                     )
                     SELECT (SELECT whole FROM moved),
                            EXISTS (SELECT FROM jobs WHERE organization_id = \(job.organization)

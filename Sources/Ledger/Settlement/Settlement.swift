@@ -149,8 +149,8 @@ extension Ledger {
                 FROM gone g
                 WHERE j.organization_id IS NOT DISTINCT FROM g.organization_id
                   AND j.id = ANY (ARRAY[g.job_id]) AND j.total = 1
-                RETURNING j.id
-            ), deltas AS (
+                RETURNING j.id, j.organization_id, -1 AS runs, -(\(fragment: Self.jobBytes)) AS bytes
+            ), \(fragment: Self.openedWork(from: "single")), deltas AS (
                 INSERT INTO job_deltas (organization_id, job_id, outcome, n)
                 SELECT organization_id, job_id, outcome, count(*) FROM gone
                 WHERE job_id <> ALL ((SELECT coalesce(array_agg(id), '{}') FROM single)::uuid[])

@@ -14,6 +14,8 @@ package struct Problem: WireObject, Error, Equatable {
     package var field: String?
     /// The request's id, as the log has it.
     package var requestId: String?
+    /// When it may be worth asking again, where that is known; an item of a bulk has no header for it.
+    package var retryAfterSeconds: Int?
 
     /// A problem.
     package init(
@@ -36,6 +38,7 @@ package struct Problem: WireObject, Error, Equatable {
         detail = try reader.field("detail")
         field = try reader.optional("field")
         requestId = try reader.optional("requestId")
+        retryAfterSeconds = try reader.optional("retryAfterSeconds")
     }
 
     /// Appends the fields.
@@ -46,6 +49,7 @@ package struct Problem: WireObject, Error, Equatable {
         writer.field("detail", detail)
         writer.field("field", field)
         writer.field("requestId", requestId)
+        writer.field("retryAfterSeconds", retryAfterSeconds)
     }
 }
 

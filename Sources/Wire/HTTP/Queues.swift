@@ -225,12 +225,14 @@ package struct OrganizationQueues: WireObject, Equatable {
     package var queues: [QueueStatus]
     /// What holds it back now: its own controls and those of all organizations.
     package var controls: [QueueControl]
+    /// What it has open, and how much it may.
+    package var quota: QueueQuota?
 
     /// An organization as it is shown.
     package init(
         organizationId: OrganizationID, weight: Double, share: Double?, entitlement: Double?,
         startRate: Double?, drainRate: Double?, cap: Int?, interactive: InteractiveBucket? = nil,
-        queues: [QueueStatus], controls: [QueueControl]
+        queues: [QueueStatus], controls: [QueueControl], quota: QueueQuota?
     ) {
         self.organizationId = organizationId
         self.weight = weight
@@ -242,6 +244,7 @@ package struct OrganizationQueues: WireObject, Equatable {
         self.interactive = interactive
         self.queues = queues
         self.controls = controls
+        self.quota = quota
     }
 
     /// Reads the fields.
@@ -256,6 +259,7 @@ package struct OrganizationQueues: WireObject, Equatable {
         interactive = try reader.optional("interactive")
         queues = try reader.field("queues")
         controls = try reader.field("controls")
+        quota = try reader.optional("quota")
     }
 
     /// Appends the fields.
@@ -270,6 +274,7 @@ package struct OrganizationQueues: WireObject, Equatable {
         writer.field("interactive", interactive)
         writer.field("queues", queues)
         writer.field("controls", controls)
+        writer.field("quota", quota)
     }
 }
 

@@ -9,7 +9,7 @@ struct Queues: AsyncParsableCommand {
         abstract: "What waits, by organization, and what holds it back.",
         subcommands: [
             List.self, Show.self, Top.self, Pause.self, Resume.self, Drain.self, Controls.self, Weight.self,
-            Cap.self, LimitRuns.self, Interactive.self,
+            Cap.self, LimitRuns.self, Interactive.self, Quota.self,
         ],
         defaultSubcommand: List.self)
 
@@ -181,6 +181,11 @@ extension ConnectionOptions {
         )
         if let start = queue.startRate, let drain = queue.drainRate {
             Terminal.print("\(rate(start)) runs started and \(rate(drain)) ended a second")
+        }
+        if let quota = queue.quota {
+            Terminal.print(
+                "\(quota.openRuns.used) of \(quota.openRuns.limit) runs and \(quota.openBytes.used) of "
+                    + "\(quota.openBytes.limit) bytes open")
         }
         show(queue.queues)
         if !queue.controls.isEmpty { show(queue.controls) }
