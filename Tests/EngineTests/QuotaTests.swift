@@ -168,7 +168,7 @@ import Wire
                 try await bench.world.count(
                     "SELECT count(*) FROM runs WHERE organization_id = \(tenant.organization)") == taken[0])
             // What came in while use was read may have counted twice, until now.
-            for _ in taken[0]..<10 {
+            for _ in stride(from: taken[0], to: 10, by: 1) {
                 _ = try await submitter.submit([request], by: World.principal, level: .platform)[0].get()
             }
             let full = try await submitter.submit([request], by: World.principal, level: .platform)[0]

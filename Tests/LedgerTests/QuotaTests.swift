@@ -284,7 +284,7 @@ import Testing
             ORDER BY random() LIMIT 3
             """, scope: .none
         ) { try $0.decode((RunID, JobID).self) }
-        switch Int.random(in: 0..<10) {
+        switch Int.random(in: 0..<11) {
         case 0, 1, 2:
             let devices = Array(tenant.all.shuffled().prefix(.random(in: 1...3)))
             var jobs = [world.job(tenant, devices: devices), world.job(tenant, devices: [devices[0]])]
@@ -301,6 +301,7 @@ import Testing
                 _ = try await world.worker.expand((job.organization, job.id), chunk: 2)
             }
         case 5, 6:
+            _ = try await world.worker.queueDue(limit: 9)
             let queued = try await world.worker.queuedRuns(
                 of: [(tenant.organization.queue(), after: ID(.zero))], limit: 6
             ).values.flatMap(\.self)
@@ -324,6 +325,16 @@ import Testing
             _ = try? await world.api.requestCancel(job, scope: tenant.scope)
             _ = try await world.api.cancelRuns(
                 of: job, organization: tenant.organization, scope: tenant.scope)
+        case 9:
+            let letters = try await world.api.deadLetters(DeadLetterFilter(), limit: 3, scope: tenant.scope)
+            guard let letter = letters.randomElement() else { return }
+            if Bool.random() {
+                _ = try await world.api.discard([letter.run.id], scope: tenant.scope)
+            } else {
+                var job = world.job(tenant, devices: [letter.run.device])
+                (job.retryOf, job.redriven) = (letter.run.job, [letter.run.id])
+                _ = try await world.api.submit([job], scope: tenant.scope)
+            }
         default:
             try await world.lapse(open.prefix(1).map(\.0))
             _ = try await world.worker.expire(limit: 9)
