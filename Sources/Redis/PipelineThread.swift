@@ -183,7 +183,7 @@ final class PipelineThread {
 
     private func connect(now: Instant) {
         switch configuration.deployment {
-        case .single:
+        case .single, .cluster:
             go(to: Hop(address: configuration.addresses[0], host: .server(mustBeMaster: false)), now: now)
         case .sentinel:
             let sentinel = configuration.addresses[turn % configuration.addresses.count]
@@ -350,7 +350,7 @@ final class PipelineThread {
             pipeline.failures.add(1, ordering: .relaxed)
         }
         link = .down(until: retryAt)
-        if isFinal, error.refusesLogin { refuseWaiting(error) }
+        if isFinal, error.refusesLogin || configuration.refusesWhileDown { refuseWaiting(error) }
     }
 
     private func refuseWaiting(_ error: RedisError) {

@@ -8,18 +8,19 @@ import Synchronization
 /// one; so a late answer is never taken for another's. What the server had already popped for the caller is
 /// then lost: `mayHaveRun` is true.
 package final class RedisBlockingConnection: Sendable {
-    private let pipeline: Pipeline
+    private let route: Route
     private let isBusy = Atomic(false)
 
     /// A connection that is not open yet: the first command opens it.
     package init(configuration: RedisConfiguration, logger: Logger) {
-        pipeline = Pipeline(configuration: configuration, logger: logger, abandonment: .dropsConnection)
+        route = Route(configuration, logger, .dropsConnection)
     }
 
-    deinit { pipeline.beginClosing() }
+    deinit { route.beginClosing() }
 
     /// Sends a command and waits for its reply; the first call starts the thread and connects.
     ///
+    /// In a cluster it waits on the node that has the key, and anew on another when the slot moves.
     /// `timeout` must be longer than the time for which the command itself blocks. A second command while one
     /// waits is refused as `.overloaded`.
     package func send(_ command: RedisCommand, timeout: Duration) async throws -> RedisValue {
@@ -27,11 +28,11 @@ package final class RedisBlockingConnection: Sendable {
             throw RedisError(.overloaded, "a blocking connection carries one command at a time")
         }
         defer { isBusy.store(false, ordering: .releasing) }
-        return try await pipeline.send([command], timeout: timeout)[0].get()
+        return try await route.send([command], timeout: timeout)[0].get()
     }
 
     /// Ends the command that waits, if one does, with `.closed`, refuses further ones and ends the thread.
     package func close() async {
-        await pipeline.close()
+        await route.close()
     }
 }

@@ -24,6 +24,8 @@ package struct RedisCommand: Sendable {
     private var count = 0
     /// The command's name, for messages: never its arguments.
     package let name: String
+    /// Beside which key a command without keys is carried out; nil for anywhere.
+    private(set) var place: [UInt8]?
 
     /// A command with arguments that are known by number.
     package init(_ name: String, _ arguments: RedisArgument...) {
@@ -51,6 +53,39 @@ package struct RedisCommand: Sendable {
     /// Adds arguments at the end.
     package mutating func append(contentsOf arguments: some Sequence<RedisArgument>) {
         for argument in arguments { append(argument) }
+    }
+
+    /// The same command, which names no key, for that node of a cluster which has this key: `SCAN`, `INFO`.
+    package func near(_ key: String) -> RedisCommand {
+        var command = self
+        command.place = Array(key.utf8)
+        return command
+    }
+
+    /// Its arguments, the name first, as they were encoded.
+    var arguments: [ArraySlice<UInt8>] {
+        var found: [ArraySlice<UInt8>] = []
+        found.reserveCapacity(count)
+        var rest = encoded[...]
+        while let (argument, next) = Self.firstBulk(rest) {
+            found.append(argument)
+            rest = next
+        }
+        return found
+    }
+
+    /// Reads `$<length>\r\n<bytes>\r\n`.
+    private static func firstBulk(
+        _ bytes: ArraySlice<UInt8>
+    ) -> (ArraySlice<UInt8>, rest: ArraySlice<UInt8>)? {
+        guard !bytes.isEmpty else { return nil }
+        var length = 0
+        var at = bytes.startIndex + 1
+        while bytes[at] != UInt8(ascii: "\r") {
+            length = length * 10 + Int(bytes[at] - UInt8(ascii: "0"))
+            at += 1
+        }
+        return (bytes[(at + 2)..<(at + 2 + length)], bytes[(at + 4 + length)...])
     }
 
     /// Writes the whole command to the end of `buffer`.

@@ -5,6 +5,8 @@
 ///     unix://[user[:password]@]/path/to.sock
 ///     redis+sentinel://[user[:password]@]host[:port],…/master[/database][?sentinelUser=…&sentinelPassword=…]
 ///     rediss+sentinel://…
+///     redis+cluster://[user[:password]@]host[:port],…
+///     rediss+cluster://…
 ///
 /// Every part is percent-decoded. Without a user the password is the default user's; the port is 6379 when
 /// absent, a sentinel's 26379. Files are PEM.
@@ -29,6 +31,8 @@ package struct RedisConfiguration: Sendable, CustomStringConvertible, CustomDebu
         case single
         /// The addresses are sentinels, which know where the master is.
         case sentinel(Sentinel)
+        /// The addresses are nodes of a cluster, which know all others; it has one database.
+        case cluster
     }
 
     /// Whom sentinels are asked for, and who we are there.
@@ -57,8 +61,12 @@ package struct RedisConfiguration: Sendable, CustomStringConvertible, CustomDebu
     package var commandTimeout: Duration = .seconds(5)
     /// The most memory that one reply may take: its bytes, and 32 more for each value in it.
     package var replyBytesMax = 64 << 20
-    /// The most commands that may wait for an answer at once; further ones are refused.
+    /// The most commands that may wait for an answer at once; further ones are refused. In a cluster, of each
+    /// node.
     package var pendingMax = 100_000
+    /// Whether commands are refused, instead of waiting, when no connection can be made: another node may
+    /// have them.
+    var refusesWhileDown = false
 
     /// Reads an address of one of the forms above, and the files that it names; throws `.configuration` with
     /// the name of the wrong part.
@@ -79,10 +87,16 @@ package struct RedisConfiguration: Sendable, CustomStringConvertible, CustomDebu
                 Sentinel(
                     master: master, username: reader.take("sentinelUser"),
                     password: reader.take("sentinelPassword")))
+        case "redis+cluster", "rediss+cluster":
+            addresses = try reader.addresses(port: 6379)
+            guard try reader.database(reader.path) == 0 else {
+                throw RedisURL.refusal("has a database, but a cluster has only the one with the number 0")
+            }
+            deployment = .cluster
         default:
             throw RedisURL.refusal(
                 "has the scheme “\(reader.scheme)”: expected redis or unix, rediss for TLS, "
-                    + "or redis+sentinel, rediss+sentinel")
+                    + "redis+sentinel, rediss+sentinel, redis+cluster or rediss+cluster")
         }
         if reader.scheme.hasPrefix("rediss") {
             tls = RedisTLS(
@@ -100,6 +114,7 @@ package struct RedisConfiguration: Sendable, CustomStringConvertible, CustomDebu
         return switch deployment {
         case .single: "\(place) database \(database)"
         case .sentinel(let sentinel): "\(sentinel.master) of the sentinels \(place) database \(database)"
+        case .cluster: "the cluster of \(place)"
         }
     }
     /// The same, so that no dump shows the password either.

@@ -12,26 +12,53 @@ package struct RedisFunctionLibrary: Sendable, Equatable {
     }
 }
 
+extension RedisFunctionLibrary {
+    fileprivate func check() throws(RedisError) {
+        guard source.prefix(while: { !$0.isNewline }) == "#!lua name=\(name)" else {
+            throw RedisError(
+                .configuration, "the function library \(name) does not begin with “#!lua name=\(name)”")
+        }
+    }
+
+    fileprivate func load(_ send: (RedisCommand) async throws -> RedisValue) async throws {
+        let list = RedisCommand("FUNCTION", "LIST", "LIBRARYNAME", .string(name), "WITHCODE")
+        let present = try await send(list).array?.first?.array ?? []
+        // One library is a flat array of field, value, field, value.
+        if let field = present.firstIndex(where: { $0.text == "library_code" }),
+            present.indices.contains(field + 1), present[field + 1].text == source
+        {
+            return
+        }
+        _ = try await send(RedisCommand("FUNCTION", "LOAD", "REPLACE", .string(source)))
+    }
+}
+
 extension RedisConnection {
     /// Makes the server have exactly this library: loads it, in place of another version of the same name,
     /// unless it is there already (so it may be called at each start).
     ///
-    /// Throws `.configuration` when the first line of the source does not name the library.
+    /// In a cluster every master gets it. One that cannot be reached is passed over, for it gets it when it
+    /// is asked for a function (`load(_:near:)`); the first error is thrown if none has it then. Throws
+    /// `.configuration` when the first line of the source does not name the library.
     package func load(_ library: RedisFunctionLibrary) async throws {
-        guard library.source.prefix(while: { !$0.isNewline }) == "#!lua name=\(library.name)" else {
-            throw RedisError(
-                .configuration,
-                "the function library \(library.name) does not begin with “#!lua name=\(library.name)”")
+        try library.check()
+        var (isAnywhere, failure) = (false, RedisError?.none)
+        for master in try await masters() {
+            do {
+                try await library.load { try await master.send($0) }
+                isAnywhere = true
+            } catch let error as RedisError {
+                guard error.code != .cancelled else { throw error }
+                failure = failure ?? error
+            }
         }
-        let list = RedisCommand("FUNCTION", "LIST", "LIBRARYNAME", .string(library.name), "WITHCODE")
-        let present = try await send(list).array?.first?.array ?? []
-        // One library is a flat array of field, value, field, value.
-        if let field = present.firstIndex(where: { $0.text == "library_code" }),
-            present.indices.contains(field + 1), present[field + 1].text == library.source
-        {
-            return
-        }
-        _ = try await send(RedisCommand("FUNCTION", "LOAD", "REPLACE", .string(library.source)))
+        if !isAnywhere, let failure { throw failure }
+    }
+
+    /// The same for the one server that has this key.
+    package func load(_ library: RedisFunctionLibrary, near key: String) async throws {
+        try library.check()
+        try await library.load { try await self.send($0.near(key)) }
     }
 
     /// Calls a function of a loaded library (`FCALL`).

@@ -44,6 +44,19 @@ struct ConfigurationTests {
         #expect(configuration.database == 0)
     }
 
+    @Test("A cluster is named by some of its nodes")
+    func cluster() throws {
+        let configuration = try RedisConfiguration(url: "redis+cluster://rmm:pw@a,b:7001,[::1]:7002/")
+        #expect(configuration.deployment == .cluster)
+        #expect(
+            configuration.addresses == [
+                .tcp(host: "a", port: 6379), .tcp(host: "b", port: 7001), .tcp(host: "::1", port: 7002),
+            ])
+        #expect(configuration.username == "rmm" && configuration.password == "pw")
+        #expect("\(configuration)" == "the cluster of a:6379,b:7001,[::1]:7002")
+        #expect(try RedisConfiguration(url: "rediss+cluster://host").tls == RedisTLS())
+    }
+
     @Test("A password without a user is the default user's")
     func passwordOnly() throws {
         let configuration = try RedisConfiguration(url: "redis://:a:b@[::1]:7000")
@@ -64,7 +77,10 @@ struct ConfigurationTests {
         "A wrong address is refused with the part that is wrong",
         arguments: [
             ("localhost:6379", "scheme"), ("http://host", "“http”"),
-            ("redis+cluster://host", "“redis+cluster”"),
+            ("redis+other://host", "“redis+other”"),
+            ("redis+cluster://", "no host"), ("redis+cluster://a,", "no host"),
+            ("redis+cluster://a/1", "only the one with the number 0"), ("redis+cluster://a/x", "database"),
+            ("redis+cluster://a?ca=/x", "“ca”"),
             ("redis://", "no host"), ("redis://user@:1", "no host"), ("redis://host:0", "port"),
             ("redis://host:65536", "port"), ("redis://host:", "port"), ("redis://host:+1", "port"),
             ("redis://[::1", "“]”"), ("redis://[::1]x", "port"), ("redis://host/x", "database"),
