@@ -4,81 +4,121 @@ package import Logging
 package import Streams
 import Synchronization
 
-/// The queue as the rest of the engine uses it: it knows the epoch in force, and what cannot be said to Redis
-/// now is found in PostgreSQL later. Nothing here is needed for correctness; refill, stragglers and the
-/// reconciler are.
+/// The queue as the rest of the engine uses it, whole: organizations hash to its partitions, and what cannot
+/// be said to Redis now is found in PostgreSQL later. Nothing here is needed for correctness; refill,
+/// stragglers and the reconciler are.
+///
+/// Partitions are reached side by side: one that does not answer holds up no other.
 package final class QueueFront: Sendable {
-    /// The queue itself.
-    package let queue: Queue
+    /// The partitions, by number.
+    package let parts: [QueuePart]
     /// What this process has marked and seen end.
     package let tally = WorkTally()
     /// What this process has counted; its parts share it.
     package let metrics: EngineMetrics
-    /// Wakes the refiller of this process.
-    let refill = Wake()
     private let logger: Logger
-    private let known = Mutex<Known>(Known())
 
-    private struct Known {
-        var epoch: Epoch?
-        var latest: Epoch?
-        var since = ContinuousClock.now
+    /// A front of the queues of all partitions, by number; for `settling` after it has seen a new data set,
+    /// missing presences mean nothing.
+    package init(
+        queues: [Queue], metrics: EngineMetrics = EngineMetrics(), logger: Logger,
+        settling: Duration = .seconds(2)
+    ) {
+        parts = queues.map { QueuePart(queue: $0, settling: settling) }
+        self.metrics = metrics
+        self.logger = logger
     }
 
-    private let settling: Duration
-
-    /// A front of a queue; for `settling` after it has seen a new data set, missing presences mean nothing.
-    package init(
+    /// A front of a queue with one partition.
+    package convenience init(
         queue: Queue, metrics: EngineMetrics = EngineMetrics(), logger: Logger,
         settling: Duration = .seconds(2)
     ) {
-        self.queue = queue
-        self.metrics = metrics
-        self.logger = logger
-        self.settling = settling
+        self.init(queues: [queue], metrics: metrics, logger: logger, settling: settling)
     }
 
-    /// The epoch of the data set, as Redis has it now if none is remembered.
-    package func epoch() async throws -> Epoch {
-        if let epoch = known.withLock({ $0.epoch }) { return epoch }
-        guard let epoch = try await queue.epoch() else { throw QueueError.staleEpoch(current: nil) }
-        known.withLock { known in
-            if known.latest != epoch { (known.latest, known.since) = (epoch, .now) }
-            known.epoch = epoch
-        }
-        return epoch
+    /// The partition of an organization.
+    package func part(of organization: OrganizationID) -> QueuePart {
+        parts[Keyspace.partition(of: organization, count: parts.count)]
     }
 
-    /// Whether the data set is so new that gateways may not have said again whom they hold: until then a
-    /// missing presence means nothing.
-    var isSettling: Bool { known.withLock { ContinuousClock.now - $0.since < settling } }
-
-    /// Calls the queue under the epoch in force; a stale one is forgotten and read once more.
-    package func call<Value: Sendable>(_ body: (Epoch) async throws -> Value) async throws -> Value {
-        do {
-            return try await body(epoch())
-        } catch QueueError.staleEpoch {
-            forgetEpoch()
-            return try await body(epoch())
+    /// Does something that goes on, for each partition by itself: one that does not answer holds up no other.
+    func forEachPart(_ body: @escaping @Sendable (QueuePart) async -> Void) async {
+        if parts.count == 1 { return await body(parts[0]) }
+        await withTaskGroup(of: Void.self) { tasks in
+            for part in parts { tasks.addTask { await body(part) } }
         }
     }
 
-    /// Forgets the epoch: the next call reads it.
-    package func forgetEpoch() { known.withLock { $0.epoch = nil } }
+    /// Inboxes and heartbeats of gateways, which belong to no partition.
+    package var mail: Queue { parts[0].queue }
+
+    /// Forgets the epochs: the next calls read them.
+    package func forgetEpoch() {
+        for part in parts { part.forgetEpoch() }
+    }
+
+    /// Whether a partition is so new that a missing presence in it means nothing.
+    func isSettling(_ organization: OrganizationID) -> Bool { part(of: organization).isSettling }
 
     /// The fast path after a commit: queues these runs, and marks queues whose work a worker has to bring.
     package func offer(_ runs: [QueuedRun], and queues: [OrganizationQueue] = []) async {
-        do {
-            try await call { epoch in
-                for (queue, runs) in Dictionary(grouping: runs, by: \.queue) {
-                    _ = try await self.queue.enqueue(runs.map(Entry.init), in: queue, epoch: epoch)
+        let marked = Set(queues)
+        await inParts(
+            runs.map { ($0.organization, Offer.run($0)) } + marked.map { ($0.organization, Offer.queue($0)) },
+            "work left to the stragglers' scan"
+        ) { part, epoch, offers in
+            var runs: [OrganizationQueue: [QueuedRun]] = [:]
+            var queues: [OrganizationQueue] = []
+            for offer in offers {
+                switch offer {
+                case .run(let run): runs[run.queue, default: []].append(run)
+                case .queue(let queue): queues.append(queue)
                 }
-                if !queues.isEmpty { try await self.queue.mark(Array(Set(queues)), epoch: epoch) }
             }
-            refill.call()
-        } catch {
-            logger.debug("work left to the stragglers' scan", metadata: ["error": "\(error)"])
+            for (queue, runs) in runs {
+                _ = try await part.queue.enqueue(runs.map(Entry.init), in: queue, epoch: epoch)
+            }
+            if !queues.isEmpty { try await part.queue.mark(queues, epoch: epoch) }
+            part.refill.call()
         }
+    }
+
+    private enum Offer: Sendable {
+        case run(QueuedRun)
+        case queue(OrganizationQueue)
+    }
+
+    /// Does something with what each partition has of these items, under its epoch. What fails is noted, and
+    /// left to whoever finds it in PostgreSQL.
+    private func inParts<Item: Sendable>(
+        _ items: [(OrganizationID, Item)], _ message: Logger.Message,
+        _ body: @escaping @Sendable (QueuePart, Epoch, [Item]) async throws -> Void
+    ) async {
+        let logger = logger
+        @Sendable func work(_ part: QueuePart, _ items: [Item]) async {
+            do {
+                try await part.call { try await body(part, $0, items) }
+            } catch {
+                logger.debug(message, metadata: ["error": "\(error)"])
+            }
+        }
+        let groups = split(items)
+        if groups.count == 1 { return await work(groups[0].part, groups[0].items) }
+        await withTaskGroup(of: Void.self) { tasks in
+            for (part, items) in groups { tasks.addTask { await work(part, items) } }
+        }
+    }
+
+    /// The items of each partition that has any.
+    func split<Item>(_ items: [(OrganizationID, Item)]) -> [(part: QueuePart, items: [Item])] {
+        guard !items.isEmpty else { return [] }
+        if parts.count == 1 { return [(parts[0], items.map(\.1))] }
+        var groups: [[Item]] = Array(repeating: [], count: parts.count)
+        for (organization, item) in items {
+            groups[Keyspace.partition(of: organization, count: parts.count)].append(item)
+        }
+        return zip(parts, groups).filter { !$0.1.isEmpty }.map { ($0, $1) }
     }
 
     /// Marks all queues of these organizations, where it is not known which of them have work.
@@ -87,30 +127,40 @@ package final class QueueFront: Sendable {
     }
 
     /// Which of these devices are held by a gateway whose heartbeat lives, in the same order.
-    func arePresent(_ devices: [DeviceID]) async throws -> [Bool] {
-        let presences = try await queue.presence(of: devices)
-        let alive = try await queue.alive(Array(Set(presences.compactMap { $0?.gateway })))
+    func arePresent(_ devices: [(OrganizationID, DeviceID)]) async throws -> [Bool] {
+        let presences = try await presence(of: devices)
+        let alive = try await mail.alive(Array(Set(presences.compactMap { $0?.gateway })))
         return presences.map { presence in presence.map { alive.contains($0.gateway) } ?? false }
+    }
+
+    /// Who holds each of these devices, in the same order.
+    package func presence(of devices: [(OrganizationID, DeviceID)]) async throws -> [Streams.Presence?] {
+        var found = [Streams.Presence?](repeating: nil, count: devices.count)
+        for (part, places) in split(devices.enumerated().map { ($0.element.0, $0.offset) }) {
+            let presences = try await part.queue.presence(of: places.map { devices[$0].1 })
+            for (place, presence) in zip(places, presences) { found[place] = presence }
+        }
+        return found
     }
 
     /// Says each second what this process has done, and once more when the task is cancelled.
     package func reportWork() async {
         await repeating(every: .seconds(1), idle: .seconds(1), logger, "rates") {
-            try await self.tally.report(to: self.queue)
+            try await self.tally.report(to: self.parts)
             return false
         }
         // What cannot be said any more is missing from a minute's rates.
-        try? await withGrace(.seconds(1)) { try await self.tally.report(to: self.queue) }
+        try? await withGrace(.seconds(1)) { try await self.tally.report(to: self.parts) }
     }
 
     /// Tells the queue that dispatched runs have ended.
     package func settled(_ runs: [SettledRun]) async {
         guard !runs.isEmpty else { return }
         tally.ended(runs.lazy.map(\.organization))
-        do {
-            _ = try await call { epoch in try await self.queue.settle(runs.map(Settled.init), epoch: epoch) }
-        } catch {
-            logger.debug("settlements left to the membership's comparison", metadata: ["error": "\(error)"])
+        await inParts(
+            runs.map { ($0.organization, $0) }, "settlements left to the membership's comparison"
+        ) { part, epoch, runs in
+            try await part.queue.settle(runs.map(Settled.init), epoch: epoch)
         }
     }
 
@@ -118,13 +168,11 @@ package final class QueueFront: Sendable {
     /// the one before ends, and their queues are marked.
     package func returned(_ runs: [QueuedRun]) async {
         guard !runs.isEmpty else { return }
-        do {
-            _ = try await call { epoch in
-                try await self.queue.settle(
-                    runs.map { Settled($0, generation: $0.generation - 1) }, epoch: epoch)
-            }
-        } catch {
-            logger.debug("returns left to the membership's comparison", metadata: ["error": "\(error)"])
+        await inParts(
+            runs.map { ($0.organization, $0) }, "returns left to the membership's comparison"
+        ) { part, epoch, runs in
+            try await part.queue.settle(
+                runs.map { Settled($0, generation: $0.generation - 1) }, epoch: epoch)
         }
         await offer([], and: runs.map(\.queue))
     }
@@ -134,12 +182,10 @@ package final class QueueFront: Sendable {
         guard !runs.isEmpty else { return }
         metrics.declared(runs.lazy.map(\.organization))
         await settled(runs)
-        do {
-            _ = try await call { epoch in
-                try await self.queue.cancel(runs.map { ($0.organization, $0.run) }, epoch: epoch)
-            }
-        } catch {
-            logger.debug("ended runs left to the mark, which refuses them", metadata: ["error": "\(error)"])
+        await inParts(
+            runs.map { ($0.organization, $0) }, "ended runs left to the mark, which refuses them"
+        ) { part, epoch, runs in
+            try await part.queue.cancel(runs.map { ($0.organization, $0.run) }, epoch: epoch)
         }
     }
 
@@ -148,12 +194,12 @@ package final class QueueFront: Sendable {
     package func tellCancelled(_ runs: [CancelledRun]) async {
         guard !runs.isEmpty else { return }
         do {
-            let presences = try await queue.presence(of: runs.map(\.device))
+            let presences = try await presence(of: runs.map { ($0.organization, $0.device) })
             var items: [GatewayID: [InboxLetter.Item]] = [:]
             for (run, presence) in zip(runs, presences) {
                 if let presence { items[presence.gateway, default: []].append(run.letterItem) }
             }
-            _ = try await queue.deliver(
+            _ = try await mail.deliver(
                 items.map { Letter(gateway: $0.key, payload: InboxLetter.cancel($0.value).encoded) })
         } catch {
             logger.debug("cancels left to the next hello", metadata: ["error": "\(error)"])

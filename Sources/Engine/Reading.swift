@@ -12,9 +12,9 @@ package struct Presence: Sendable {
     package init(front: QueueFront) { self.front = front }
 
     /// Those of the devices whose gateway's heartbeat lives.
-    package func online(_ devices: [DeviceID]) async throws -> Set<DeviceID> {
+    package func online(_ devices: [(OrganizationID, DeviceID)]) async throws -> Set<DeviceID> {
         let present = try await front.arePresent(devices)
-        return Set(zip(devices, present).compactMap { device, isPresent in isPresent ? device : nil })
+        return Set(zip(devices, present).compactMap { device, isPresent in isPresent ? device.1 : nil })
     }
 }
 
@@ -44,7 +44,11 @@ package struct QueueView: Sendable {
         let atMost = min(Ledger.queueCountMax, max(1_000, 300_000 / max(1, limit)))
         let depths = try await ledger.queueDepths(
             after: after, limit: limit, countingAtMost: atMost, scope: scope)
-        let live = try await front.queue.depths(of: Array(Set(depths.map(\.queue.organization))))
+        var live: [Depth] = []
+        let organizations = Set(depths.map(\.queue.organization))
+        for (part, own) in front.split(organizations.map { ($0, $0) }) {
+            live += try await part.queue.depths(of: own)
+        }
         let byOrganization = Dictionary(live.map { ($0.organization, $0) }) { first, _ in first }
         return depths.map { depth in
             let live = byOrganization[depth.queue.organization]

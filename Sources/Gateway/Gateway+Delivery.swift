@@ -15,7 +15,7 @@ extension Gateway {
         while !Task.isCancelled {
             if reading != id { (reading, last) = (id, "0") }
             do {
-                let letters = try await front.queue.inbox(
+                let letters = try await front.mail.inbox(
                     gateway: reading, after: last, count: 64, wait: .milliseconds(500), on: inbox)
                 guard let newest = letters.last else { continue }
                 FaultPoint.reach(.gatewayAfterRead)
@@ -26,7 +26,7 @@ extension Gateway {
                         metadata: ["letters": "\(letters.count - readable.count)"])
                 }
                 try await handle(readable)
-                try await front.queue.discard(gateway: reading, letters.map(\.id))
+                try await front.mail.discard(gateway: reading, letters.map(\.id))
                 last = newest.id
             } catch {
                 guard !Task.isCancelled else { return }
@@ -53,7 +53,8 @@ extension Gateway {
         guard !items.isEmpty else { return }
         let (here, gone) = try await divide(items)
         if !gone.isEmpty {
-            try await withdrawPresence(of: Set(gone.map(\.device)))
+            try await withdrawPresence(
+                of: Dictionary(gone.map { ($0.device, $0.organization) }) { first, _ in first })
             await front.returned(try await ledger.undeliver(gone.map { ($0.organization, $0.run, $0.token) }))
         }
         guard !here.isEmpty else { return }
@@ -73,7 +74,7 @@ extension Gateway {
     private func divide(
         _ items: [InboxLetter.Item]
     ) async throws -> (here: [InboxLetter.Item], gone: [InboxLetter.Item]) {
-        let presences = try await front.queue.presence(of: items.map(\.device))
+        let presences = try await front.presence(of: items.map { ($0.organization, $0.device) })
         var (here, gone): ([InboxLetter.Item], [InboxLetter.Item]) = ([], [])
         for (item, presence) in zip(items, presences) {
             let session = sessions[item.device]
@@ -86,12 +87,13 @@ extension Gateway {
 
     /// Presence that still names this gateway for devices that it does not hold, as when its withdrawal was
     /// lost.
-    private func withdrawPresence(of devices: Set<DeviceID>) async throws {
-        let devices = Array(devices)
-        for (device, presence) in zip(devices, try await front.queue.presence(of: devices)) {
+    private func withdrawPresence(of devices: [DeviceID: OrganizationID]) async throws {
+        let places = devices.map { ($0.value, $0.key) }
+        for ((organization, device), presence) in zip(places, try await front.presence(of: places)) {
             guard let presence, presence.gateway == id, sessions[device] == nil else { continue }
-            _ = try await front.call { epoch in
-                try await self.front.queue.absent(
+            let part = front.part(of: organization)
+            _ = try await part.call { epoch in
+                try await part.queue.absent(
                     device: device, gateway: presence.gateway, session: presence.session, epoch: epoch)
             }
         }

@@ -175,9 +175,10 @@ extension Gateway {
         repeat {
             gateway = id
             let named = gateway
+            let part = front.part(of: session.organization)
             session.assign(
-                number: try await front.call { epoch in
-                    try await self.front.queue.present(device: session.device, gateway: named, epoch: epoch)
+                number: try await part.call { epoch in
+                    try await part.queue.present(device: session.device, gateway: named, epoch: epoch)
                 })
             let superseded = sessions.replace(with: session)
             superseded?.close(.superseded)
@@ -198,8 +199,9 @@ extension Gateway {
         repeat {
             gateway = id
             let (named, number) = (gateway, session.number)
-            let isKept = try await front.call { epoch in
-                try await self.front.queue.republish(
+            let part = front.part(of: session.organization)
+            let isKept = try await part.call { epoch in
+                try await part.queue.republish(
                     [(device: session.device, session: number)], gateway: named, epoch: epoch)
             }
             guard isKept == [true] else {
@@ -227,8 +229,9 @@ extension Gateway {
     /// Takes a session's presence back, if it is still this one's.
     func withdraw(_ session: Session, from gateway: GatewayID) async throws {
         let (device, number) = (session.device, session.number)
-        _ = try await front.call { epoch in
-            try await self.front.queue.absent(
+        let part = front.part(of: session.organization)
+        _ = try await part.call { epoch in
+            try await part.queue.absent(
                 device: device, gateway: gateway, session: number, epoch: epoch)
         }
     }

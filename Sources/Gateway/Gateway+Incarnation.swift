@@ -8,24 +8,39 @@ import Trust
 
 /// The heartbeat, and what happens when it has lapsed.
 extension Gateway {
-    /// Beats, and takes a new incarnation when the beat has lapsed or the data set is another one.
-    func beat(in first: Epoch?) async {
+    /// The data set of each partition, as Redis has it now; none of one that does not answer.
+    func epochs() async -> [Epoch?] {
+        var epochs: [Epoch?] = []
+        // Why one does not answer is in the log of whoever needs it.
+        for part in front.parts { epochs.append(try? await part.present()) }
+        return epochs
+    }
+
+    /// Beats, and takes a new incarnation when the beat has lapsed or a data set is another one.
+    func beat(in first: [Epoch?]) async {
         var last = ContinuousClock.now
-        var epoch = first
+        var epochs = first
         // Stays until a new incarnation has been taken whole.
         var isStale = false
         while !Task.isCancelled {
             do {
                 if try await !beat(id, after: &last) { isStale = true }
-                let current = try await front.queue.epoch()
-                if let current, current != epoch {
+                let current = await self.epochs()
+                for (index, part) in front.parts.enumerated() {
+                    guard let epoch = current[index], epoch != epochs[index] else { continue }
                     // Before the first data set was seen nobody can have been noted in it.
-                    if epoch != nil || sessions.count > 0 { isStale = true }
-                    epoch = current
-                    front.forgetEpoch()
+                    if epochs[index] != nil || sessions.count > 0 { isStale = true }
+                    epochs[index] = epoch
+                    part.forgetEpoch()
                 }
-                if isStale, current != nil {
-                    last = try await reincarnate()
+                if isStale, current.contains(where: { $0 != nil }) {
+                    let (beaten, isWhole) = try await reincarnate(
+                        besides: front.parts.indices.filter { current[$0] == nil })
+                    last = beaten
+                    // Partitions that do not answer are another data set when they do, or are told then.
+                    if !isWhole {
+                        for index in epochs.indices where current[index] == nil { epochs[index] = nil }
+                    }
                     isStale = false
                 }
             } catch {
@@ -40,19 +55,29 @@ extension Gateway {
     /// Takes a new incarnation: first says whom it holds, for until then those devices pass for unknown, then
     /// wakes their waiting runs. One part after the other, and beating in between, so that a gateway with
     /// many sessions neither floods the servers nor lapses over it.
-    /// - Returns: when it beat last.
-    private func reincarnate() async throws -> ContinuousClock.Instant {
+    /// Sessions in partitions that do not answer are left out.
+    /// - Returns: when it beat last, and whether all were told.
+    private func reincarnate(
+        besides silent: [Int]
+    ) async throws -> (beaten: ContinuousClock.Instant, isWhole: Bool) {
         let old = id
         let new = GatewayID.new(at: .now())
         var last = ContinuousClock.now
         try await begin(new)
         incarnation.withLock { $0 = new }
         let all = sessions.all
-        let parts = stride(from: 0, to: all.count, by: 128).map { all[$0..<min($0 + 128, all.count)] }
-        for part in parts {
+        let divided = Dictionary(grouping: all) { front.part(of: $0.organization).number }
+        var parts: [(number: Int, sessions: ArraySlice<Session>)] = []
+        for (number, all) in divided where !silent.contains(number) {
+            for start in stride(from: 0, to: all.count, by: 128) {
+                parts.append((number, all[start..<min(start + 128, all.count)]))
+            }
+        }
+        for (number, part) in parts {
             let named = part.map { (device: $0.device, session: $0.number) }
-            let kept = try await front.call { epoch in
-                try await self.front.queue.republish(named, gateway: new, epoch: epoch)
+            let partition = front.parts[number]
+            let kept = try await partition.call { epoch in
+                try await partition.queue.republish(named, gateway: new, epoch: epoch)
             }
             for (session, (said, isKept)) in zip(part, zip(named, kept)) {
                 // A later session of the device is known elsewhere: the one here is a leftover, unless it is
@@ -64,8 +89,8 @@ extension Gateway {
             try await keepUp(new, &last)
         }
         // What lies in the old inbox was never sent; the reclaimer returns it.
-        try await front.queue.beat(gateway: old, milliseconds: 1)
-        for part in parts {
+        try await front.mail.beat(gateway: old, milliseconds: 1)
+        for (_, part) in parts {
             let returned = try await ledger.reconnect(part.map { ($0.organization, $0.device) })
             await front.offer([], and: returned.map(\.queue))
             try await keepUp(new, &last)
@@ -73,7 +98,7 @@ extension Gateway {
         logger.notice(
             "gateway took a new incarnation",
             metadata: ["gateway.id": "\(new)", "before": "\(old)", "sessions": "\(all.count)"])
-        return last
+        return (last, silent.isEmpty)
     }
 
     /// Beats between two parts; throws if the new incarnation has lapsed already.
@@ -87,7 +112,7 @@ extension Gateway {
     private func beat(_ id: GatewayID, after last: inout ContinuousClock.Instant) async throws -> Bool {
         // The heartbeat's time runs from when Redis gets it, which is not before this.
         let sent = ContinuousClock.now
-        try await front.queue.beat(gateway: id, milliseconds: Self.heartbeatMilliseconds)
+        try await front.mail.beat(gateway: id, milliseconds: Self.heartbeatMilliseconds)
         defer { last = sent }
         return sent - last <= .milliseconds(Self.heartbeatMilliseconds)
     }

@@ -106,7 +106,7 @@ package final class Gateway: Sendable {
     package func run(onBound: @escaping @Sendable (Int) async -> Void) async throws {
         try await begin(id)
         // Before anybody can be noted in it: a session is no sign of an earlier data set then.
-        let epoch = try await front.queue.epoch()
+        let epochs = await epochs()
         let listener = Listener(
             group: group, tls: tls, pace: configuration.pace,
             actions: AgentHandler.Actions(
@@ -119,7 +119,7 @@ package final class Gateway: Sendable {
         let settling = Task { await settler.run() }
         await withTaskGroup(of: Void.self) { tasks in
             tasks.addTask { await self.answer() }
-            tasks.addTask { await self.beat(in: epoch) }
+            tasks.addTask { await self.beat(in: epochs) }
             tasks.addTask { await self.deliver() }
             tasks.addTask { await self.recordStarts() }
             tasks.addTask { await self.keepUp() }
@@ -151,12 +151,12 @@ package final class Gateway: Sendable {
         let id = id
         // Best effort: a worker buries an incarnation whose heartbeat lapses, and returns what lies in its
         // inbox.
-        try? await front.queue.beat(gateway: id, milliseconds: 1)
+        try? await front.mail.beat(gateway: id, milliseconds: 1)
     }
 
     func begin(_ id: GatewayID) async throws {
         try await ledger.beginGateway(id)
-        try await front.queue.beat(gateway: id, milliseconds: Self.heartbeatMilliseconds)
+        try await front.mail.beat(gateway: id, milliseconds: Self.heartbeatMilliseconds)
     }
 
     // MARK: Messages

@@ -108,6 +108,8 @@ final class ClusterRouter: Sendable {
         var open = Array(commands.indices)
         var backoff = Backoff()
         var hops = 0
+        var isUnreached = false
+        let patience = min(deadline, .now + Self.outageMax)
         while true {
             let map = try await currentMap(until: deadline)
             let groups = group(open, slots, targets, map, &replies)
@@ -119,6 +121,7 @@ final class ClusterRouter: Sendable {
                     replies[index] = answer
                     guard case .failure(let error) = answer else { continue }
                     if error.code == .connection || error.code == .timeout { outdate() }
+                    if error.code == .connection { isUnreached = true }
                     guard let why = Again(error, from: target.address) else { continue }
                     again.append(index)
                     switch why {
@@ -139,7 +142,7 @@ final class ClusterRouter: Sendable {
             hops += 1
             if waits || hops % Self.hopsMax == 0 {
                 let wait = min(backoff.next() + .milliseconds(1), Self.waitMax)
-                guard ContinuousClock.now + wait < deadline else { break }
+                guard ContinuousClock.now + wait < (isUnreached ? patience : deadline) else { break }
                 do { try await Task.sleep(for: wait) } catch {
                     throw RedisError(.cancelled, "the task that waited was cancelled")
                 }
@@ -200,6 +203,8 @@ final class ClusterRouter: Sendable {
 
     private static let unserved = RedisError(
         reply: "CLUSTERDOWN no node of the cluster serves the key's slot")
+    // How long a node that cannot be reached is tried: its callers may have others to serve.
+    private static let outageMax = Duration.seconds(1)
     private static let waitMax = Duration.milliseconds(250)
     // So often a command is sent on before it waits in between.
     private static let hopsMax = 5

@@ -22,6 +22,9 @@ extension RedisCommand {
         }
     }
 
+    /// The first of them.
+    package var firstKey: String? { keys.first.map { String(decoding: $0, as: UTF8.self) } }
+
     /// The slot that the command belongs to; nil for any node. Throws for keys of several slots, and names
     /// them: no node of a cluster carries that out.
     var slot: Int? {

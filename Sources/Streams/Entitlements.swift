@@ -62,6 +62,29 @@ extension Queue {
         return active
     }
 
+    /// What the organizations weigh together that a claim would serve now. A view, not a snapshot.
+    package func activeWeight() async throws -> Double {
+        var weights: [(organization: Substring, weight: Double)] = []
+        try await scan("HSCAN", "caps") { items in
+            for at in stride(from: 0, to: items.count - 1, by: 2) {
+                let words = (items[at].text ?? "").split(separator: ":")
+                guard words.count == 2, words[1] == "weight", let weight = items[at + 1].double else {
+                    continue
+                }
+                weights.append((words[0], weight))
+            }
+        }
+        var sum = Double(try await send(RedisCommand("ZCARD", .string(keys.key("ready")))).int ?? 0)
+        guard !weights.isEmpty else { return sum }
+        let scores = try await send(
+            RedisCommand(
+                "ZMSCORE",
+                arguments: [.string(keys.key("ready"))] + weights.map { .string(String($0.organization)) })
+        ).elements()
+        for (known, score) in zip(weights, scores) where score != .null { sum += known.weight - 1 }
+        return sum
+    }
+
     /// Walks all of a hash or a set, some hundred items a step.
     private func scan(_ command: String, _ key: String, _ body: ([RedisValue]) -> Void) async throws {
         var cursor = "0"

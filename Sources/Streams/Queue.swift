@@ -13,9 +13,6 @@ package final class Queue: Sendable {
     package let keys: Keyspace
     let logger: Logger
 
-    /// The version of keys and functions. A data set of another one is as good as lost.
-    package static let layout = Library.version
-
     /// The most runs that one function call takes, so that none blocks the server for long.
     static let runsPerCall = 128
     private static let triesMax = 4
@@ -34,6 +31,11 @@ package final class Queue: Sendable {
         self.loader = loader
     }
 
+    /// The queue of another partition over the same connection.
+    package func beside(_ keys: Keyspace) -> Queue {
+        Queue(connection: connection, keys: keys, logger: logger, loader: loader)
+    }
+
     /// Loads the function library, as a user who may; does nothing where it is there already.
     package func load(using loader: RedisConnection) async throws {
         try await loader.load(Library.source(suffix: keys.librarySuffix))
@@ -42,6 +44,19 @@ package final class Queue: Sendable {
     /// The identity of the data set; `nil` says that it is lost or being rebuilt.
     package func epoch() async throws -> Epoch? {
         try await send(RedisCommand("GET", .string(keys.key("epoch")))).text.map(Epoch.init)
+    }
+
+    /// The server that has the partition: its process and its role, which a cluster, a restart or a failover
+    /// changes, and the layout of the keys.
+    package func server() async throws -> String {
+        let info = try await send(RedisCommand("INFO", "server", "replication").near(keys.key("epoch"))).text
+        func field(_ name: String) throws -> String {
+            for line in (info ?? "").split(whereSeparator: \.isNewline) where line.hasPrefix("\(name):") {
+                return String(line.dropFirst(name.count + 1))
+            }
+            throw QueueError.refused("Redis does not say its \(name)")
+        }
+        return try "\(field("run_id"))/\(field("role"))/\(keys.layout)"
     }
 
     // MARK: Calls
@@ -70,13 +85,28 @@ package final class Queue: Sendable {
         }
         guard slices.count != 1 else { return [try await call(function, epoch: epoch, arguments(slices[0]))] }
         guard !slices.isEmpty else { return [] }
-        return try await connection.send(slices.map { command(function, epoch: epoch, arguments($0)) })
-            .map { result in
-                switch result {
-                case .success(let value): value
-                case .failure(let error): throw QueueError(error) ?? error as any Error
-                }
+        var values: [RedisValue] = []
+        for result in try await connection.send(
+            slices.map { command(function, epoch: epoch, arguments($0)) })
+        {
+            switch result {
+            case .success(let value): values.append(value)
+            case .failure(let error): throw await explained(error)
             }
+        }
+        return values
+    }
+
+    /// What an error means. A function that the move of a slot has cut off leaves a data set that nobody may
+    /// believe: its epoch goes, and it is built anew.
+    private func explained(_ error: RedisError) async -> any Error {
+        let meant = QueueError(error)
+        if meant == .cutOff {
+            logger.notice("a function was cut off by the move of a slot; the partition is built anew")
+            // Who cannot say it now fails again, or finds another server after the move.
+            _ = try? await connection.send(RedisCommand("DEL", .string(keys.key("epoch"))))
+        }
+        return meant ?? error
     }
 
     /// Sends a command; a cluster that moves the partition just now asks to try again.
@@ -85,9 +115,9 @@ package final class Queue: Sendable {
             do {
                 return try await connection.send(command)
             } catch let error as RedisError {
-                if attempt == 1, QueueError(error) == .libraryMissing, try await reload() { continue }
+                if attempt == 1, QueueError(error) == .libraryMissing, try await reload(command) { continue }
                 guard error.serverCode == "TRYAGAIN", attempt < Self.triesMax else {
-                    throw QueueError(error) ?? error as any Error
+                    throw await explained(error)
                 }
                 logger.debug("partition is moving", metadata: ["attempt": "\(attempt)"])
                 try await Task.sleep(for: .milliseconds(10 << attempt))
@@ -96,12 +126,13 @@ package final class Queue: Sendable {
         fatalError("the loop has no end")
     }
 
-    /// Loads the library anew; false if nobody said how.
-    private func reload() async throws -> Bool {
+    /// Loads the library anew into the server that lacked it; false if nobody said how.
+    private func reload(_ command: RedisCommand) async throws -> Bool {
         guard let loader else { return false }
         let connection = loader()
         do {
-            try await load(using: connection)
+            let library = Library.source(suffix: keys.librarySuffix)
+            try await connection.load(library, near: command.firstKey ?? keys.key("epoch"))
             await connection.close()
         } catch {
             await connection.close()

@@ -10,6 +10,8 @@ package enum QueueError: Error, Equatable, CustomStringConvertible {
     case refused(String)
     /// The function library is not in the server; `Queue.load` brings it.
     case libraryMissing
+    /// A cluster moved the partition's slot while a function ran, which ended in the middle.
+    case cutOff
 
     /// One sentence that names no tenant.
     package var description: String {
@@ -19,13 +21,14 @@ package enum QueueError: Error, Equatable, CustomStringConvertible {
         case .full: "queue: Redis is at its memory limit"
         case .refused(let reason): "queue: \(reason)"
         case .libraryMissing: "queue: the function library is not loaded"
+        case .cutOff: "queue: the partition moved to another server meanwhile"
         }
     }
 
     /// Whether the same call may succeed later without anybody changing it. A stale epoch stays stale.
     package var isTransient: Bool {
         switch self {
-        case .full, .libraryMissing: true
+        case .full, .libraryMissing, .cutOff: true
         case .staleEpoch, .refused: false
         }
     }
@@ -38,6 +41,7 @@ package enum QueueError: Error, Equatable, CustomStringConvertible {
         case "OOM"?: self = .full
         case "REFUSED"?, "WRONGTYPE"?: self = .refused(rest)
         case "ERR"? where rest.hasPrefix("Function not found"): self = .libraryMissing
+        case "ERR"? where rest.contains("access a non local key"): self = .cutOff
         default: return nil
         }
     }

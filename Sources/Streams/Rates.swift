@@ -27,6 +27,13 @@ package struct WorkRates: Sendable {
     /// What was counted for all organizations, and for each of those that were asked for.
     package let total: WorkCount
     package let byOrganization: [OrganizationID: WorkCount]
+
+    /// So much work in so long.
+    package init(seconds: Double, total: WorkCount, byOrganization: [OrganizationID: WorkCount]) {
+        self.seconds = seconds
+        self.total = total
+        self.byOrganization = byOrganization
+    }
 }
 
 extension Queue {

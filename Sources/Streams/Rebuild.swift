@@ -96,14 +96,7 @@ extension Queue {
         for entitlement in entitlements { try entitlement.validate() }
         try await check()
         _ = try await call("rebuild", epoch: new, [])
-        var removed = 0
-        var cursor = "0"
-        repeat {
-            let scan = RedisCommand("SCAN", .string(cursor), "MATCH", .string(keys.pattern), "COUNT", 1_000)
-            let reply = try await send(scan).elements()
-            cursor = reply.first?.text ?? "0"
-            removed += try await clear(reply.last?.array?.compactMap(\.text) ?? [], epoch: new)
-        } while cursor != "0"
+        let removed = try await clearAll(epoch: new)
         _ = try await call("configure", epoch: new, slicing: entitlements) { $0.flatMap(\.arguments) }
         let paused = entitlements.filter(\.paused).map { Pause(organization: $0.organization) } + pauses
         _ = try await call("halt", epoch: new, slicing: paused) { $0.map { .string($0.name) } }
@@ -126,7 +119,29 @@ extension Queue {
             metadata: ["epoch": "\(new)", "keys.removed": "\(removed)", "runs.loaded": "\(running.count)"])
     }
 
+    /// Removes the partition's keys and leaves the gate closed: nobody has it any more.
+    package func abandon() async throws {
+        let none = Epoch.fresh()
+        _ = try await call("rebuild", epoch: none, [])
+        try await clearAll(epoch: none)
+        _ = try await send(RedisCommand("DEL", .string(keys.key("rebuild"))))
+    }
+
     private static let runsPerStep = 4_096
+
+    @discardableResult
+    private func clearAll(epoch: Epoch) async throws -> Int {
+        var removed = 0
+        var cursor = "0"
+        repeat {
+            let scan = RedisCommand("SCAN", .string(cursor), "MATCH", .string(keys.pattern), "COUNT", 1_000)
+                .near(keys.key("epoch"))
+            let reply = try await send(scan).elements()
+            cursor = reply.first?.text ?? "0"
+            removed += try await clear(reply.last?.array?.compactMap(\.text) ?? [], epoch: epoch)
+        } while cursor != "0"
+        return removed
+    }
 
     private func clear(_ names: [String], epoch: Epoch) async throws -> Int {
         guard !names.isEmpty else { return 0 }

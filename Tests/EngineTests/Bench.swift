@@ -22,18 +22,29 @@ struct Bench: Sendable {
     let refiller: Refiller
     let reconciler: Reconciler
     let rebuilder: Rebuilder
-    private let bell: RedisBlockingConnection
+    private let bells: [RedisBlockingConnection]
 
     private static let logger = Logger.quiet
 
-    private init(_ place: TestQueue, settling: Duration, on server: RedisConfiguration?) throws {
+    private init(
+        _ place: TestQueue, settling: Duration, on server: RedisConfiguration?, partitions: Int
+    ) throws {
         world = try World.here()
         (redis, queue, self.place) = (place.connection, place.queue, place)
-        bell = RedisBlockingConnection(
-            configuration: try server ?? TestQueue.configuration(), logger: Self.logger)
-        front = QueueFront(queue: queue, logger: Self.logger, settling: settling)
+        let configuration = try server ?? TestQueue.configuration()
+        bells = (0..<partitions).map { _ in
+            RedisBlockingConnection(configuration: configuration, logger: Self.logger)
+        }
+        let keys = place.queue.keys
+        let queues = (0..<partitions).map { partition in
+            place.queue.beside(
+                Keyspace(
+                    prefix: keys.prefix, partition: partition, of: partitions,
+                    librarySuffix: keys.librarySuffix))
+        }
+        front = QueueFront(queues: queues, logger: Self.logger, settling: settling)
         dispatcher = Dispatcher(
-            ledger: world.worker, front: front, bell: bell, owner: "first", logger: Self.logger)
+            ledger: world.worker, front: front, bells: bells, owner: "first", logger: Self.logger)
         refiller = Refiller(ledger: world.worker, front: front, logger: Self.logger)
         reconciler = Reconciler(ledger: world.worker, front: front, logger: Self.logger)
         rebuilder = Rebuilder(ledger: world.worker, front: front, connection: redis, logger: Self.logger)
@@ -41,26 +52,40 @@ struct Bench: Sendable {
 
     /// Runs a test and removes its keys afterwards.
     static func run(
-        settling: Duration = .zero, on server: RedisConfiguration? = nil,
+        settling: Duration = .zero, on server: RedisConfiguration? = nil, partitions: Int = 1,
         _ body: (Bench) async throws -> Void
     ) async throws {
         try await TestQueue.with(on: server) { place in
-            let bench = try Bench(place, settling: settling, on: server)
+            let bench = try Bench(place, settling: settling, on: server, partitions: partitions)
             do {
                 try await bench.world.clear()
                 try #require(try await bench.rebuilder.checkOnce())
                 try await body(bench)
             } catch {
-                await bench.bell.close()
+                for bell in bench.bells { await bell.close() }
                 throw error
             }
-            await bench.bell.close()
+            for bell in bench.bells { await bell.close() }
         }
+    }
+
+    /// The parts of another process on the same servers, with a number of partitions of its own.
+    func beside(
+        partitions: Int, on server: RedisConfiguration? = nil, _ body: (Bench) async throws -> Void
+    ) async throws {
+        let other = try Bench(place, settling: .zero, on: server, partitions: partitions)
+        do {
+            try await body(other)
+        } catch {
+            for bell in other.bells { await bell.close() }
+            throw error
+        }
+        for bell in other.bells { await bell.close() }
     }
 
     /// A second dispatcher, as of another worker.
     func dispatcher(owner: String) -> Dispatcher {
-        Dispatcher(ledger: world.worker, front: front, bell: bell, owner: owner, logger: Self.logger)
+        Dispatcher(ledger: world.worker, front: front, bells: bells, owner: owner, logger: Self.logger)
     }
 
     /// A rebuilder of another worker.
@@ -179,6 +204,12 @@ struct Post: Sendable {
         _ = try await bench.queue.present(devices, gateway: id, epoch: bench.front.epoch())
     }
 
+    /// Says that it holds all devices of a tenant, in whichever partition they are.
+    func present(_ tenant: Tenant) async throws {
+        let part = bench.front.part(of: tenant.organization)
+        _ = try await part.call { try await part.queue.present(tenant.all, gateway: id, epoch: $0) }
+    }
+
     /// A device connects: presence, then its waiting runs.
     func connect(_ devices: [DeviceID], of tenant: Tenant) async throws {
         try await present(devices)
@@ -231,4 +262,9 @@ struct Post: Sendable {
         }
         return settlements
     }
+}
+
+extension QueueFront {
+    /// The epoch of the only partition.
+    func epoch() async throws -> Epoch { try await parts[0].epoch() }
 }

@@ -223,7 +223,7 @@ import Wire
             let still = try await explain(bench, order[3], tenant).explanation
             #expect(still.cause == .turn && still.position == 6 && still.estimatedStart == nil)
             bench.front.tally.ended(Array(repeating: tenant.organization, count: 60))
-            try await bench.front.tally.report(to: bench.queue)
+            try await bench.front.tally.report(to: bench.front.parts)
             let (facts, moving) = try await explain(bench, order[3], tenant)
             let rate = try #require(facts.ahead?.drainRate)
             #expect((60.0 / 80...1).contains(rate))

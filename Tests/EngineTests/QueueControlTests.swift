@@ -257,7 +257,7 @@ import Wire
                 _ = try await post.take(attempts)
                 try await post.finish(tenant.organization == one.organization ? attempts : [])
             }
-            for _ in 0..<2 { try await bench.front.tally.report(to: bench.queue) }
+            for _ in 0..<2 { try await bench.front.tally.report(to: bench.front.parts) }
             let now = Int(Instant.now().microseconds / 1_000)
             let read = try await bench.queue.rates(
                 of: [one.organization, other.organization], atMilliseconds: now)
@@ -281,11 +281,11 @@ import Wire
             let time = Mutex(Instant(microseconds: 15_000_000 * 100))
             let (one, tally) = (OrganizationID.new(at: .now()), WorkTally { time.withLock { $0 } })
             tally.marked([one, one])
-            try await tally.report(to: bench.queue)
+            try await tally.report(to: bench.front.parts)
             tally.marked([one])
             time.withLock { $0 = $0 + .seconds(15) }
             tally.ended([one])
-            try await tally.report(to: bench.queue)
+            try await tally.report(to: bench.front.parts)
             let read = try await bench.queue.rates(of: [one], atMilliseconds: 15_000 * 101)
             #expect(read.byOrganization[one] == WorkCount(marked: 3, ended: 1) && read.seconds == 60)
             for key in try await bench.place.keys() where key.contains("rate") {

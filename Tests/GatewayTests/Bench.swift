@@ -296,3 +296,8 @@ private final class Receiver: ChannelInboundHandler {
 
     func errorCaught(context: ChannelHandlerContext, error: any Error) { context.close(promise: nil) }
 }
+
+extension QueueFront {
+    /// The epoch of the only partition.
+    func epoch() async throws -> Epoch { try await parts[0].epoch() }
+}

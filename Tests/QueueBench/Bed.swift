@@ -148,3 +148,8 @@ struct BenchError: Error, CustomStringConvertible {
 
     init(_ description: String) { self.description = description }
 }
+
+extension QueueFront {
+    /// The epoch of the only partition.
+    func epoch() async throws -> Epoch { try await parts[0].epoch() }
+}

@@ -11,7 +11,7 @@ package struct TestQueue: Sendable {
     /// What the name of the tests' library carries.
     package static let librarySuffix = "_tests"
 
-    /// How the tests' server is reached.
+    /// How the tests' server, or cluster, is reached.
     package static func configuration() throws -> RedisConfiguration {
         try RedisConfiguration(url: setting("CLOUDRMM_TEST_REDIS_URL"))
     }
@@ -43,12 +43,18 @@ package struct TestQueue: Sendable {
 
     /// All its keys.
     package func keys() async throws -> Set<String> {
+        var keys: Set<String> = []
+        for master in try await connection.masters() { keys.formUnion(try await self.keys(of: master)) }
+        return keys
+    }
+
+    private func keys(of master: RedisNode) async throws -> Set<String> {
         var cursor = "0"
         var keys: Set<String> = []
         repeat {
             let scan = RedisCommand(
                 "SCAN", .string(cursor), "MATCH", .string(queue.keys.prefix + "*"), "COUNT", 1_000)
-            let reply = try await connection.send(scan).array ?? []
+            let reply = try await master.send(scan).array ?? []
             cursor = reply.first?.text ?? "0"
             keys.formUnion(reply.last?.array?.compactMap(\.text) ?? [])
         } while cursor != "0"

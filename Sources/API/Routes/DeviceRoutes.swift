@@ -26,7 +26,8 @@ extension Handlers {
                 guard let row = try await ledger.device(call.id(), scope: call.scope) else {
                     throw Problem.notFound()
                 }
-                return Device(row, isOnline: try await presence.online([row.id]).contains(row.id))
+                return Device(
+                    row, isOnline: try await presence.online([(row.organization, row.id)]).contains(row.id))
             },
         ]
     }
@@ -39,7 +40,7 @@ extension Handlers {
         guard let wanted = query.online else {
             let rows = try await devices(
                 after: query.page.cursor?.last, limit: query.page.limit + 1, query, call)
-            let online = try await presence.online(rows.map(\.id))
+            let online = try await presence.online(rows.map { ($0.organization, $0.id) })
             return query.page.page(rows, id: \.id.value) { Device($0, isOnline: online.contains($0.id)) }
         }
         var items: [Device] = []
@@ -47,7 +48,7 @@ extension Handlers {
         var scanned = 0
         while scanned < Self.scannedMax {
             let rows = try await devices(after: last, limit: Limits.page.upperBound, query, call)
-            let online = try await presence.online(rows.map(\.id))
+            let online = try await presence.online(rows.map { ($0.organization, $0.id) })
             for row in rows {
                 last = row.id.value
                 guard online.contains(row.id) == wanted else { continue }

@@ -23,10 +23,13 @@ package struct EntitlementSync: Sendable {
     /// right. Redis is read first: what changed in between is already there, or is brought once more.
     package func compare() async throws -> Int {
         var inRedis: [OrganizationID: OrganizationLimits] = [:]
-        for found in try await front.queue.entitlements() {
-            inRedis[found.organization] = OrganizationLimits(found)
+        var pausedInRedis: [(part: QueuePart, pauses: Set<Pause>)] = []
+        for part in front.parts {
+            for found in try await part.queue.entitlements() {
+                inRedis[found.organization] = OrganizationLimits(found)
+            }
+            pausedInRedis.append((part, try await part.queue.pauses()))
         }
-        let pausedInRedis = try await front.queue.pauses()
         var differing: Set<OrganizationID> = Set(inRedis.keys)
         for limits in try await ledger.limits() {
             if inRedis[limits.organization] == limits {
@@ -39,7 +42,11 @@ package struct EntitlementSync: Sendable {
             try await bring(Array(differing.sorted()[start..<min(start + Self.pageMax, differing.count)]))
         }
         let paused = Set(try await ledger.pauses(of: nil, scope: scope).map(Pause.init))
-        let others = Set(paused.symmetricDifference(pausedInRedis).map(\.organization))
+        // A pause of all is in force in every partition.
+        let others = Set(
+            pausedInRedis.flatMap { part, pauses in
+                paused.filter { $0.organization.map(part.has) ?? true }.symmetricDifference(pauses)
+            }.map(\.organization))
         for organization in others { try await bringPauses(of: organization) }
         return others.union(differing.map { $0 }).count
     }
@@ -55,14 +62,28 @@ package struct EntitlementSync: Sendable {
         }
     }
 
-    /// Brings the pauses of an organization; `nil` for those of all together.
+    /// Brings the pauses of an organization; `nil` for those of all together, to each partition.
     package func bringPauses(of organization: OrganizationID?) async throws {
-        let queue = front.queue
+        let parts = organization.map { [front.part(of: $0)] } ?? front.parts
+        var failure: (any Error)?
+        // A partition that does not answer keeps no other from it.
+        for part in parts {
+            do {
+                try await bringPauses(of: organization, to: part)
+            } catch {
+                failure = failure ?? error
+            }
+        }
+        if let failure { throw failure }
+    }
+
+    private func bringPauses(of organization: OrganizationID?, to part: QueuePart) async throws {
+        let queue = part.queue
         for _ in 0..<Self.triesMax {
             let wanted = Set(try await ledger.pauses(of: .some(organization), scope: scope).map(Pause.init))
             let present = try await queue.pauses().filter { $0.organization == organization }
             if wanted == present { return }
-            try await front.call { epoch in
+            try await part.call { epoch in
                 for pause in wanted.subtracting(present) {
                     try await queue.pause(
                         organization: pause.organization, priority: pause.priority, epoch: epoch)
@@ -76,8 +97,10 @@ package struct EntitlementSync: Sendable {
     }
 
     private func write(_ limits: OrganizationLimits) async throws {
-        let (queue, id) = (front.queue, limits.organization)
-        try await front.call { epoch in
+        let id = limits.organization
+        let part = front.part(of: id)
+        let queue = part.queue
+        try await part.call { epoch in
             try await queue.weigh(organization: id, weight: limits.weight, epoch: epoch)
             try await queue.cap(organization: id, limit: limits.cap, epoch: epoch)
             try await queue.limitInteractive(

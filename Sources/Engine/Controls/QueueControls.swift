@@ -123,16 +123,21 @@ package struct QueueControls: Sendable {
 
     /// Waits until the marks that were under way when the pause was committed are over: later ones read it.
     func awaitMarks() async throws {
-        let partition = front.queue.keys.partition
-        var underWay = try await ledger.marksUnderWay(partition: partition)
+        var underWay = try await marksUnderWay()
         let deadline = ContinuousClock.now + Self.markTimeMax
         while !underWay.isEmpty, ContinuousClock.now < deadline {
             try await Task.sleep(for: .milliseconds(5))
-            underWay.formIntersection(try await ledger.marksUnderWay(partition: partition))
+            underWay.formIntersection(try await marksUnderWay())
         }
         if !underWay.isEmpty {
             logger.warning("a mark outlives a pause", metadata: ["marks": "\(underWay.count)"])
         }
+    }
+
+    private func marksUnderWay() async throws -> Set<String> {
+        var marks: Set<String> = []
+        for part in front.parts { marks.formUnion(try await ledger.marksUnderWay(partition: part.number)) }
+        return marks
     }
 
     // No mark lives so long: its statement and its transaction have limits below.

@@ -33,8 +33,7 @@ package final class QueueRates: Sendable {
     /// The rates of these organizations.
     package func rates(of organizations: [OrganizationID]) async throws -> [OrganizationID: Rate] {
         guard !organizations.isEmpty else { return [:] }
-        let work = try await front.queue.rates(
-            of: organizations, atMilliseconds: Int(Instant.now().microseconds / 1_000))
+        let work = try await work(of: organizations)
         let active = try await activeNow()
         return Dictionary(
             organizations.map { id in
@@ -53,6 +52,19 @@ package final class QueueRates: Sendable {
         ) { first, _ in first }
     }
 
+    /// What was counted in the last minute, over all partitions.
+    private func work(of organizations: [OrganizationID]) async throws -> WorkRates {
+        let now = Int(Instant.now().microseconds / 1_000)
+        var (total, byOrganization, seconds) = (WorkCount(), [OrganizationID: WorkCount](), 60.0)
+        for part in front.parts {
+            let work = try await part.queue.rates(of: organizations.filter(part.has), atMilliseconds: now)
+            total = total + work.total
+            byOrganization.merge(work.byOrganization) { first, _ in first }
+            seconds = work.seconds
+        }
+        return WorkRates(seconds: seconds, total: total, byOrganization: byOrganization)
+    }
+
     /// Queues with what is known of their organizations' rates.
     package func fill(_ queues: [QueueStatus]) async throws -> [QueueStatus] {
         let rates = try await rates(of: Array(Set(queues.map(\.organizationId))))
@@ -65,15 +77,20 @@ package final class QueueRates: Sendable {
         }
     }
 
+    /// The organizations that have work, in all partitions.
+    func activeOrganizations() async throws -> Set<OrganizationID> { try await activeNow().organizations }
+
     /// Who has work, read at most once a second: all organizations' are walked for it.
     private func activeNow() async throws -> Active {
         if let known = active.withLock({ $0 }), ContinuousClock.now - known.read < .seconds(1) {
             return known
         }
-        let organizations = try await front.queue.activeOrganizations()
-        let weights = Dictionary(
-            try await front.queue.entitlements().map { ($0.organization, $0.weight) }
-        ) { first, _ in first }
+        var organizations: Set<OrganizationID> = []
+        var weights: [OrganizationID: Double] = [:]
+        for part in front.parts {
+            organizations.formUnion(try await part.queue.activeOrganizations())
+            for found in try await part.queue.entitlements() { weights[found.organization] = found.weight }
+        }
         let read = Active(
             organizations: organizations, weights: weights,
             sum: organizations.reduce(0) { $0 + (weights[$1] ?? 1) }, read: .now)

@@ -1,5 +1,5 @@
 package import Domain
-package import Streams
+import Streams
 import Synchronization
 import Trust
 
@@ -33,8 +33,8 @@ package final class WorkTally: Sendable {
         add(organizations) { $0.ended += 1 }
     }
 
-    /// Reports what was counted since the last report.
-    package func report(to queue: Queue) async throws {
+    /// Reports what was counted since the last report, to each partition what its organizations did.
+    package func report(to parts: [QueuePart]) async throws {
         let due = state.withLock { state in
             state.turn(to: period)
             let due = [state.unreported, state.isNew ? (state.period, state.counts) : nil].compactMap(\.self)
@@ -43,7 +43,11 @@ package final class WorkTally: Sendable {
         }
         for (period, counts) in due {
             do {
-                try await queue.report(counts, source: source, period: period)
+                for part in parts {
+                    let own = parts.count == 1 ? counts : counts.filter { part.has($0.key) }
+                    guard !own.isEmpty else { continue }
+                    try await part.queue.report(own, source: source, period: period)
+                }
             } catch {
                 // Said again, with what is added meanwhile while the period lasts.
                 state.withLock {

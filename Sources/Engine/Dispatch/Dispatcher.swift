@@ -16,71 +16,116 @@ import Trust
 package final class Dispatcher: Sendable {
     let ledger: Ledger
     private let front: QueueFront
-    private let bell: RedisBlockingConnection
+    /// One a partition: in a cluster no connection waits for several.
+    private let bells: [RedisBlockingConnection]
+    private let turns: PartitionTurns
     private let owner: String
     private let gate: ClaimGate
     let logger: Logger
     // Notes about suspects that could not be taken back: nobody has crashed there.
     private let leftNotes = Mutex<[(OrganizationID, RunID)]>([])
 
-    /// A dispatcher on the worker's login. `owner` names its leases: a word of its own for each dispatcher;
-    /// the dispatchers of a process share its gate.
+    /// A dispatcher on the worker's login, with a bell for each partition. `owner` names its leases: a word
+    /// of its own for each dispatcher; the dispatchers of a process share its gate.
     package init(
-        ledger: Ledger, front: QueueFront, bell: RedisBlockingConnection, owner: String,
+        ledger: Ledger, front: QueueFront, bells: [RedisBlockingConnection], owner: String,
         gate: ClaimGate? = nil, logger: Logger
     ) {
+        precondition(bells.count == front.parts.count, "each partition has a bell")
         self.ledger = ledger
         self.front = front
-        self.bell = bell
+        self.bells = bells
         self.owner = owner
         self.gate = gate ?? ClaimGate(ledger: ledger)
         self.logger = logger
+        turns = PartitionTurns(partitions: bells.count, batches: 1)
+    }
+
+    /// A dispatcher of a queue with one partition.
+    package convenience init(
+        ledger: Ledger, front: QueueFront, bell: RedisBlockingConnection, owner: String,
+        gate: ClaimGate? = nil, logger: Logger
+    ) {
+        self.init(ledger: ledger, front: front, bells: [bell], owner: owner, gate: gate, logger: logger)
     }
 
     /// Dispatches until the task is cancelled, then hands back what it holds.
     package func run() async {
+        await withTaskGroup(of: Void.self) { tasks in
+            if front.parts.count > 1 { tasks.addTask { await self.weigh() } }
+            for part in front.parts { tasks.addTask { await self.run(part) } }
+        }
+    }
+
+    private func run(_ part: QueuePart) async {
         await repeating(every: .zero, idle: .zero, logger, "dispatch") {
             // A batch that was begun is taken to its end, or its runs would have to wait for their deadlines.
-            let more = try await withGrace(.seconds(3)) { try await self.dispatchOnce() }
+            let more = try await withGrace(.seconds(3)) { try await self.dispatchOnce(part) }
             guard try await self.gate.isOpen() else {
                 try await Task.sleep(for: Self.closedWait)
                 return true
             }
-            if !more, try await self.front.queue.waitForBell(on: self.bell),
+            if !more, try await part.queue.waitForBell(on: self.bells[part.number]),
                 try await !self.gate.isOpen()
             {
                 // The bell has one token: who takes it and does not claim passes it on.
-                _ = try await self.front.call { epoch in
-                    try await self.front.queue.sweep(limit: 1, epoch: epoch)
-                }
+                _ = try await part.call { epoch in try await part.queue.sweep(limit: 1, epoch: epoch) }
             }
             return true
         }
         // Best effort: what stays leased returns when the lease ends.
         _ = try? await withGrace(.seconds(2)) {
-            try await self.front.call { epoch in
-                try await self.front.queue.reclaim(owner: self.owner, epoch: epoch)
+            try await part.call { epoch in
+                try await part.queue.reclaim(owner: self.owner, epoch: epoch)
             }
         }
     }
 
-    /// Claims one batch and takes it as far as it goes, unless the gate is closed.
-    /// - Returns: whether more may be claimed at once.
-    package func dispatchOnce() async throws -> Bool {
-        try await gate.batch { try await self.dispatchBatch() } ?? false
+    /// Looks each second what the active organizations of each partition weigh: its share of batches.
+    private func weigh() async {
+        await front.forEachPart { part in
+            await repeating(every: .seconds(1), idle: .seconds(1), self.logger, "weights") {
+                self.turns.weigh(part.number, try await part.queue.activeWeight())
+                return false
+            }
+        }
     }
 
-    private func dispatchBatch() async throws -> Bool {
-        let epoch = try await front.epoch()
+    /// Claims one batch of each partition and takes it as far as it goes, unless the gate is closed.
+    /// - Returns: whether more may be claimed at once.
+    package func dispatchOnce() async throws -> Bool {
+        try await inEach(front.parts) { try await self.dispatchOnce($0) }.contains(true)
+    }
+
+    /// Claims one batch and takes it as far as it goes, unless the gate is closed.
+    private func dispatchOnce(_ part: QueuePart) async throws -> Bool {
+        if front.parts.count == 1 {
+            return try await gate.batch { try await self.dispatchBatch(part).more } ?? false
+        }
+        // A partition that does not answer fails here, before it takes a turn from others.
+        _ = try await part.epoch()
+        return try await turns.take(part.number) {
+            do {
+                let done = try await gate.batch { try await self.dispatchBatch(part) }
+                return (done?.more ?? false, runs: done?.runs ?? 0)
+            } catch {
+                part.forgetEpoch()
+                throw error
+            }
+        }
+    }
+
+    private func dispatchBatch(_ part: QueuePart) async throws -> (more: Bool, runs: Int) {
+        let epoch = try await part.epoch()
         let claims: Claims
         do {
-            claims = try await front.queue.claim(
+            claims = try await part.queue.claim(
                 owner: owner, limit: 128, leaseMilliseconds: Self.leaseMilliseconds, epoch: epoch)
         } catch QueueError.staleEpoch {
-            front.forgetEpoch()
-            return false
+            part.forgetEpoch()
+            return (false, 0)
         }
-        guard !claims.items.isEmpty else { return false }
+        guard !claims.items.isEmpty else { return (false, 0) }
         front.metrics.claimed(claims.items.lazy.map(\.organization))
         FaultPoint.reach(.dispatcherAfterClaim)
         let left = leftNotes.withLock { notes in
@@ -89,24 +134,26 @@ package final class Dispatcher: Sendable {
         }
         for (organization, run) in left { await takeBackNote(organization, run) }
         // Only what crashes alone is to blame for it: the others first, each suspect by itself.
-        try await pass(claims.items.filter { $0.crashes == 0 }, epoch: epoch)
-        for suspect in claims.items where suspect.crashes > 0 { try await tryAlone(suspect, epoch: epoch) }
-        return claims.more
+        try await pass(claims.items.filter { $0.crashes == 0 }, in: part, epoch: epoch)
+        for suspect in claims.items where suspect.crashes > 0 {
+            try await tryAlone(suspect, in: part, epoch: epoch)
+        }
+        return (claims.more, claims.items.count)
     }
 
     /// Takes one claim whose owners have crashed, so that another crash is known to be its own.
-    private func tryAlone(_ claim: Claim, epoch: Epoch) async throws {
+    private func tryAlone(_ claim: Claim, in part: QueuePart, epoch: Epoch) async throws {
         switch try await ledger.beginTrial(QueuedRun(claim), owner: owner) {
         case .begun:
             do {
-                try await pass([claim], epoch: epoch)
+                try await pass([claim], in: part, epoch: epoch)
             } catch {
                 // No crash. In a task of its own, for this one may be cancelled.
                 await Task { await self.takeBackNote(claim.organization, claim.run) }.value
                 throw error
             }
             try await ledger.endTrial(claim.organization, claim.run)
-        case .stale: try await pass([claim], epoch: epoch)
+        case .stale: try await pass([claim], in: part, epoch: epoch)
         case .poisoned(let run):
             let trace = await traces(of: [(run.organization, run.job)])[run.job]
             logger.error(
@@ -115,7 +162,7 @@ package final class Dispatcher: Sendable {
                     "organization.id": "\(run.organization)", "job.id": "\(run.job)", "run.id": "\(run.run)",
                     "trace": "\(trace?.traceID ?? "none")",
                 ])
-            try await front.queue.acknowledge(
+            try await part.queue.acknowledge(
                 dispatched: [], dropped: [claim], deadlineMilliseconds: 0, epoch: epoch)
             await front.ended([run])
         }
@@ -131,12 +178,12 @@ package final class Dispatcher: Sendable {
     }
 
     /// Takes claims as far as they go: to their gateways, or aside if their device is offline.
-    private func pass(_ claims: [Claim], epoch: Epoch) async throws {
+    private func pass(_ claims: [Claim], in part: QueuePart, epoch: Epoch) async throws {
         guard !claims.isEmpty else { return }
         // Presence came with the claim; heartbeats are read after it, so that a lapsed gateway is not written
         // to.
         let gateways = Array(Set(claims.compactMap { $0.presence?.gateway }))
-        let alive = try await front.queue.alive(gateways)
+        let alive = try await front.mail.alive(gateways)
         var reachable: [(Claim, GatewayID)] = []
         var offline: [Claim] = []
         for claim in claims {
@@ -146,24 +193,24 @@ package final class Dispatcher: Sendable {
                 offline.append(claim)
             }
         }
-        try await park(offline, epoch: epoch)
-        try await deliver(reachable, epoch: epoch)
+        try await park(offline, in: part, epoch: epoch)
+        try await deliver(reachable, in: part, epoch: epoch)
     }
 
     /// Runs of offline devices: waiting is committed, then presence is read again, so that a device which
     /// connected in between is not left waiting.
-    private func park(_ claims: [Claim], epoch: Epoch) async throws {
+    private func park(_ claims: [Claim], in part: QueuePart, epoch: Epoch) async throws {
         guard !claims.isEmpty else { return }
-        if front.isSettling {
-            _ = try await front.queue.release(claims, delayMilliseconds: 500, epoch: epoch)
+        if part.isSettling {
+            _ = try await part.queue.release(claims, delayMilliseconds: 500, epoch: epoch)
             return
         }
         let waiting = try await ledger.wait(claims.map(QueuedRun.init))
         FaultPoint.reach(.dispatcherAfterWaiting)
-        try await front.queue.acknowledge(
+        try await part.queue.acknowledge(
             dispatched: [], dropped: claims, deadlineMilliseconds: 0, epoch: epoch)
         let parked = claims.filter { waiting.contains($0.run) }
-        let present = try await front.arePresent(parked.map(\.device))
+        let present = try await front.arePresent(parked.map { ($0.organization, $0.device) })
         let back = zip(parked, present).compactMap { claim, isPresent in
             isPresent ? (claim.organization, claim.device) : nil
         }
@@ -171,7 +218,9 @@ package final class Dispatcher: Sendable {
         await front.offer(try await ledger.reconnect(back))
     }
 
-    private func deliver(_ claims: [(claim: Claim, gateway: GatewayID)], epoch: Epoch) async throws {
+    private func deliver(
+        _ claims: [(claim: Claim, gateway: GatewayID)], in part: QueuePart, epoch: Epoch
+    ) async throws {
         guard !claims.isEmpty else { return }
         let now = Instant.now()
         FaultPoint.reach(.dispatcherBeforeMark)
@@ -181,7 +230,7 @@ package final class Dispatcher: Sendable {
                     organization: claim.organization, run: claim.run, generation: claim.generation,
                     gateway: gateway,
                     token: .new(at: now))
-            }, epoch: epoch.id, partition: front.queue.keys.partition)
+            }, epoch: epoch.id, partition: part.number)
         front.tally.marked(marked.lazy.map(\.organization))
         front.metrics.marked(marked)
         FaultPoint.reach(.dispatcherAfterMark)
@@ -190,13 +239,13 @@ package final class Dispatcher: Sendable {
         let letters = items.map { gateway, runs in
             Letter(gateway: gateway, payload: InboxLetter.dispatch(runs.map(\.letterItem)).encoded)
         }
-        let delivered = try await front.queue.deliver(letters)
+        let delivered = try await front.mail.deliver(letters)
         FaultPoint.reach(.dispatcherAfterInbox)
         let refused = Set(zip(letters, delivered).filter { !$0.1 }.map(\.0.gateway))
         let passed = before.union(marked.filter { !refused.contains($0.gateway) }.map(\.run))
         let deadline = marked.map(\.deadline).max() ?? now
         FaultPoint.reach(.dispatcherBeforeAcknowledge)
-        let acknowledged = try await front.queue.acknowledge(
+        let acknowledged = try await part.queue.acknowledge(
             dispatched: claims.map(\.claim).filter { passed.contains($0.run) },
             dropped: claims.map(\.claim).filter { !passed.contains($0.run) },
             deadlineMilliseconds: Int(deadline.microseconds / 1_000), epoch: epoch)

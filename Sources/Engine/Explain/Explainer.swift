@@ -120,7 +120,7 @@ package struct Explainer: Sendable {
         }
         var runs = runs
         for at in runs.indices { runs[at].pauses = pauses }
-        let queue = front.queue
+        let queue = front.part(of: organization).queue
         if let depth = await known({ try await queue.depths(of: [organization]).first }) {
             let load = RunFacts.Load(depth.running + depth.leased, of: depth.cap)
             for at in runs.indices { runs[at].cap = load }
@@ -133,7 +133,7 @@ package struct Explainer: Sendable {
                     try await (
                         queue.places(of: some.map(\.run), organization: organization),
                         queue.laneLoads(of: some.map { ($0.device.id, $0.lane) }),
-                        front.arePresent(some.map(\.device.id))
+                        front.arePresent(some.map { (organization, $0.device.id) })
                     )
                 })
             else { break }
@@ -141,7 +141,8 @@ package struct Explainer: Sendable {
                 runs[at].spot = RunFacts.Spot(places[offset])
                 runs[at].laneLoad = RunFacts.Load(loads[offset], of: Limits.runsPerDevice)
                 // Of a new data set a missing presence says nothing yet.
-                runs[at].device.isOnline = present[offset] ? true : front.isSettling ? nil : false
+                runs[at].device.isOnline =
+                    present[offset] ? true : front.isSettling(organization) ? nil : false
             }
         }
         return try await limited(runs, of: organization)

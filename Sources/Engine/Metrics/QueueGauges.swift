@@ -48,7 +48,9 @@ package final class QueueGauges: Sendable {
         func work(_ depth: Depth) -> Int {
             depth.ready.values.reduce(0, +) + depth.setAside + depth.running + depth.leased
         }
-        let depths = try await front.queue.depths().sorted {
+        var all: [Depth] = []
+        for part in front.parts { all += try await part.queue.depths() }
+        let depths = all.sorted {
             ($0.marked ? 1 : 0, work($0), $1.organization) > ($1.marked ? 1 : 0, work($1), $0.organization)
         }
         var standings: [Standing] = []

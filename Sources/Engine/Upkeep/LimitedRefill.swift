@@ -121,7 +121,8 @@ extension Refiller {
         _ course: Course, _ limits: RunLimits, _ queue: OrganizationQueue
     ) async throws -> [(lane: RunLane, after: RunID, places: Int)] {
         let lanes = course.blocked.sorted { $0.value < $1.value }
-        let taken = try await front.queue.taken(lanes.map(\.key), organization: queue.organization)
+        let taken = try await front.part(of: queue.organization).queue.taken(
+            lanes.map(\.key), organization: queue.organization)
         let free = zip(lanes, taken).compactMap { lane, taken -> (RunLane, RunID, Int)? in
             let places = (limits.limit(of: lane.key) ?? .max) - taken
             return places > 0 ? (lane.key, lane.value, min(places, Self.laneMax)) : nil
@@ -132,7 +133,7 @@ extension Refiller {
     private func bring(
         _ runs: [LanedRun], _ marked: Marked, _ limits: RunLimits, more: Bool, _ epoch: Epoch
     ) async throws -> Brought {
-        try await front.queue.bring(
+        try await front.part(of: marked.queue.organization).queue.bring(
             marked.queue, version: marked.version,
             entries: runs.map { run in
                 LimitedEntry(

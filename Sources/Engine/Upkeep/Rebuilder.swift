@@ -19,7 +19,9 @@ package final class Rebuilder: Sendable {
     private let connection: RedisConnection
     private let logger: Logger
     /// The epoch that this rebuilder began last.
-    private let begun = Mutex<String?>(nil)
+    private let begun = Mutex<[Int: String]>([:])
+    private let isJudged = Mutex(false)
+    private let hasWarned = Mutex(false)
     private static let buildTime = Duration.seconds(5)
 
     /// A rebuilder on the worker's login.
@@ -32,51 +34,109 @@ package final class Rebuilder: Sendable {
 
     /// Watches until the task is cancelled.
     package func run() async {
-        await repeating(every: .milliseconds(250), idle: .milliseconds(250), logger, "rebuild") {
-            try await self.checkOnce()
+        await front.forEachPart { part in
+            await repeating(every: .milliseconds(250), idle: .milliseconds(250), self.logger, "rebuild") {
+                guard try await self.mayBuild(self.ledger.epochs()) else { return false }
+                return try await self.checkOnce(part)
+            }
         }
     }
 
     /// Builds a new data set if the one in Redis is not the one that PostgreSQL knows; returns whether it
     /// did.
     package func checkOnce() async throws -> Bool {
-        let server = try await serverRunID()
-        let partition = front.queue.keys.partition
+        let kept = try await ledger.epochs()
+        guard try await mayBuild(kept) else { return false }
+        return try await inEach(front.parts) { try await self.checkOnce($0) }.contains(true)
+    }
+
+    /// Whether this worker's number of partitions is the one in force.
+    ///
+    /// A worker that starts brings its own: the epochs of all partitions that others knew end before any is
+    /// built, so that no mark under the old division of organizations comes after the new one. Of workers
+    /// that differ the last one to start prevails, and the others do nothing, rather than take turns.
+    private func mayBuild(_ kept: [Int: KeptEpoch]) async throws -> Bool {
+        let layout = front.parts[0].queue.keys.layout
+        let others = kept.filter { Keyspace.layout(ofEpoch: $0.value.id) ?? layout[...] != layout }
+        let isFirst = isJudged.withLock { judged in
+            defer { judged = true }
+            return !judged
+        }
+        guard !others.isEmpty else { return true }
+        guard isFirst else {
+            if hasWarned.withLock({ warned in
+                defer { warned = true }; return !warned
+            }) {
+                logger.error(
+                    "another worker runs the queue with another number of partitions: nothing is done here",
+                    metadata: ["partitions": "\(front.parts.count)"])
+            }
+            return false
+        }
+        for (partition, old) in others {
+            let closed = "\(Epoch.fresh())\(KeptEpoch.closedMark)"
+            guard try await ledger.beginEpoch(closed, replacing: old.id, partition: partition) else {
+                // Another worker that starts does the same.
+                isJudged.withLock { $0 = false }
+                return false
+            }
+        }
+        logger.notice(
+            "the number of partitions has changed; all are built anew",
+            metadata: ["partitions": "\(front.parts.count)", "closed": "\(others.count)"])
+        // What is left of partitions that nobody has any more.
+        let keys = front.parts[0].queue.keys
+        for partition in kept.keys where partition >= front.parts.count {
+            let old = Keyspace(
+                prefix: keys.prefix, partition: partition, of: keys.count, librarySuffix: keys.librarySuffix)
+            try await front.parts[0].queue.beside(old).abandon()
+        }
+        return true
+    }
+
+    private func checkOnce(_ part: QueuePart) async throws -> Bool {
+        let partition = part.number
         let kept = try await ledger.epoch(partition: partition)
-        let present = try await front.queue.epoch()
+        // First, for it finds the server that has the partition now.
+        let present = try await part.queue.epoch()
+        let server = try await part.queue.server()
         if let kept, kept.id.hasSuffix("@" + server) {
             if present?.id == kept.id { return false }
             // Somebody builds it now. Whoever died over it is followed after a while.
-            if present == nil, kept.id != begun.withLock({ $0 }), kept.age < Self.buildTime { return false }
+            if present == nil, kept.id != begun.withLock({ $0[partition] }), kept.age < Self.buildTime {
+                return false
+            }
         }
         let epoch = Epoch("\(Epoch.fresh())@\(server)")
-        begun.withLock { $0 = epoch.id }
+        begun.withLock { $0[partition] = epoch.id }
         guard try await ledger.beginEpoch(epoch.id, replacing: kept?.id, partition: partition) else {
             return false
         }
-        let limits = try await ledger.limits().map {
+        let limits = try await ledger.limits().filter { part.has($0.organization) }.map {
             Entitlement(
                 organization: $0.organization, weight: $0.weight, cap: $0.cap,
                 interactiveRate: $0.interactiveRate, interactiveBurst: $0.interactiveBurst)
         }
-        let pauses = try await ledger.pauses(of: nil, scope: .platform).map(Pause.init)
+        let pauses = try await ledger.pauses(of: nil, scope: .platform).map(Pause.init).filter {
+            $0.organization.map(part.has) ?? true
+        }
         var running: [Membership] = []
         var last: QueuedRun?
         while true {
             guard try await ledger.keepEpoch(epoch.id, partition: partition) else { return false }
             let page = try await ledger.running(after: last, limit: 5_000)
-            running += page.map(Membership.init)
+            running += page.filter { part.has($0.run.organization) }.map(Membership.init)
             last = page.last?.run
             if page.count < 5_000 { break }
         }
         var limited: [OrganizationID: [LabelledRun]] = [:]
-        for organization in try await ledger.runLimits().keys {
+        for organization in try await ledger.runLimits().keys where part.has(organization) {
             limited[organization] = try await ledger.lanes(of: [], andRunningOf: organization)
                 .map(LabelledRun.init)
         }
         // Whoever was overtaken leaves the field to the other.
         do {
-            try await front.queue.rebuild(
+            try await part.queue.rebuild(
                 epoch: epoch, entitlements: limits, pauses: pauses, running: running, limited: limited
             ) {
                 FaultPoint.reach(.rebuilderMidWay)
@@ -85,25 +145,16 @@ package final class Rebuilder: Sendable {
         } catch QueueError.staleEpoch {
             return false
         }
-        front.forgetEpoch()
-        let queues = try await ledger.queuesWithBacklog()
-        if !queues.isEmpty { try await front.queue.mark(queues, epoch: epoch) }
+        part.forgetEpoch()
+        let queues = try await ledger.queuesWithBacklog().filter { part.has($0.organization) }
+        if !queues.isEmpty { try await part.queue.mark(queues, epoch: epoch) }
         front.metrics.count(.rebuilds)
         logger.notice(
             "queue rebuilt from PostgreSQL",
-            metadata: ["queues": "\(queues.count)", "running": "\(running.count)"])
+            metadata: [
+                "partition": "\(partition)", "queues": "\(queues.count)", "running": "\(running.count)",
+            ])
         return true
-    }
-
-    private func serverRunID() async throws -> String {
-        let info = try await connection.send(RedisCommand("INFO", "server", "replication")).text ?? ""
-        func field(_ name: String) throws -> String {
-            for line in info.split(whereSeparator: \.isNewline) where line.hasPrefix("\(name):") {
-                return String(line.dropFirst(name.count + 1))
-            }
-            throw EngineError(.overloaded, "Redis does not say its \(name)")
-        }
-        return try "\(field("run_id"))/\(field("role"))/\(Queue.layout)"
     }
 }
 

@@ -65,8 +65,10 @@ package final class Reconciler: Sendable {
     private static let foldMax = 128
 
     private func sweep() async {
-        await repeating(every: .milliseconds(200), idle: .seconds(1), logger, "sweep") {
-            try await self.sweepOnce()
+        await front.forEachPart { part in
+            await repeating(every: .milliseconds(200), idle: .seconds(1), self.logger, "sweep") {
+                try await self.sweepOnce(part)
+            }
         }
     }
 
@@ -147,17 +149,21 @@ package final class Reconciler: Sendable {
 
     /// Returns lapsed leases to their queues and sweeps the partition.
     package func sweepOnce() async throws -> Bool {
-        let epoch = try await front.epoch()
+        try await inEach(front.parts) { try await self.sweepOnce($0) }.contains(true)
+    }
+
+    private func sweepOnce(_ part: QueuePart) async throws -> Bool {
+        let epoch = try await part.epoch()
         do {
-            let (kept, left) = try await keepDispatched(epoch: epoch)
+            let (kept, left) = try await keepDispatched(in: part, epoch: epoch)
             // No more than were looked at: those that lapsed meanwhile come behind them.
-            let reclaimed = left > 0 ? try await front.queue.reclaim(now: left, epoch: epoch) : []
-            let report = try await front.queue.sweep(epoch: epoch)
+            let reclaimed = left > 0 ? try await part.queue.reclaim(now: left, epoch: epoch) : []
+            let report = try await part.queue.sweep(epoch: epoch)
             front.metrics.count(.leasesLapsed, by: reclaimed.count)
             front.metrics.count(.counterCorrections, by: report.corrected)
             return kept > 0 || !reclaimed.isEmpty || report.moved > 0
         } catch QueueError.staleEpoch {
-            front.forgetEpoch()
+            part.forgetEpoch()
             return false
         }
     }
@@ -165,14 +171,16 @@ package final class Reconciler: Sendable {
     /// Claims whose owner died after their mark was committed are on their devices: they go on counting, or
     /// their slots would be given to others beyond a cap. Returns how many there were, and how many other
     /// lapsed claims.
-    private func keepDispatched(epoch: Epoch) async throws -> (kept: Int, left: Int) {
-        let lapsed = try await front.queue.lapsed(limit: 128, epoch: epoch)
+    private func keepDispatched(
+        in part: QueuePart, epoch: Epoch
+    ) async throws -> (kept: Int, left: Int) {
+        let lapsed = try await part.queue.lapsed(limit: 128, epoch: epoch)
         guard !lapsed.isEmpty else { return (0, 0) }
         let running = try await ledger.areRunning(lapsed.map { ($0.organization, $0.run) })
         let dispatched = lapsed.filter { running[$0.run] == $0.generation }
         guard !dispatched.isEmpty else { return (0, lapsed.count) }
         let deadline = Instant.now() + .seconds(3_600)
-        try await front.queue.acknowledge(
+        try await part.queue.acknowledge(
             dispatched: dispatched, dropped: [],
             deadlineMilliseconds: Int(deadline.microseconds / 1_000), epoch: epoch)
         return (dispatched.count, lapsed.count - dispatched.count)
@@ -282,7 +290,9 @@ package final class Reconciler: Sendable {
     package func markStragglers() async throws -> Bool {
         let queues = try await ledger.queuesWithBacklog(olderThan: .seconds(2))
         guard !queues.isEmpty else { return false }
-        try await front.call { epoch in try await self.front.queue.mark(queues, epoch: epoch) }
+        _ = try await inEach(front.split(queues.map { ($0.organization, $0) })) { part, queues in
+            try await part.call { try await part.queue.mark(queues, epoch: $0) }
+        }
         front.metrics.count(.stragglers, by: queues.count)
         return true
     }
@@ -291,10 +301,10 @@ package final class Reconciler: Sendable {
     package func buryGateways() async throws -> Bool {
         let open = try await ledger.openGateways()
         guard !open.isEmpty else { return false }
-        let dead = Set(open).subtracting(try await front.queue.alive(open))
+        let dead = Set(open).subtracting(try await front.mail.alive(open))
         for gateway in dead {
             var items: [InboxLetter.Item] = []
-            for case .dispatch(let letter)? in try await front.queue.drain(gateway: gateway).map(
+            for case .dispatch(let letter)? in try await front.mail.drain(gateway: gateway).map(
                 InboxLetter.init)
             {
                 items += letter
@@ -317,7 +327,7 @@ package final class Reconciler: Sendable {
         after: (OrganizationID, DeviceID)
     ) async throws -> (OrganizationID, DeviceID)? {
         let devices = try await ledger.waitingDevices(after: after, limit: 1_000)
-        let present = zip(devices, try await front.arePresent(devices.map(\.1)))
+        let present = zip(devices, try await front.arePresent(devices))
             .compactMap { device, isPresent in isPresent ? device : nil }
         await front.offer(try await ledger.reconnect(present))
         return devices.count == 1_000 ? devices.last : nil
@@ -326,12 +336,16 @@ package final class Reconciler: Sendable {
     /// Compares the queue's running runs with the table, so that a crash between two steps leaks nothing:
     /// what has ended leaves, and what was dispatched but not acknowledged is counted.
     package func compareMembership() async throws -> Bool {
-        let epoch = try await front.epoch()
+        try await inEach(front.parts) { try await self.compareMembership($0) }.contains(true)
+    }
+
+    private func compareMembership(_ part: QueuePart) async throws -> Bool {
+        let epoch = try await part.epoch()
         var cursor: String?
         var counted: [RunID: Int] = [:]
         var extra: [Settled] = []
         repeat {
-            let page = try await front.queue.membership(after: cursor, epoch: epoch)
+            let page = try await part.queue.membership(after: cursor, epoch: epoch)
             let running = try await ledger.areRunning(page.items.map { ($0.run.organization, $0.run.run) })
             for item in page.items {
                 if running[item.run.run] == item.run.generation {
@@ -346,13 +360,15 @@ package final class Reconciler: Sendable {
         var last: QueuedRun?
         while true {
             let page = try await ledger.running(after: last, limit: 2_000)
-            missing += page.filter { counted[$0.run.run] != $0.run.generation }.map(Membership.init)
+            missing += page.filter {
+                part.has($0.run.organization) && counted[$0.run.run] != $0.run.generation
+            }.map(Membership.init)
             last = page.last?.run
             if page.count < 2_000 { break }
         }
         guard !extra.isEmpty || !missing.isEmpty else { return false }
-        let (added, removed) = try await front.queue.correct(missing: missing, extra: extra, epoch: epoch)
-        try await labelMissing(missing, epoch)
+        let (added, removed) = try await part.queue.correct(missing: missing, extra: extra, epoch: epoch)
+        try await labelMissing(missing, in: part, epoch)
         front.metrics.count(.membershipCorrections, by: added + removed)
         logger.notice("running runs corrected", metadata: ["added": "\(added)", "removed": "\(removed)"])
         return false

@@ -68,21 +68,28 @@ package final class Refiller: Sendable {
     /// Refills until the task is cancelled.
     package func run() async {
         // Woken by what leaves room or marks a queue in this process; other processes' marks are found late.
-        await repeating(
-            every: .zero, idle: .milliseconds(100), wokenBy: front.refill, logger, "refill"
-        ) {
-            try await self.refillOnce() > 0
+        await front.forEachPart { part in
+            await repeating(
+                every: .zero, idle: .milliseconds(100), wokenBy: part.refill, self.logger, "refill"
+            ) {
+                try await self.refillOnce(part) > 0
+            }
         }
     }
 
-    /// Refills the queues that have waited longest; returns how many entries were new.
+    /// Refills the queues that have waited longest, some of each partition; returns how many entries were
+    /// new.
     package func refillOnce() async throws -> Int {
-        let epoch = try await front.epoch()
+        try await inEach(front.parts) { try await self.refillOnce($0) }.reduce(0, +)
+    }
+
+    private func refillOnce(_ part: QueuePart) async throws -> Int {
+        let epoch = try await part.epoch()
         let marked: [Marked]
         do {
-            marked = try await front.queue.marked(limit: 64, epoch: epoch)
+            marked = try await part.queue.marked(limit: 64, epoch: epoch)
         } catch QueueError.staleEpoch {
-            front.forgetEpoch()
+            part.forgetEpoch()
             return 0
         }
         let limits = try await currentLimits()
@@ -112,7 +119,7 @@ package final class Refiller: Sendable {
             let runs = queued[marked.queue] ?? []
             let isWhole = place.isFromStart && runs.count < Self.limit
             if place.isFromStart { place.life = life }
-            let refilled = try await front.queue.refill(
+            let refilled = try await part.queue.refill(
                 marked.queue, version: marked.version, entries: runs.map(Entry.init), more: !isWhole,
                 epoch: epoch)
             FaultPoint.reach(.refillerMidBatch)

@@ -76,6 +76,9 @@ package struct KeptEpoch: Sendable {
     package let id: String
     /// How long ago somebody began to build it.
     package let age: Duration
+
+    /// How the epoch of a partition ends that nobody has any more: no data set in Redis has such a name.
+    package static let closedMark = "@closed"
 }
 
 extension Ledger {
@@ -90,6 +93,20 @@ extension Ledger {
             let (id, age) = try row.decode((String, Double).self)
             return KeptEpoch(id: id, age: .seconds(age))
         }.first
+    }
+
+    /// The same of all partitions that ever were.
+    package func epochs() async throws -> [Int: KeptEpoch] {
+        let all = try await pool.query(
+            """
+            SELECT partition, epoch, extract(epoch FROM now() - started_at)::double precision
+            FROM queue_partitions WHERE epoch IS NOT NULL
+            """, scope: .none
+        ) { row in
+            let (partition, id, age) = try row.decode((Int16, String, Double).self)
+            return (Int(partition), KeptEpoch(id: id, age: .seconds(age)))
+        }
+        return Dictionary(all) { first, _ in first }
     }
 
     /// The gate: moves queued runs to dispatched, with attempt, token, gateway and deadlines, and commits.

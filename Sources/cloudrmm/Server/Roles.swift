@@ -18,6 +18,7 @@ struct RoleSettings: Sendable {
     var gatewayDatabaseURL: String
     var redisURL: String
     var redisLoaderURL: String
+    var redisPartitions = 1
     var keysDirectory: String
     var host = "127.0.0.1"
     var apiPort = 3001
@@ -66,15 +67,20 @@ struct Roles {
     func makeFront(_ connection: RedisConnection) async throws -> QueueFront {
         let configuration = try RedisConfiguration(url: settings.redisLoaderURL)
         let logger = logger
-        let queue = Queue(connection: connection, keys: Keyspace(), logger: logger) {
-            RedisConnection(configuration: configuration, logger: logger)
+        let queues = (0..<settings.redisPartitions).map { partition in
+            Queue(
+                connection: connection, keys: Keyspace(partition: partition, of: settings.redisPartitions),
+                logger: logger
+            ) {
+                RedisConnection(configuration: configuration, logger: logger)
+            }
         }
         try await Self.naming(.redisURL) { _ = try await connection.send(RedisCommand("PING")) }
         let loader = RedisConnection(configuration: configuration, logger: logger)
         let isOwn = settings.redisLoaderURL != settings.redisURL
-        try await Self.naming(isOwn ? .redisLoaderURL : .redisURL) { try await queue.load(using: loader) }
+        try await Self.naming(isOwn ? .redisLoaderURL : .redisURL) { try await queues[0].load(using: loader) }
         await loader.close()
-        return QueueFront(queue: queue, metrics: metrics.engine, logger: logger)
+        return QueueFront(queues: queues, metrics: metrics.engine, logger: logger)
     }
 
     /// An engine that cannot be used is told with the setting that leads there; the error shows no password.
@@ -117,14 +123,16 @@ struct Roles {
         let rebuilder = Rebuilder(ledger: ledger, front: front, connection: connection, logger: logger)
         let refiller = Refiller(ledger: ledger, front: front, logger: logger)
         let reconciler = Reconciler(ledger: ledger, front: front, logger: logger)
-        let bells = (0..<2).map { _ in RedisBlockingConnection(configuration: configuration, logger: logger) }
+        let bells = (0..<2).map { _ in
+            front.parts.map { _ in RedisBlockingConnection(configuration: configuration, logger: logger) }
+        }
         metrics.watch(QueueGauges(ledger: ledger, front: front))
         let process = UniqueID.v7(at: .now())
         let gate = ClaimGate(ledger: ledger)
         let presence = presence(of: .worker, ledger, gate: gate)
-        let dispatchers = bells.enumerated().map { index, bell in
+        let dispatchers = bells.enumerated().map { index, bells in
             Dispatcher(
-                ledger: ledger, front: front, bell: bell, owner: "\(process).\(index)", gate: gate,
+                ledger: ledger, front: front, bells: bells, owner: "\(process).\(index)", gate: gate,
                 logger: logger)
         }
         let part = Part("worker") {
@@ -139,7 +147,7 @@ struct Roles {
                     for dispatcher in dispatchers { group.addTask { await dispatcher.run() } }
                 }
             }
-            for bell in bells { await bell.close() }
+            for bell in bells.joined() { await bell.close() }
             await connection.close()
             await pool.close()
         }

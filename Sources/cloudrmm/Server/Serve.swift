@@ -8,6 +8,7 @@ import Postgres
 import Process
 import Redis
 import ServiceLifecycle
+import Streams
 
 /// `cloudrmm serve`: some roles of an installation, on engines that run elsewhere.
 struct Serve: AsyncParsableCommand {
@@ -157,6 +158,9 @@ extension RoleSettings {
             redisURL: redisURL,
             redisLoaderURL: try given[.redisLoaderURL].map { try redis(.redisLoaderURL, $0) } ?? redisURL,
             keysDirectory: given.keysDirectory)
+        if let number = try given.number(.redisPartitions, in: 1...Keyspace.partitionsMax) {
+            redisPartitions = number
+        }
         if let host = given[.host] { self.host = host }
         if let port = try given.number(.apiPort, in: 0...65_535) { apiPort = port }
         if let port = try given.number(.gatewayPort, in: 0...65_535) { gatewayPort = port }

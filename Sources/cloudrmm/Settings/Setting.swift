@@ -8,6 +8,7 @@ enum Setting: String, CaseIterable {
     case ownerDatabaseURL = "CLOUDRMM_OWNER_DATABASE_URL"
     case redisURL = "REDIS_URL"
     case redisLoaderURL = "CLOUDRMM_REDIS_LOADER_URL"
+    case redisPartitions = "CLOUDRMM_REDIS_PARTITIONS"
     case roles = "CLOUDRMM_ROLES"
     case keysDir = "CLOUDRMM_KEYS_DIR"
     case host = "CLOUDRMM_HOST"
@@ -26,7 +27,8 @@ enum Setting: String, CaseIterable {
         case .databaseURL, .workerDatabaseURL, .gatewayDatabaseURL, .ownerDatabaseURL, .redisURL,
             .redisLoaderURL, .apiKey:
             true
-        case .roles, .keysDir, .host, .apiPort, .gatewayPort, .operationsPort, .logLevel, .agentGatewayURL,
+        case .redisPartitions, .roles, .keysDir, .host, .apiPort, .gatewayPort, .operationsPort, .logLevel,
+            .agentGatewayURL,
             .apiURL, .ca:
             false
         }

@@ -204,49 +204,67 @@ private struct Examination {
         connection.start()
         var findings: [Finding] = []
         do {
-            let before = Instant.now()
-            let time = try await connection.send(RedisCommand("TIME")).array?.compactMap(\.int) ?? []
-            let info =
-                try await connection.send(
-                    RedisCommand("INFO", "server", "memory", "persistence")
-                ).text ?? ""
-            func field(_ name: String) -> String? {
-                for line in info.split(whereSeparator: \.isNewline) where line.hasPrefix("\(name):") {
-                    return String(line.dropFirst(name.count + 1))
+            let masters = try await connection.masters()
+            for master in masters {
+                let own = masters.count == 1 ? name : "\(name) \(master)"
+                do {
+                    findings += try await redis(master, own)
+                } catch {
+                    findings.append(silent(own, error))
                 }
-                return nil
             }
-            let version = field("redis_version") ?? "unknown"
-            findings.append(
-                (version.split(separator: ".").first.flatMap { Int($0) } ?? 0) >= 7
-                    ? Finding(name, .ok, "version \(version)")
-                    : Finding(name, .fail, "version \(version)", remedy: "Redis 7.0 is needed"))
-            if time.count == 2 {
-                let server = Instant(microseconds: Int64(time[0]) * 1_000_000 + Int64(time[1]))
-                findings.append(clock(name, server, asked: before))
-            }
-            let policy = field("maxmemory_policy") ?? "unknown"
-            findings.append(
-                policy == "noeviction"
-                    ? Finding("\(name) policy", .ok, "noeviction")
-                    : Finding(
-                        "\(name) policy", .fail,
-                        "maxmemory-policy is \(policy), which throws queued work away",
-                        remedy: "set maxmemory-policy noeviction"))
-            findings.append(
-                field("aof_enabled") == "1"
-                    ? Finding("\(name) log", .ok, "appendonly yes")
-                    : Finding(
-                        "\(name) log", .warn,
-                        "appendonly no: a restart loses the queue, which is built again",
-                        remedy: "set appendonly yes"))
         } catch {
-            findings.append(
-                Finding(
-                    name, .fail, "does not answer: \(error)",
-                    remedy: "see that the server runs, and that host, password and ACL let this host in"))
+            findings.append(silent(name, error))
         }
         await connection.close()
+        return findings
+    }
+
+    private func silent(_ name: String, _ error: any Error) -> Finding {
+        Finding(
+            name, .fail, "does not answer: \(error)",
+            remedy: "see that the server runs, and that host, password and ACL let this host in")
+    }
+
+    /// One server with data.
+    private func redis(_ node: RedisNode, _ name: String) async throws -> [Finding] {
+        var findings: [Finding] = []
+        let before = Instant.now()
+        let time = try await node.send(RedisCommand("TIME")).array?.compactMap(\.int) ?? []
+        let info =
+            try await node.send(
+                RedisCommand("INFO", "server", "memory", "persistence")
+            ).text ?? ""
+        func field(_ name: String) -> String? {
+            for line in info.split(whereSeparator: \.isNewline) where line.hasPrefix("\(name):") {
+                return String(line.dropFirst(name.count + 1))
+            }
+            return nil
+        }
+        let version = field("redis_version") ?? "unknown"
+        findings.append(
+            (version.split(separator: ".").first.flatMap { Int($0) } ?? 0) >= 7
+                ? Finding(name, .ok, "version \(version)")
+                : Finding(name, .fail, "version \(version)", remedy: "Redis 7.0 is needed"))
+        if time.count == 2 {
+            let server = Instant(microseconds: Int64(time[0]) * 1_000_000 + Int64(time[1]))
+            findings.append(clock(name, server, asked: before))
+        }
+        let policy = field("maxmemory_policy") ?? "unknown"
+        findings.append(
+            policy == "noeviction"
+                ? Finding("\(name) policy", .ok, "noeviction")
+                : Finding(
+                    "\(name) policy", .fail,
+                    "maxmemory-policy is \(policy), which throws queued work away",
+                    remedy: "set maxmemory-policy noeviction"))
+        findings.append(
+            field("aof_enabled") == "1"
+                ? Finding("\(name) log", .ok, "appendonly yes")
+                : Finding(
+                    "\(name) log", .warn,
+                    "appendonly no: a restart loses the queue, which is built again",
+                    remedy: "set appendonly yes"))
         return findings
     }
 
