@@ -24,7 +24,13 @@ extension Gateway {
         var isStale = false
         while !Task.isCancelled {
             do {
-                if try await !beat(id, after: &last) { isStale = true }
+                do {
+                    if try await !beat(id, after: &last) { isStale = true }
+                } catch {
+                    // Lapsed for sure by now; in a cluster another incarnation's key lies elsewhere, perhaps.
+                    guard .now - last > .milliseconds(Self.heartbeatMilliseconds) else { throw error }
+                    isStale = true
+                }
                 let current = await self.epochs()
                 for (index, part) in front.parts.enumerated() {
                     guard let epoch = current[index], epoch != epochs[index] else { continue }
@@ -89,7 +95,8 @@ extension Gateway {
             try await keepUp(new, &last)
         }
         // What lies in the old inbox was never sent; the reclaimer returns it.
-        try await front.mail.beat(gateway: old, milliseconds: 1)
+        // Where that cannot be said the heartbeat has lapsed.
+        try? await front.mail.beat(gateway: old, milliseconds: 1)
         for (_, part) in parts {
             let returned = try await ledger.reconnect(part.map { ($0.organization, $0.device) })
             await front.offer([], and: returned.map(\.queue))

@@ -46,15 +46,22 @@ extension Queue {
         }
     }
 
-    /// Which of these gateways have a living heartbeat.
+    /// Which of these gateways have a living heartbeat. Those whose heartbeat lies on a node of a cluster
+    /// that cannot be reached have none, for their inbox cannot be reached either.
     package func alive(_ gateways: [GatewayID]) async throws -> Set<GatewayID> {
         guard !gateways.isEmpty else { return [] }
         let replies = try await connection.send(
             gateways.map { RedisCommand("EXISTS", .string(keys.alive($0))) })
         var alive: Set<GatewayID> = []
-        for (gateway, reply) in zip(gateways, replies) where try reply.get().int == 1 {
-            alive.insert(gateway)
+        var unreached: [RedisError] = []
+        for (gateway, reply) in zip(gateways, replies) {
+            switch reply {
+            case .success(let value): if value.int == 1 { alive.insert(gateway) }
+            case .failure(let error) where error.code == .connection: unreached.append(error)
+            case .failure(let error): throw error
+            }
         }
+        if unreached.count == gateways.count { throw unreached[0] }
         return alive
     }
 

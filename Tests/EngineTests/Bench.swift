@@ -30,7 +30,7 @@ struct Bench: Sendable {
         _ place: TestQueue, settling: Duration, on server: RedisConfiguration?, partitions: Int
     ) throws {
         world = try World.here()
-        (redis, queue, self.place) = (place.connection, place.queue, place)
+        (redis, self.place) = (place.connection, place)
         let configuration = try server ?? TestQueue.configuration()
         bells = (0..<partitions).map { _ in
             RedisBlockingConnection(configuration: configuration, logger: Self.logger)
@@ -42,6 +42,7 @@ struct Bench: Sendable {
                     prefix: keys.prefix, partition: partition, of: partitions,
                     librarySuffix: keys.librarySuffix))
         }
+        queue = queues[0]
         front = QueueFront(queues: queues, logger: Self.logger, settling: settling)
         dispatcher = Dispatcher(
             ledger: world.worker, front: front, bells: bells, owner: "first", logger: Self.logger)

@@ -254,7 +254,7 @@ import Testing
                         [.string("x\($0):1"), 0]
                     }
                     let command = RedisCommand(
-                        "HSET", arguments: [.string(bench.prefix + "{0}:depth")] + fields)
+                        "HSET", arguments: [.string(bench.queue.keys.key("depth"))] + fields)
                     _ = try await bench.connection.send(command)
                 }
                 let organization = Draw.organization()

@@ -25,7 +25,10 @@ struct Bench: Sendable {
     static func run(
         on server: RedisConfiguration? = nil, _ body: (Bench) async throws -> Void
     ) async throws {
-        try await TestQueue.with(on: server) { place in
+        // In a cluster any of four, which lie on different nodes.
+        let isCluster = try (server ?? configuration()).deployment == .cluster
+        let partition = isCluster ? Int.random(in: 0..<4) : 0
+        try await TestQueue.with(on: server, partition: partition, of: isCluster ? 4 : 1) { place in
             let bench = Bench(place: place, epoch: Epoch.fresh())
             try await bench.queue.rebuild(epoch: bench.epoch, entitlements: [], running: [])
             try await body(bench)
@@ -38,7 +41,7 @@ struct Bench: Sendable {
     /// The partition's keys without what is common to their names, and without hashes that are empty but for
     /// the field that makes them tables.
     func names() async throws -> Set<String> {
-        let head = prefix + "{0}:"
+        let head = queue.keys.key("")
         var names = Set(
             try await keys().filter { $0.hasPrefix(head) }.map { String($0.dropFirst(head.count)) })
         for name in ["live", "slots", "presence", "depth", "caps"] {
@@ -55,7 +58,7 @@ struct Bench: Sendable {
 
     func raw(_ command: String, _ key: String, _ arguments: RedisArgument...) async throws -> RedisValue {
         try await connection.send(
-            RedisCommand(command, arguments: [.string("\(prefix){0}:\(key)")] + arguments))
+            RedisCommand(command, arguments: [.string(queue.keys.key(key))] + arguments))
     }
 
     /// A hash without the field that makes it a table.

@@ -159,7 +159,7 @@ import Testing
             let read = try await bench.connection.send(
                 RedisCommand(
                     "XREADGROUP", "GROUP", "dispatch", "leased", "STREAMS",
-                    .string("\(bench.prefix){0}:\(name)"), ">"))
+                    .string(bench.queue.keys.key(name)), ">"))
             let id = try #require(read.array?.first?.array?.last?.array?.first?.array?.first?.text)
             try await bench.queue.sweep(epoch: bench.epoch)
             #expect(try await bench.claim().isEmpty)

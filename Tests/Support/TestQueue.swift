@@ -18,12 +18,14 @@ package struct TestQueue: Sendable {
 
     /// Runs a body with a queue whose keys are gone afterwards.
     package static func with(
-        on server: RedisConfiguration? = nil, _ body: (TestQueue) async throws -> Void
+        on server: RedisConfiguration? = nil, partition: Int = 0, of count: Int = 1,
+        _ body: (TestQueue) async throws -> Void
     ) async throws {
         let connection = RedisConnection(configuration: try server ?? configuration(), logger: .quiet)
         connection.start()
         let keys = Keyspace(
-            prefix: "crmm-test-\(UInt64.random(in: 0 ... .max)):", librarySuffix: librarySuffix)
+            prefix: "crmm-test-\(UInt64.random(in: 0 ... .max)):", partition: partition, of: count,
+            librarySuffix: librarySuffix)
         let made = TestQueue(
             connection: connection, queue: Queue(connection: connection, keys: keys, logger: .quiet))
         do {

@@ -250,7 +250,7 @@ package final class Dispatcher: Sendable {
             dropped: claims.map(\.claim).filter { !passed.contains($0.run) },
             deadlineMilliseconds: Int(deadline.microseconds / 1_000), epoch: epoch)
         // What was leased is in the window until now.
-        front.refill.call()
+        part.refill.call()
         front.metrics.count(.leasesUnacknowledged, by: acknowledged.lost)
         await note(marked.filter { !refused.contains($0.gateway) })
         guard !refused.isEmpty else { return }
