@@ -229,7 +229,7 @@ import Wire
             try await set(bench, tenant, runs: 2)
             // 75 runs in the minute and a quarter, at most, that is read: a second each, or a little less.
             bench.front.tally.ended(Array(repeating: tenant.organization, count: 75))
-            try await bench.front.tally.report(to: bench.queue)
+            try await bench.front.tally.report(to: bench.front.parts)
             let submitter = try submitter(bench)
             let target = Array(tenant.all[..<2])
             _ = try await submitter.submit(

@@ -13,7 +13,7 @@ extension Explainer {
         var runs = runs
         if let rate = limits.rate {
             let until = await known {
-                try await front.queue.nextStart(
+                try await front.part(of: organization).queue.nextStart(
                     of: organization, RunRate(perSecond: rate.perSecond, burst: rate.burst))
             }
             for at in waiting { runs[at].rateLimitedUntil = until }
@@ -22,7 +22,8 @@ extension Explainer {
             let slice = waiting[start..<min(start + Self.sliceMax, waiting.count)]
             let lanes = slice.map { at in runs[at].lanes.filter { limits.limit(of: $0) != nil } }
             let distinct = Array(Set(lanes.joined()))
-            let counts = await known { try await front.queue.taken(distinct, organization: organization) }
+            let counts = await known { try await front.part(of: organization).queue.taken(
+                    distinct, organization: organization) }
             guard let counts else { break }
             let taken = Dictionary(zip(distinct, counts)) { first, _ in first }
             for (at, lanes) in zip(slice, lanes) {

@@ -101,7 +101,7 @@ extension Refiller {
             marked.queue, after: course.frontier, besides: [],
             rows: course.isSparse ? Self.rowsMax : Self.limit, limit: Self.limit)
         course.isSparse = walk.runs.count < Self.limit / 4
-        let refilled = try await front.queue.refill(
+        let refilled = try await front.part(of: marked.queue.organization).queue.refill(
             marked.queue, version: marked.version, entries: walk.runs.map { Entry($0.run) },
             more: !walk.isEnd, epoch: epoch)
         front.metrics.count(.refills, by: refilled.admitted)
