@@ -86,6 +86,7 @@ let package = Package(
                 .embedInCode("Migrations/V0007_submission.sql"),
                 .embedInCode("Migrations/V0008_traces.sql"),
                 .embedInCode("Migrations/V0009_quotas.sql"),
+                .embedInCode("Migrations/V0010_tasks.sql"),
             ]),
         target("Streams", ["Domain", "Wire", "Redis", logging]),
         target(

@@ -61,6 +61,8 @@ package enum Subject {
     package enum Control {}
     /// A role of one process, from its start to its end.
     package enum Worker {}
+    /// A piece of work that runs on the platform itself.
+    package enum Task {}
 }
 
 /// Names one installation.
@@ -89,3 +91,5 @@ package typealias EnrollmentTokenID = ID<Subject.EnrollmentToken>
 package typealias ControlID = ID<Subject.Control>
 /// Names a role of one process: a restarted one is another.
 package typealias WorkerID = ID<Subject.Worker>
+/// Names a piece of work that runs on the platform itself.
+package typealias TaskID = ID<Subject.Task>

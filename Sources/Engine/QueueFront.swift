@@ -189,6 +189,16 @@ package final class QueueFront: Sendable {
         }
     }
 
+    /// Takes what waits in the queue out of it, of which the mark would refuse all.
+    func withdraw(_ runs: [(OrganizationID, RunID)]) async {
+        guard !runs.isEmpty else { return }
+        do {
+            _ = try await call { epoch in try await self.queue.cancel(runs, epoch: epoch) }
+        } catch {
+            logger.debug("ended work left to the mark, which refuses it", metadata: ["error": "\(error)"])
+        }
+    }
+
     /// Tells gateways to stop runs that their agents may hold. An agent that is not reached hears it at its
     /// next hello.
     package func tellCancelled(_ runs: [CancelledRun]) async {

@@ -39,6 +39,9 @@ package struct Ledger: Sendable {
         Migration(
             version: 9, name: "quotas",
             sql: String(decoding: PackageResources.V0009_quotas_sql, as: UTF8.self)),
+        Migration(
+            version: 10, name: "tasks",
+            sql: String(decoding: PackageResources.V0010_tasks_sql, as: UTF8.self)),
     ]
 
     /// Succeeds when the database answers.
@@ -181,3 +184,4 @@ extension JobState: SmallintCoded {}
 extension Priority: SmallintCoded {}
 extension Lane: SmallintCoded {}
 extension ControlMode: SmallintCoded {}
+extension TaskState: SmallintCoded {}

@@ -22,6 +22,13 @@ package struct EntitlementSync: Sendable {
     /// Compares all that differs from the default on either side; returns how many organizations were put
     /// right. Redis is read first: what changed in between is already there, or is brought once more.
     package func compare() async throws -> Int {
+        var corrected = try await compareLimits()
+        corrected.formUnion(try await comparePauses())
+        return corrected.count
+    }
+
+    /// Compares weights, caps and buckets; returns the organizations that were put right.
+    func compareLimits() async throws -> Set<OrganizationID?> {
         var inRedis: [OrganizationID: OrganizationLimits] = [:]
         var pausedInRedis: [(part: QueuePart, pauses: Set<Pause>)] = []
         for part in front.parts {
@@ -41,6 +48,11 @@ package struct EntitlementSync: Sendable {
         for start in stride(from: 0, to: differing.count, by: Self.pageMax) {
             try await bring(Array(differing.sorted()[start..<min(start + Self.pageMax, differing.count)]))
         }
+        return Set(differing.map { $0 })
+    }
+
+    private func comparePauses() async throws -> Set<OrganizationID?> {
+        let pausedInRedis = try await front.queue.pauses()
         let paused = Set(try await ledger.pauses(of: nil, scope: scope).map(Pause.init))
         // A pause of all is in force in every partition.
         let others = Set(
@@ -48,7 +60,7 @@ package struct EntitlementSync: Sendable {
                 paused.filter { $0.organization.map(part.has) ?? true }.symmetricDifference(pauses)
             }.map(\.organization))
         for organization in others { try await bringPauses(of: organization) }
-        return others.union(differing.map { $0 }).count
+        return others
     }
 
     /// Brings these organizations' weights, caps and buckets.

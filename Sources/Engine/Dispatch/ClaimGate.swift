@@ -29,6 +29,24 @@ package final class ClaimGate: Sendable {
     /// Whether it was told to drain, and every batch that was begun has been taken to its end.
     package var isDrained: Bool { state.withLock { $0.isDraining && $0.batches == 0 } }
 
+    /// Whether it was told to drain.
+    var isDraining: Bool { state.withLock(\.isDraining) }
+
+    /// Begins a claim of tasks, which no pause of devices' runs holds back; false if none may begin.
+    func begin() -> Bool {
+        state.withLock { state in
+            guard !state.isDraining else { return false }
+            state.batches += 1
+            return true
+        }
+    }
+
+    /// Something that was begun lasts: it is as another batch.
+    func hold() { state.withLock { $0.batches += 1 } }
+
+    /// What `begin` or `hold` has counted is over.
+    func end() { state.withLock { $0.batches -= 1 } }
+
     /// Whether a claim may begin.
     func isOpen() async throws -> Bool {
         let now = now()

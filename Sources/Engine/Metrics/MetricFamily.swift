@@ -83,6 +83,24 @@ package struct MetricFamily: Sendable, Equatable {
     package static let undelivered = MetricFamily(
         "cloudrmm_undelivered_total", .counter, "runs", [],
         "Marked runs that reached no gateway and were queued again.")
+    /// Attempts of tasks.
+    package static let taskAttempts = MetricFamily(
+        "cloudrmm_task_attempts_total", .counter, "attempts", ["kind"],
+        "Attempts of tasks that this worker began.")
+    /// Tasks that run.
+    package static let tasksRunning = MetricFamily(
+        "cloudrmm_tasks_running", .gauge, "tasks", ["kind"], "Tasks whose handlers run in this worker.")
+    /// Ends of attempts of tasks.
+    package static let taskEnds = MetricFamily(
+        "cloudrmm_task_ends_total", .counter, "attempts", ["kind", "end"],
+        "Attempts of tasks that are over: the task's outcome, or repeated, givenBack at a stop, late.")
+    /// Times from queued to begun.
+    package static let taskWaits = MetricFamily(
+        "cloudrmm_task_wait_seconds", .histogram, "seconds", ["kind"],
+        "How long tasks were queued before they were begun.")
+    /// Times of handlers.
+    package static let taskTimes = MetricFamily(
+        "cloudrmm_task_seconds", .histogram, "seconds", ["kind"], "How long attempts of tasks took.")
     /// Requests to the API.
     package static let requests = MetricFamily(
         "cloudrmm_api_requests_total", .counter, "requests", [], "Requests that the API answered.")
@@ -141,9 +159,9 @@ package struct MetricFamily: Sendable, Equatable {
     /// Every family, in the order in which they are shown.
     package static let all: [MetricFamily] = [
         claims, marks, settlements, retries, results, waits, runTimes, runs, oldest, refills, rebuilds,
-        stragglers, leaseLosses, corrections, undelivered, requests, refusals, jobRefusals, quotaRefusals,
-        apiEvents, sessions, gatewayEvents, redisConnections, redisFailures, postgresConnections,
-        postgresFailures, postgresWaits,
+        stragglers, leaseLosses, corrections, undelivered, taskAttempts, tasksRunning,
+        taskEnds, taskWaits, taskTimes, requests, refusals, jobRefusals, quotaRefusals, apiEvents, sessions,
+        gatewayEvents, redisConnections, redisFailures, postgresConnections, postgresFailures, postgresWaits,
         cpu, memory, started,
     ]
 }

@@ -16,6 +16,7 @@ import Synchronization
 package final class Rebuilder: Sendable {
     private let ledger: Ledger
     private let front: QueueFront
+    private let contents: QueueContents
     private let connection: RedisConnection
     private let logger: Logger
     /// The epoch that this rebuilder began last.
@@ -24,10 +25,14 @@ package final class Rebuilder: Sendable {
     private let hasWarned = Mutex(false)
     private static let buildTime = Duration.seconds(5)
 
-    /// A rebuilder on the worker's login.
-    package init(ledger: Ledger, front: QueueFront, connection: RedisConnection, logger: Logger) {
+    /// A rebuilder on the worker's login, of runs unless other contents are given.
+    package init(
+        ledger: Ledger, front: QueueFront, contents: QueueContents? = nil, connection: RedisConnection,
+        logger: Logger
+    ) {
         self.ledger = ledger
         self.front = front
+        self.contents = contents ?? .runs(ledger)
         self.connection = connection
         self.logger = logger
     }
@@ -117,22 +122,21 @@ package final class Rebuilder: Sendable {
                 organization: $0.organization, weight: $0.weight, cap: $0.cap,
                 interactiveRate: $0.interactiveRate, interactiveBurst: $0.interactiveBurst)
         }
-        let pauses = try await ledger.pauses(of: nil, scope: .platform).map(Pause.init).filter {
+        let pauses = try await contents.pauses().map(Pause.init).filter {
             $0.organization.map(part.has) ?? true
         }
         var running: [Membership] = []
         var last: QueuedRun?
         while true {
             guard try await ledger.keepEpoch(epoch.id, partition: partition) else { return false }
-            let page = try await ledger.running(after: last, limit: 5_000)
+            let page = try await contents.running(last, 5_000)
             running += page.filter { part.has($0.run.organization) }.map(Membership.init)
             last = page.last?.run
             if page.count < 5_000 { break }
         }
         var limited: [OrganizationID: [LabelledRun]] = [:]
-        for organization in try await ledger.runLimits().keys where part.has(organization) {
-            limited[organization] = try await ledger.lanes(of: [], andRunningOf: organization)
-                .map(LabelledRun.init)
+        for organization in try await contents.limits().keys where part.has(organization) {
+            limited[organization] = try await contents.lanes(organization).map(LabelledRun.init)
         }
         // Whoever was overtaken leaves the field to the other.
         do {
@@ -146,7 +150,7 @@ package final class Rebuilder: Sendable {
             return false
         }
         part.forgetEpoch()
-        let queues = try await ledger.queuesWithBacklog().filter { part.has($0.organization) }
+        let queues = try await contents.backlog(nil).filter { part.has($0.organization) }
         if !queues.isEmpty { try await part.queue.mark(queues, epoch: epoch) }
         front.metrics.count(.rebuilds)
         logger.notice(

@@ -14,6 +14,7 @@ import Trust
 package final class Reconciler: Sendable {
     let ledger: Ledger
     let front: QueueFront
+    private let contents: QueueContents
     // Organizations whose runs have their places in the lanes of limits, as far as this worker knows.
     let labelled = Mutex<Set<OrganizationID>>([])
     let logger: Logger
@@ -22,10 +23,12 @@ package final class Reconciler: Sendable {
     // The organization of the job that was expanded last.
     private let turn = Mutex(OrganizationID(.zero))
 
-    /// A reconciler on the worker's login.
-    package init(ledger: Ledger, front: QueueFront, logger: Logger) {
+    /// A reconciler on the worker's login. With other contents than runs only `sweepOnce`, `markStragglers`
+    /// and `compareMembership` are for it.
+    package init(ledger: Ledger, front: QueueFront, contents: QueueContents? = nil, logger: Logger) {
         self.ledger = ledger
         self.front = front
+        self.contents = contents ?? .runs(ledger)
         self.logger = logger
     }
 
@@ -176,7 +179,7 @@ package final class Reconciler: Sendable {
     ) async throws -> (kept: Int, left: Int) {
         let lapsed = try await part.queue.lapsed(limit: 128, epoch: epoch)
         guard !lapsed.isEmpty else { return (0, 0) }
-        let running = try await ledger.areRunning(lapsed.map { ($0.organization, $0.run) })
+        let running = try await contents.areRunning(lapsed.map { ($0.organization, $0.run) })
         let dispatched = lapsed.filter { running[$0.run] == $0.generation }
         guard !dispatched.isEmpty else { return (0, lapsed.count) }
         let deadline = Instant.now() + .seconds(3_600)
@@ -288,7 +291,7 @@ package final class Reconciler: Sendable {
     /// lost is brought by refill. As many probes of an index as there are organizations with a backlog, and
     /// at most what was queued in these two seconds beside.
     package func markStragglers() async throws -> Bool {
-        let queues = try await ledger.queuesWithBacklog(olderThan: .seconds(2))
+        let queues = try await contents.backlog(.seconds(2))
         guard !queues.isEmpty else { return false }
         _ = try await inEach(front.split(queues.map { ($0.organization, $0) })) { part, queues in
             try await part.call { try await part.queue.mark(queues, epoch: $0) }
@@ -346,7 +349,7 @@ package final class Reconciler: Sendable {
         var extra: [Settled] = []
         repeat {
             let page = try await part.queue.membership(after: cursor, epoch: epoch)
-            let running = try await ledger.areRunning(page.items.map { ($0.run.organization, $0.run.run) })
+            let running = try await contents.areRunning(page.items.map { ($0.run.organization, $0.run.run) })
             for item in page.items {
                 if running[item.run.run] == item.run.generation {
                     counted[item.run.run] = item.run.generation
@@ -359,7 +362,7 @@ package final class Reconciler: Sendable {
         var missing: [Membership] = []
         var last: QueuedRun?
         while true {
-            let page = try await ledger.running(after: last, limit: 2_000)
+            let page = try await contents.running(last, 2_000)
             missing += page.filter {
                 part.has($0.run.organization) && counted[$0.run.run] != $0.run.generation
             }.map(Membership.init)

@@ -12,6 +12,7 @@ import Synchronization
 package final class Refiller: Sendable {
     let ledger: Ledger
     let front: QueueFront
+    private let contents: QueueContents
     private let logger: Logger
     let now: @Sendable () -> ContinuousClock.Instant
     private let limits = Mutex<(read: ContinuousClock.Instant, [OrganizationID: RunLimits])?>(nil)
@@ -54,13 +55,15 @@ package final class Refiller: Sendable {
         mutating func beginPass() { (passed, steps) = (nil, 0) }
     }
 
-    /// A refiller on the worker's login. `now` is the clock by which low waters age.
+    /// A refiller on the worker's login, of runs unless other contents are given. `now` is the clock by which
+    /// low waters age.
     package init(
-        ledger: Ledger, front: QueueFront, logger: Logger,
+        ledger: Ledger, front: QueueFront, contents: QueueContents? = nil, logger: Logger,
         now: @escaping @Sendable () -> ContinuousClock.Instant = { .now }
     ) {
         self.ledger = ledger
         self.front = front
+        self.contents = contents ?? .runs(ledger)
         self.logger = logger
         self.now = now
     }
@@ -112,8 +115,8 @@ package final class Refiller: Sendable {
         guard !open.isEmpty else { return admitted }
         let began = now()
         let places = places(of: open, at: began)
-        let queued = try await ledger.queuedRuns(
-            of: zip(open, places).map { ($0.queue, after: $1.after) }, limit: Self.limit)
+        let queued = try await contents.queued(
+            zip(open, places).map { ($0.queue, after: $1.after) }, Self.limit)
         let life = min(Self.lowWaterLife, max(Self.lowWaterLifeMin, (now() - began) * 20))
         for (marked, var place) in zip(open, places) {
             let runs = queued[marked.queue] ?? []
@@ -136,7 +139,7 @@ package final class Refiller: Sendable {
     private func currentLimits() async throws -> [OrganizationID: RunLimits] {
         let now = now()
         if let known = limits.withLock(\.self), now - known.read < .milliseconds(500) { return known.1 }
-        let read = try await ledger.runLimits()
+        let read = try await contents.limits()
         limits.withLock { $0 = (now, read) }
         return read
     }

@@ -12,7 +12,9 @@ enum Library {
     /// The library under its versioned name; a suffix lets several stand in one server.
     static func source(suffix: String) -> RedisFunctionLibrary {
         let name = version + suffix
-        let parts = [ground, limits, admission, bringing, priority, claim, settlement, control, presence]
+        let parts = [
+            ground, limits, admission, bringing, priority, cost, claim, settlement, control, presence,
+        ]
         let source =
             "#!lua name=\(name)\nlocal LIBRARY = '\(name)'\n\n" + parts.joined(separator: "\n\n") + "\n"
         return RedisFunctionLibrary(name: name, source: source)

@@ -40,7 +40,7 @@ extension Library {
             while wanted > 0 and size > 0 do
                 local first = heap[1]
                 first.share = first.share + 1
-                first.tag = first.tag + 1 / first.weight
+                first.tag = first.tag + first.cost
                 wanted = wanted - 1
                 if first.share == first.supply then
                     heap[1] = heap[size]
@@ -70,12 +70,14 @@ extension Library {
             local depths = redis.call('HMGET', k.depth, unpack(depthFields))
             local caps = redis.call('HMGET', k.caps, unpack(capFields))
             local slots = redis.call('HMGET', k.slots, unpack(slotFields))
+            local prices = costs(k, organizations)
             for i = 1, #rows / 2 do
                 local candidate = {
                     organization = rows[2 * i - 1], place = i,
                     start = tonumber(rows[2 * i]), tag = tonumber(rows[2 * i]),
-                    weight = tonumber(caps[2 * i] or 1), depths = {}, depth = 0, share = 0, served = 0,
+                    depths = {}, depth = 0, share = 0, served = 0,
                 }
+                candidate.cost = prices[i] / tonumber(caps[2 * i] or 1)
                 for j, priority in ipairs(PRIORITIES) do
                     local at = #PRIORITIES * (i - 1) + j
                     local open = not paused[i][priority] and not blocked[at]
@@ -218,7 +220,7 @@ extension Library {
 
         -- Charges a candidate for what it got. Returns the start tag of its last run.
         local function charge(call, k, candidate)
-            local start, goesOn = candidate.start + candidate.served / candidate.weight, false
+            local start, goesOn = candidate.start + candidate.served * candidate.cost, false
             for i, priority in ipairs(PRIORITIES) do
                 local isStopped = call.stopped[candidate.organization .. ':' .. priority]
                 goesOn = goesOn or candidate.depths[i] > 0 and not isStopped
@@ -228,12 +230,13 @@ extension Library {
             else
                 leave(k, candidate.organization, start)
             end
-            return candidate.served > 0 and start - 1 / candidate.weight or 0
+            return candidate.served > 0 and start - candidate.cost or 0
         end
 
         local CLAIMING = {
             'live', 'depth', 'returned', 'slots', 'caps', 'ready', 'finish', 'virtual', 'leases', 'due',
             'held', 'presence', 'marks', 'bell', 'paused', 'sequence', 'credits', 'buckets', 'running',
+            'costs',
         }
 
         local ROUNDS = 8  -- more than one only where entries were stale or set aside

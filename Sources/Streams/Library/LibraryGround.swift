@@ -19,7 +19,7 @@ extension Library {
             live = 'hash', depth = 'hash', returned = 'hash', slots = 'hash', caps = 'hash',
             versions = 'hash',
             presence = 'hash', ready = 'zset', finish = 'zset', leases = 'zset', running = 'zset',
-            marks = 'zset', credits = 'hash', buckets = 'zset',
+            marks = 'zset', credits = 'hash', buckets = 'zset', costs = 'hash',
             lanes = 'hash', taken = 'hash', wanted = 'hash', limited = 'set', rates = 'zset',
             due = 'zset', held = 'zset', paused = 'set', bell = 'list',
         }
