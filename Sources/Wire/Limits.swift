@@ -65,6 +65,8 @@ package enum Limits {
     package static let openRunsDefault = 2_000_000
     package static let openBytes = (4 << 20)...(1 << 40)
     package static let openBytesDefault = 8 << 30
+    /// Days for which an organization keeps what has ended.
+    package static let retentionDays = 1...3_650
     /// Bytes of the reason of a pause or a drain.
     package static let reasonBytes = 1...500
     /// Bytes of an idempotency key.

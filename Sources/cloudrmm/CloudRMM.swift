@@ -14,7 +14,7 @@ struct CloudRMM: AsyncParsableCommand {
         version: "0.1.0",
         subcommands: [
             Up.self, Serve.self, Migrate.self, Jobs.self, Runs.self, Devices.self, Tokens.self, Keys.self,
-            Queues.self, DeadLetters.self, Workers.self, Doctor.self,
+            Queues.self, DeadLetters.self, TaskVerbs.self, Workers.self, Doctor.self,
             Partners.self,
             Organizations.self, Sites.self, RedisUsers.self,
         ])

@@ -128,7 +128,7 @@ extension TestAPI {
             presence: Presence(front: front),
             queues: QueueView(ledger: ledger, front: front),
             controls: QueueControls(ledger: ledger, front: front, judge: judge, logger: logger),
-            rates: QueueRates(front: front),
+            rates: QueueRates(front: front), tasks: Tasks(ledger: ledger, fronts: [:]), retentionDays: 90,
             watches: JobWatches(ledger: ledger, authenticator: authenticator),
             readiness: { ["database": true, "redis": isReady.isSet] })
         let (ports, bound) = AsyncStream.makeStream(of: Int.self)
@@ -141,7 +141,7 @@ extension TestAPI {
             tenants: handlers.tenants, submitter: handlers.submitter,
             enroller: handlers.enroller,
             presence: handlers.presence, queues: handlers.queues, controls: handlers.controls,
-            rates: handlers.rates, readiness: handlers.readiness,
+            rates: handlers.rates, tasks: handlers.tasks, retentionDays: 90, readiness: handlers.readiness,
             counters: counters, logger: logger)
         let group = ServiceGroup(configuration: .init(services: [api], logger: logger))
         async let running: Void = group.run()

@@ -15,6 +15,8 @@ struct Handlers: Sendable {
     let queues: QueueView
     let controls: QueueControls
     let rates: QueueRates
+    let tasks: Tasks
+    let retentionDays: Int
     let watches: JobWatches
     let readiness: @Sendable () async -> [String: Bool]
 
@@ -22,7 +24,7 @@ struct Handlers: Sendable {
     var table: RouteTable {
         let contract =
             tenantRoutes + deviceRoutes + jobRoutes + jobControlRoutes + explainRoutes + queueRoutes
-            + interactiveRoutes + quotaRoutes + deadLetterRoutes
+            + interactiveRoutes + quotaRoutes + deadLetterRoutes + taskRoutes
         return RouteTable(contract + systemRoutes(describing: contract))
     }
 

@@ -122,6 +122,6 @@ extension WorkerStatus {
     init(_ row: WorkerRow) {
         self.init(
             id: row.id, role: row.role, host: row.host, processId: row.processID, startedAt: row.startedAt,
-            seenAt: row.seenAt, state: row.state)
+            seenAt: row.seenAt, state: row.state, tasks: row.tasks)
     }
 }

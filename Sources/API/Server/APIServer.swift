@@ -76,12 +76,13 @@ package struct APIServer: Service {
     package init(
         configuration: APIConfiguration, ledger: Ledger, authenticator: Authenticator,
         tenants: TenantMaker, submitter: Submitter, enroller: Enroller, presence: Presence, queues: QueueView,
-        controls: QueueControls, rates: QueueRates,
+        controls: QueueControls, rates: QueueRates, tasks: Tasks, retentionDays: Int,
         readiness: @escaping @Sendable () async -> [String: Bool], counters: EventCounters, logger: Logger
     ) {
         let handlers = Handlers(
             ledger: ledger, authenticator: authenticator, tenants: tenants, submitter: submitter,
             enroller: enroller, presence: presence, queues: queues, controls: controls, rates: rates,
+            tasks: tasks, retentionDays: retentionDays,
             watches: JobWatches(ledger: ledger, authenticator: authenticator),
             readiness: readiness)
         self.configuration = configuration

@@ -17,10 +17,23 @@ package struct TaskUpkeep: Sendable {
         self.logger = logger
     }
 
-    /// Looks until the task is cancelled.
-    package func run() async {
-        await repeating(every: .milliseconds(10), idle: .milliseconds(300), logger, "deadlines of tasks") {
-            try await judgeDeadlines()
+    /// Looks until the task is cancelled; `daily` submits, every few minutes, what recurs each day and is not
+    /// there yet.
+    package func run(daily: @escaping @Sendable () async throws -> Void) async {
+        await withTaskGroup(of: Void.self) { group in
+            group.addTask {
+                await repeating(
+                    every: .milliseconds(10), idle: .milliseconds(300), logger, "deadlines of tasks"
+                ) {
+                    try await judgeDeadlines()
+                }
+            }
+            group.addTask {
+                await repeating(every: .seconds(300), idle: .seconds(300), logger, "daily tasks") {
+                    try await daily()
+                    return false
+                }
+            }
         }
     }
 

@@ -64,3 +64,9 @@ GRANT UPDATE (state, generation, attempt, token, worker_id, failures, crashes, l
               queued_at, started_at, finished_at, deadline)
     ON tasks TO crmm_worker;
 GRANT DELETE ON tasks TO crmm_worker;
+
+-- For how many days an organization keeps jobs, runs and tasks that have ended; NULL for the default.
+ALTER TABLE organizations ADD COLUMN retention_days integer CHECK (retention_days BETWEEN 1 AND 3650);
+GRANT UPDATE (retention_days) ON organizations TO crmm_api;
+GRANT SELECT, DELETE ON jobs, run_history, attempts, suspects, job_slots TO crmm_worker;
+GRANT SELECT (organization_id, run_id), DELETE ON run_output TO crmm_worker;

@@ -14,6 +14,8 @@ package struct WorkerRow: Sendable, Hashable {
     package let seenAt: Instant
     /// Where it is.
     package let state: WorkerState
+    /// How many tasks it does.
+    package let tasks: Int
 }
 
 extension Ledger {
@@ -90,17 +92,18 @@ extension Ledger {
         id, role, host, process_id, started_at, seen_at,
         CASE WHEN stopped_at IS NOT NULL THEN 'stopped' WHEN NOT (\(fragment: isAlive)) THEN 'lost'
              WHEN drained_at IS NOT NULL THEN 'drained' WHEN drain_requested_at IS NOT NULL THEN 'draining'
-             ELSE 'running' END
+             ELSE 'running' END,
+        (SELECT count(*) FROM tasks t WHERE t.worker_id = w.id AND t.state = 4)
         """
 
     @Sendable private static func worker(_ row: PostgresRow) throws -> WorkerRow {
-        let (id, role, host, process, startedAt, seenAt, state) = try row.decode(
-            (WorkerID, String, String, Int32, Instant, Instant, String).self)
+        let (id, role, host, process, startedAt, seenAt, state, tasks) = try row.decode(
+            (WorkerID, String, String, Int32, Instant, Instant, String, Int).self)
         guard let state = WorkerState(rawValue: state) else {
             throw LedgerError(.conflict, "a worker is in no state that there is")
         }
         return WorkerRow(
             id: id, role: role, host: host, processID: Int(process), startedAt: startedAt, seenAt: seenAt,
-            state: state)
+            state: state, tasks: tasks)
     }
 }

@@ -291,11 +291,13 @@ package struct WorkerStatus: WireObject, Equatable {
     package var seenAt: Instant
     /// Where it is.
     package var state: WorkerState
+    /// How many of the platform's own tasks it does now.
+    package var tasks: Int
 
     /// A worker as it is shown.
     package init(
         id: WorkerID, role: String, host: String, processId: Int, startedAt: Instant, seenAt: Instant,
-        state: WorkerState
+        state: WorkerState, tasks: Int = 0
     ) {
         self.id = id
         self.role = role
@@ -304,6 +306,7 @@ package struct WorkerStatus: WireObject, Equatable {
         self.startedAt = startedAt
         self.seenAt = seenAt
         self.state = state
+        self.tasks = tasks
     }
 
     /// Reads the fields.
@@ -315,6 +318,7 @@ package struct WorkerStatus: WireObject, Equatable {
         startedAt = try reader.field("startedAt")
         seenAt = try reader.field("seenAt")
         state = try reader.field("state")
+        tasks = try reader.field("tasks")
     }
 
     /// Appends the fields.
@@ -326,6 +330,7 @@ package struct WorkerStatus: WireObject, Equatable {
         writer.field("startedAt", startedAt)
         writer.field("seenAt", seenAt)
         writer.field("state", state)
+        writer.field("tasks", tasks)
     }
 }
 

@@ -15,6 +15,7 @@ final class Metrics: Sendable {
 
     /// What the parts of the engine count into.
     let engine = EngineMetrics()
+    let tasks = TaskMetrics()
     private let sources = Mutex(Sources())
 
     func watch(_ pool: PostgresPool) { sources.withLock { $0.pools.append(pool) } }
@@ -29,6 +30,7 @@ final class Metrics: Sendable {
         var text = Exposition()
         let sources = sources.withLock { $0 }
         engine.show(in: &text)
+        tasks.show(in: &text)
         if let gauges = sources.gauges { await gauges.show(in: &text) }
         if let api { Self.show(api, in: &text) }
         if let gateway {

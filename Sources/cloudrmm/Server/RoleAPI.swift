@@ -86,6 +86,7 @@ extension Roles {
             agentGatewayURL ?? "wss://localhost:\(ports["gateway"] ?? gatewayPort)"
         }
         let readiness = Self.readiness(ledger, connection)
+        let tasks = Tasks(ledger: ledger, fronts: try await makeTaskFronts(connection))
         let server = APIServer(
             configuration: APIConfiguration(
                 host: settings.host, port: settings.apiPort, tls: { tls.context },
@@ -95,7 +96,8 @@ extension Roles {
             tenants: TenantMaker(ledger: ledger, judge: judge), submitter: submitter, enroller: enroller,
             presence: Presence(front: front), queues: QueueView(ledger: ledger, front: front),
             controls: QueueControls(ledger: ledger, front: front, judge: judge, logger: logger),
-            rates: QueueRates(front: front), readiness: readiness, counters: counters, logger: logger)
+            rates: QueueRates(front: front), tasks: tasks, retentionDays: settings.retentionDays,
+            readiness: readiness, counters: counters, logger: logger)
         let presence = presence(of: .api, ledger)
         let part = Part("api", ending: .graceful) {
             try await beside({ try await tls.run() }) {

@@ -30,6 +30,10 @@ struct RoleSettings: Sendable {
     var gatewayNames = ListenerNames()
     /// Where agents are told to connect; by default this host's gateway.
     var agentGatewayURL: String?
+    /// How many tasks of a kind a worker does at once, unless 1, and for how many days what has ended is
+    /// kept.
+    var taskConcurrency: [TaskKind: Int] = [:]
+    var retentionDays = RetentionHandler.defaultDays
 }
 
 /// Which of the engines below a role answer.
@@ -64,14 +68,16 @@ struct Roles {
     }
 
     /// A front of the queue on a connection of its own; the function library is loaded by the user that may.
-    func makeFront(_ connection: RedisConnection) async throws -> QueueFront {
+    func makeFront(
+        _ connection: RedisConnection, partition: Int? = nil, metrics: EngineMetrics? = nil
+    ) async throws -> QueueFront {
         let configuration = try RedisConfiguration(url: settings.redisLoaderURL)
         let logger = logger
-        let queues = (0..<settings.redisPartitions).map { partition in
-            Queue(
-                connection: connection, keys: Keyspace(partition: partition, of: settings.redisPartitions),
-                logger: logger
-            ) {
+        let keys =
+            partition.map { [Keyspace(partition: $0)] }
+            ?? (0..<settings.redisPartitions).map { Keyspace(partition: $0, of: settings.redisPartitions) }
+        let queues = keys.map { keys in
+            Queue(connection: connection, keys: keys, logger: logger) {
                 RedisConnection(configuration: configuration, logger: logger)
             }
         }
@@ -80,7 +86,7 @@ struct Roles {
         let isOwn = settings.redisLoaderURL != settings.redisURL
         try await Self.naming(isOwn ? .redisLoaderURL : .redisURL) { try await queues[0].load(using: loader) }
         await loader.close()
-        return QueueFront(queues: queues, metrics: metrics.engine, logger: logger)
+        return QueueFront(queues: queues, metrics: metrics ?? self.metrics.engine, logger: logger)
     }
 
     /// An engine that cannot be used is told with the setting that leads there; the error shows no password.
@@ -112,7 +118,7 @@ struct Roles {
         return connection
     }
 
-    /// The worker: rebuilds, refills, dispatches, reconciles.
+    /// The worker: rebuilds, refills, dispatches, reconciles, and does the platform's own tasks.
     func makeWorker() async throws -> (part: Part, readiness: Readiness) {
         let pool = try await makeCheckedPool(
             settings.workerDatabaseURL, of: .workerDatabaseURL, connections: 4)
@@ -135,15 +141,19 @@ struct Roles {
                 ledger: ledger, front: front, bells: bells, owner: "\(process).\(index)", gate: gate,
                 logger: logger)
         }
+        let tasks = try await makeTaskParts(
+            ledger: ledger, connection: connection, process: process, gate: gate, presence: presence)
         let part = Part("worker") {
             // Usually there is a data set to be built at the start; if this fails, the rebuilder tries again.
             _ = try? await rebuilder.checkOnce()
+            await tasks.prepare()
             try await presence.beside {
                 await withTaskGroup(of: Void.self) { group in
                     group.addTask { await rebuilder.run() }
                     group.addTask { await refiller.run() }
                     group.addTask { await reconciler.run() }
                     group.addTask { await front.reportWork() }
+                    group.addTask { await tasks.run() }
                     for dispatcher in dispatchers { group.addTask { await dispatcher.run() } }
                 }
             }

@@ -1,4 +1,5 @@
 import ArgumentParser
+import Domain
 import Engine
 import Foundation
 import Gateway
@@ -165,6 +166,8 @@ extension RoleSettings {
         if let port = try given.number(.apiPort, in: 0...65_535) { apiPort = port }
         if let port = try given.number(.gatewayPort, in: 0...65_535) { gatewayPort = port }
         agentGatewayURL = given[.agentGatewayURL]
+        taskConcurrency[.retention] = try given.number(.retentionConcurrency, in: 0...64)
+        if let days = try given.number(.retentionDays, in: RetentionHandler.days) { retentionDays = days }
         try apiNames.addHost(of: .apiURL, in: given)
         try gatewayNames.addHost(of: .agentGatewayURL, in: given)
     }

@@ -17,6 +17,8 @@ enum Setting: String, CaseIterable {
     case operationsPort = "CLOUDRMM_OPERATIONS_PORT"
     case logLevel = "CLOUDRMM_LOG_LEVEL"
     case agentGatewayURL = "AGENT_GATEWAY_URL"
+    case retentionConcurrency = "CLOUDRMM_WORKERS_RETENTION_CONCURRENCY"
+    case retentionDays = "CLOUDRMM_RETENTION_DAYS"
     case apiURL = "API_URL"
     case apiKey = "CLOUDRMM_API_KEY"
     case ca = "CLOUDRMM_CA"
@@ -28,8 +30,7 @@ enum Setting: String, CaseIterable {
             .redisLoaderURL, .apiKey:
             true
         case .redisPartitions, .roles, .keysDir, .host, .apiPort, .gatewayPort, .operationsPort, .logLevel,
-            .agentGatewayURL,
-            .apiURL, .ca:
+            .agentGatewayURL, .apiURL, .ca, .retentionConcurrency, .retentionDays:
             false
         }
     }

@@ -240,10 +240,11 @@ struct Workers: AsyncParsableCommand {
 extension ConnectionOptions {
     /// Prints roles of processes.
     fileprivate func show(_ workers: [WorkerStatus]) {
-        let table = Table("ID", "ROLE", "STATE", "HOST", "PROCESS", "SINCE", "SEEN")
+        let table = Table("ID", "ROLE", "STATE", "TASKS", "HOST", "PROCESS", "SINCE", "SEEN")
         show(workers, table) { table, worker in
             table.add(
-                worker.id.description, worker.role, worker.state.rawValue, worker.host, "\(worker.processId)",
+                worker.id.description, worker.role, worker.state.rawValue, "\(worker.tasks)", worker.host,
+                "\(worker.processId)",
                 worker.startedAt.description, worker.seenAt.description)
         }
     }
