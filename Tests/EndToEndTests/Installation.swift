@@ -72,6 +72,11 @@ actor Installation {
         try await running.removeValue(forKey: role)?.crash()
     }
 
+    /// Ends a role in order; returns how it ended.
+    func stop(_ role: RoleName) async throws -> ChildExit? {
+        try await running.removeValue(forKey: role)?.stop()
+    }
+
     /// Holds a role where it is; its sockets stay open.
     func suspend(_ role: RoleName) throws { try running[role]?.child.signal(SIGSTOP) }
 
