@@ -40,7 +40,8 @@ import Trust
             scope: .none,
             [
                 """
-                UPDATE jobs SET id = \(old), finished_at = now() - make_interval(days => \(Int32(days)), mins => 1)
+                UPDATE jobs SET id = \(old),
+                    finished_at = now() - make_interval(days => \(Int32(days)), mins => 1)
                 WHERE id = \(job)
                 """,
                 "UPDATE run_history SET job_id = \(old) WHERE job_id = \(job)",

@@ -16,7 +16,9 @@ struct TaskParts: Sendable {
 
     /// Usually there are data sets to be built at the start; what fails is tried again later.
     func prepare() async {
-        for partition in partitions { _ = try? await partition.rebuilder.checkOnce() }
+        for partition in partitions {
+            _ = try? await partition.rebuilder.checkOnce()  // the rebuilder's own run tries again
+        }
     }
 
     /// Works until the task is cancelled.

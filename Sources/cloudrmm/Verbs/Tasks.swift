@@ -37,11 +37,10 @@ struct TaskVerbs: AsyncParsableCommand {
                 let task = try await api.task(id)
                 guard connection.output == .table else { return Terminal.print(json: task) }
                 Terminal.print("\(task.kind): task \(task.id) of organization \(task.organizationId)")
+                let reason = task.reason.map { " (\($0))" } ?? ""
+                Terminal.print("\(task.state.name)\(reason), priority \(task.priority.name)")
                 Terminal.print(
-                    "\(task.state.name)\(task.reason.map { " (\($0))" } ?? ""), priority \(task.priority.name)"
-                )
-                Terminal.print(
-                    "begun \(task.attempt) times; \(task.failures) of \(task.maximumAttempts) attempts failed, "
+                    "begun \(task.attempt) times; \(task.failures) of \(task.maximumAttempts) failed, "
                         + "\(task.crashes) workers were lost")
                 let times: [(String, Instant?)] = [
                     ("made", task.createdAt), ("due", task.dueAt), ("begun", task.startedAt),
