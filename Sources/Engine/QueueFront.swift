@@ -191,11 +191,10 @@ package final class QueueFront: Sendable {
 
     /// Takes what waits in the queue out of it, of which the mark would refuse all.
     func withdraw(_ runs: [(OrganizationID, RunID)]) async {
-        guard !runs.isEmpty else { return }
-        do {
-            _ = try await call { epoch in try await self.queue.cancel(runs, epoch: epoch) }
-        } catch {
-            logger.debug("ended work left to the mark, which refuses it", metadata: ["error": "\(error)"])
+        await inParts(
+            runs.map { ($0.0, $0) }, "ended work left to the mark, which refuses it"
+        ) { part, epoch, runs in
+            try await part.queue.cancel(runs, epoch: epoch)
         }
     }
 

@@ -27,7 +27,7 @@ package final class QueuePart: Sendable {
 
     /// Whether it has an organization.
     package func has(_ organization: OrganizationID) -> Bool {
-        Keyspace.partition(of: organization, count: queue.keys.count) == number
+        queue.keys.count == 1 || Keyspace.partition(of: organization, count: queue.keys.count) == number
     }
 
     /// The epoch of the data set, as Redis has it now if none is remembered. One of another layout, be it by

@@ -188,12 +188,14 @@ struct Bench: Sendable {
 
 /// A gateway as the engine sees it: an incarnation with a heartbeat, an inbox and devices.
 struct Post: Sendable {
-    let id: GatewayID = fresh()
+    let id: GatewayID
     let bench: Bench
 
     /// A living gateway that holds these devices.
-    static func open(_ bench: Bench, holding devices: [DeviceID] = []) async throws -> Post {
-        let post = Post(bench: bench)
+    static func open(
+        _ bench: Bench, holding devices: [DeviceID] = [], as id: GatewayID = fresh()
+    ) async throws -> Post {
+        let post = Post(id: id, bench: bench)
         try await bench.world.gateway.beginGateway(post.id)
         try await bench.queue.beat(gateway: post.id, milliseconds: 60_000)
         if !devices.isEmpty { try await post.present(devices) }

@@ -29,7 +29,7 @@ import Trust
             let task = try await bench.task(ids[0])
             #expect(task.attempt == 1 && task.finishedAt != nil && task.reason == nil && task.crashes == 0)
             let depth = try #require(
-                try await bench.front.queue.depths(of: [tenant.organization]).first)
+                try await bench.front.parts[0].queue.depths(of: [tenant.organization]).first)
             #expect(depth.ready.isEmpty && depth.running == 0 && depth.leased == 0 && !depth.marked)
             #expect(bench.metrics.count(ProbeHandler.kind, "succeeded") == 3)
         }
@@ -117,7 +117,7 @@ import Trust
             #expect(task.state == .failed && task.attempt == 2 && task.reason == "as the second says")
             #expect(bench.metrics.count(ProbeHandler.kind, "late") == 1)
             let depth = try #require(
-                try await bench.front.queue.depths(of: [tenant.organization]).first)
+                try await bench.front.parts[0].queue.depths(of: [tenant.organization]).first)
             #expect(depth.running == 0 && depth.leased == 0)
         }
     }

@@ -54,8 +54,7 @@ package final class RedisCluster: Sendable {
 
     deinit {
         let running = processes.withLock { $0 }
-        for process in running { kill(process.processIdentifier, SIGKILL) }
-        for process in running { process.waitUntilExit() }
+        for process in running { process.killAndWait() }
         try? FileManager.default.removeItem(atPath: directory)  // what is left does no harm
     }
 
@@ -87,8 +86,7 @@ package final class RedisCluster: Sendable {
     /// A master dies as by a crash.
     package func end(_ index: Int) {
         let process = processes.withLock { $0[index] }
-        kill(process.processIdentifier, SIGKILL)
-        process.waitUntilExit()
+        process.killAndWait()
     }
 
     /// It comes back, with its slots and without any data or function, and is known again.
@@ -183,5 +181,14 @@ package final class RedisCluster: Sendable {
                 // It is about to listen.
             }
         }
+    }
+}
+
+extension Process {
+    /// Ends a process and waits for that. `waitUntilExit` needs a run loop that hears of it, which a thread
+    /// of the pool has not.
+    package func killAndWait() {
+        kill(processIdentifier, SIGKILL)
+        while isRunning { sched_yield() }
     }
 }

@@ -39,8 +39,7 @@ package final class RedisFailover: Sendable {
     }
 
     deinit {
-        for server in servers { kill(server.processIdentifier, SIGKILL) }
-        for server in servers { server.waitUntilExit() }
+        for server in servers { server.killAndWait() }
         try? FileManager.default.removeItem(atPath: directory)  // what is left does no harm
     }
 

@@ -30,12 +30,10 @@ package struct EntitlementSync: Sendable {
     /// Compares weights, caps and buckets; returns the organizations that were put right.
     func compareLimits() async throws -> Set<OrganizationID?> {
         var inRedis: [OrganizationID: OrganizationLimits] = [:]
-        var pausedInRedis: [(part: QueuePart, pauses: Set<Pause>)] = []
         for part in front.parts {
             for found in try await part.queue.entitlements() {
                 inRedis[found.organization] = OrganizationLimits(found)
             }
-            pausedInRedis.append((part, try await part.queue.pauses()))
         }
         var differing: Set<OrganizationID> = Set(inRedis.keys)
         for limits in try await ledger.limits() {
@@ -52,7 +50,8 @@ package struct EntitlementSync: Sendable {
     }
 
     private func comparePauses() async throws -> Set<OrganizationID?> {
-        let pausedInRedis = try await front.queue.pauses()
+        var pausedInRedis: [(part: QueuePart, pauses: Set<Pause>)] = []
+        for part in front.parts { pausedInRedis.append((part, try await part.queue.pauses())) }
         let paused = Set(try await ledger.pauses(of: nil, scope: scope).map(Pause.init))
         // A pause of all is in force in every partition.
         let others = Set(

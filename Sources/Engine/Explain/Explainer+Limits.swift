@@ -22,8 +22,10 @@ extension Explainer {
             let slice = waiting[start..<min(start + Self.sliceMax, waiting.count)]
             let lanes = slice.map { at in runs[at].lanes.filter { limits.limit(of: $0) != nil } }
             let distinct = Array(Set(lanes.joined()))
-            let counts = await known { try await front.part(of: organization).queue.taken(
-                    distinct, organization: organization) }
+            let counts = await known {
+                try await front.part(of: organization).queue.taken(
+                    distinct, organization: organization)
+            }
             guard let counts else { break }
             let taken = Dictionary(zip(distinct, counts)) { first, _ in first }
             for (at, lanes) in zip(slice, lanes) {

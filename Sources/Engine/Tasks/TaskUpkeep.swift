@@ -73,16 +73,17 @@ extension QueueFront {
     /// Tells the queue that tasks have left their workers, and what they have cost, if it was measured.
     func left(_ tasks: [QueuedRun], costs: [Double]) async {
         guard !tasks.isEmpty else { return }
+        let part = parts[0]  // the only one of their kind
         do {
-            try await call { epoch in
-                _ = try await self.queue.settle(
+            try await part.call { epoch in
+                _ = try await part.queue.settle(
                     tasks.map {
                         Settled(
                             organization: $0.organization, run: $0.run, generation: $0.generation,
                             device: $0.device, lane: $0.lane)
                     }, epoch: epoch)
                 if !costs.isEmpty {
-                    try await self.queue.charge(
+                    try await part.queue.charge(
                         Array(zip(tasks.map(\.organization), costs)).map { ($0, $1) }, epoch: epoch)
                 }
             }

@@ -34,6 +34,8 @@ package final class WorkerPool: Sendable {
 
     private let ledger: Ledger
     private let front: QueueFront
+    // A kind of tasks has one partition.
+    private var part: QueuePart { front.parts[0] }
     private let bell: RedisBlockingConnection
     private let owner: String
     private let worker: @Sendable () -> WorkerID?
@@ -93,18 +95,18 @@ package final class WorkerPool: Sendable {
                 return true
             }
             let more = try await withGrace(.seconds(2)) { try await self.claimOnce() }
-            if !more, try await self.front.queue.waitForBell(on: self.bell), self.gate.isDraining {
+            if !more, try await self.part.queue.waitForBell(on: self.bell), self.gate.isDraining {
                 // The bell has one token: who takes it and does not claim passes it on.
-                _ = try await self.front.call { epoch in
-                    try await self.front.queue.sweep(limit: 1, epoch: epoch)
+                _ = try await self.part.call { epoch in
+                    try await self.part.queue.sweep(limit: 1, epoch: epoch)
                 }
             }
             return true
         }
         // Best effort: what stays claimed returns when the lease ends.
         _ = try? await withGrace(.seconds(1)) {
-            try await self.front.call { epoch in
-                try await self.front.queue.reclaim(owner: self.owner, epoch: epoch)
+            try await self.part.call { epoch in
+                try await self.part.queue.reclaim(owner: self.owner, epoch: epoch)
             }
         }
     }
@@ -114,10 +116,10 @@ package final class WorkerPool: Sendable {
     package func claimOnce() async throws -> Bool {
         guard let worker = worker(), gate.begin() else { return false }
         defer { gate.end() }
-        let epoch = try await front.epoch()
+        let epoch = try await part.epoch()
         let claims: Claims
         do {
-            claims = try await front.queue.claim(
+            claims = try await part.queue.claim(
                 owner: owner, limit: min(128, concurrency - runningCount),
                 leaseMilliseconds: Self.claimLeaseMilliseconds, epoch: epoch)
         } catch QueueError.staleEpoch {
@@ -133,14 +135,14 @@ package final class WorkerPool: Sendable {
                 epoch: epoch.id, partition: kind.partition)
         } catch {
             // What was marked after all is refused to whoever claims it, and its lease in PostgreSQL ends.
-            _ = try? await front.queue.release(claims.items, delayMilliseconds: 1_000, epoch: epoch)
+            _ = try? await part.queue.release(claims.items, delayMilliseconds: 1_000, epoch: epoch)
             throw error
         }
         for task in marked { begin(task, at: began) }
         let begun = Set(marked.map(\.entry.run))
         let deadline = Instant.now() + .seconds(86_400)
         do {
-            try await front.queue.acknowledge(
+            try await part.queue.acknowledge(
                 dispatched: claims.items.filter { begun.contains($0.run) },
                 dropped: claims.items.filter { !begun.contains($0.run) },
                 deadlineMilliseconds: Int(deadline.microseconds / 1_000), epoch: epoch)

@@ -60,8 +60,13 @@ package final class Rebuilder: Sendable {
     /// A worker that starts brings its own: the epochs of all partitions that others knew end before any is
     /// built, so that no mark under the old division of organizations comes after the new one. Of workers
     /// that differ the last one to start prevails, and the others do nothing, rather than take turns.
-    private func mayBuild(_ kept: [Int: KeptEpoch]) async throws -> Bool {
+    private func mayBuild(_ all: [Int: KeptEpoch]) async throws -> Bool {
         let layout = front.parts[0].queue.keys.layout
+        let first = front.parts[0].number
+        // A kind of tasks has its one partition, runs have those below.
+        let kept = all.filter {
+            first < Keyspace.partitionsMax ? $0.key < Keyspace.partitionsMax : $0.key == first
+        }
         let others = kept.filter { Keyspace.layout(ofEpoch: $0.value.id) ?? layout[...] != layout }
         let isFirst = isJudged.withLock { judged in
             defer { judged = true }
