@@ -10,10 +10,14 @@ import Trust
 extension Gateway {
     /// The data set of each partition, as Redis has it now; none of one that does not answer.
     func epochs() async -> [Epoch?] {
-        var epochs: [Epoch?] = []
-        // Why one does not answer is in the log of whoever needs it.
-        for part in front.parts { epochs.append(try? await part.present()) }
-        return epochs
+        // Side by side: the wait for those that do not answer is part of the time between two beats.
+        await withTaskGroup(of: (Int, Epoch?).self) { tasks in
+            // Why one does not answer is in the log of whoever needs it.
+            for part in front.parts { tasks.addTask { (part.number, try? await part.present()) } }
+            var epochs = [Epoch?](repeating: nil, count: front.parts.count)
+            for await (number, epoch) in tasks { epochs[number] = epoch }
+            return epochs
+        }
     }
 
     /// Beats, and takes a new incarnation when the beat has lapsed or a data set is another one.

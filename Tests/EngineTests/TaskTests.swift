@@ -35,6 +35,22 @@ import Trust
         }
     }
 
+    @Test("A paused job of a tenant holds up none of its tasks, and brings none of its runs among them")
+    func besideAPausedJob() async throws {
+        try await TaskBench.run { bench in
+            let tenant = try await bench.world.tenant(devices: 2)
+            let (job, _) = try await bench.world.submit(tenant, tenant.all)
+            _ = try await bench.world.api.pauseJob(job, scope: tenant.scope)
+            let part = bench.front.parts[0]
+            // Marked, so that refill has to bring what is submitted.
+            try await part.queue.mark(OrganizationQueue.all(of: tenant.organization), epoch: part.epoch())
+            _ = try await bench.submit(tenant, count: 3)
+            _ = try await bench.partition.refiller.refillOnce()
+            let depth = try #require(try await part.queue.depths(of: [tenant.organization]).first)
+            #expect(depth.ready.values.reduce(0, +) == 3 && !depth.marked)
+        }
+    }
+
     @Test("Nothing of the payload comes into Redis")
     func payload() async throws {
         try await TaskBench.run { bench in

@@ -182,8 +182,16 @@ import Testing
             #expect(count > 99_000)
             #expect(count <= 100_000 + 14 * 8, "the least window of each queue beyond the budget")
             let last = Draw.organization()
-            #expect(try await bench.enqueue(Draw.entries(8), last) == .admitted(8))
+            let few = Draw.entries(8)
+            #expect(try await bench.enqueue(few, last) == .admitted(8))
             #expect(try await bench.enqueue(Draw.entries(1), last) == .marked)
+            func marked() async throws -> Set<OrganizationQueue> {
+                Set(try await bench.queue.marked(limit: 64, epoch: bench.epoch).map(\.queue))
+            }
+            #expect(try await !marked().contains(last.queue()))
+            // It does not wait until others have drained: when its few have gone, more may come.
+            try await bench.queue.cancel(few.map { (last, $0.run) }, epoch: bench.epoch)
+            #expect(try await marked() == [last.queue()])
         }
     }
 

@@ -43,6 +43,8 @@ extension Handlers {
                 .organizationsWrite
             ) { (call: Call, new: NewRetention) in
                 let id = try call.id(OrganizationID.self)
+                // What is removed is gone: also whoever changed rows in the database may not name the tenant.
+                try await controls.require(id, call.principal.level)
                 guard try await ledger.setRetentionDays(new.days, of: id, scope: call.scope) else {
                     throw Problem.notFound()
                 }

@@ -22,21 +22,33 @@ package struct EntitlementSync: Sendable {
     /// Compares all that differs from the default on either side; returns how many organizations were put
     /// right. Redis is read first: what changed in between is already there, or is brought once more.
     package func compare() async throws -> Int {
-        var corrected = try await compareLimits()
-        corrected.formUnion(try await comparePauses())
+        var failure: (any Error)?
+        var corrected: Set<OrganizationID?> = []
+        for comparison in [compareLimits, comparePauses] {
+            do { corrected.formUnion(try await comparison()) } catch { failure = failure ?? error }
+        }
+        if let failure { throw failure }
         return corrected.count
     }
 
-    /// Compares weights, caps and buckets; returns the organizations that were put right.
+    /// Compares weights, caps and buckets, in each partition by itself: one that does not answer keeps no
+    /// other from it. Returns the organizations that were put right.
     func compareLimits() async throws -> Set<OrganizationID?> {
+        let wanted = try await ledger.limits()
+        return try await inEach(front.parts) { part in
+            try await self.compareLimits(wanted.filter { part.has($0.organization) }, in: part)
+        }.reduce(into: []) { $0.formUnion($1) }
+    }
+
+    private func compareLimits(
+        _ wanted: [OrganizationLimits], in part: QueuePart
+    ) async throws -> Set<OrganizationID?> {
         var inRedis: [OrganizationID: OrganizationLimits] = [:]
-        for part in front.parts {
-            for found in try await part.queue.entitlements() {
-                inRedis[found.organization] = OrganizationLimits(found)
-            }
+        for found in try await part.queue.entitlements() {
+            inRedis[found.organization] = OrganizationLimits(found)
         }
         var differing: Set<OrganizationID> = Set(inRedis.keys)
-        for limits in try await ledger.limits() {
+        for limits in wanted {
             if inRedis[limits.organization] == limits {
                 differing.remove(limits.organization)
             } else {
@@ -50,16 +62,14 @@ package struct EntitlementSync: Sendable {
     }
 
     private func comparePauses() async throws -> Set<OrganizationID?> {
-        var pausedInRedis: [(part: QueuePart, pauses: Set<Pause>)] = []
-        for part in front.parts { pausedInRedis.append((part, try await part.queue.pauses())) }
         let paused = Set(try await ledger.pauses(of: nil, scope: scope).map(Pause.init))
-        // A pause of all is in force in every partition.
-        let others = Set(
-            pausedInRedis.flatMap { part, pauses in
-                paused.filter { $0.organization.map(part.has) ?? true }.symmetricDifference(pauses)
-            }.map(\.organization))
-        for organization in others { try await bringPauses(of: organization) }
-        return others
+        return try await inEach(front.parts) { part in
+            // A pause of all is in force in every partition.
+            let wanted = paused.filter { $0.organization.map(part.has) ?? true }
+            let others = Set(wanted.symmetricDifference(try await part.queue.pauses()).map(\.organization))
+            for organization in others { try await self.bringPauses(of: organization, to: part) }
+            return others
+        }.reduce(into: []) { $0.formUnion($1) }
     }
 
     /// Brings these organizations' weights, caps and buckets.

@@ -110,7 +110,8 @@ package struct QueueControls: Sendable {
         try await require(organization, level)
     }
 
-    func require(_ organization: OrganizationID, _ level: Level) async throws {
+    /// Requires that the signed edges of an organization lead up to the level.
+    package func require(_ organization: OrganizationID, _ level: Level) async throws {
         let edges = try await ledger.edges(of: organization, scope: level.scope)
         do throws(EdgeRefusal) {
             try judge.require(edges, upTo: level)

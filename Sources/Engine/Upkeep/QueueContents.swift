@@ -21,6 +21,8 @@ package struct QueueContents: Sendable {
     let limits: @Sendable () async throws -> [OrganizationID: RunLimits]
     /// What runs of an organization that has limits, with what these count by.
     let lanes: @Sendable (OrganizationID) async throws -> [LanedRun]
+    /// What pauses of jobs and kinds hold back of these organizations.
+    let holds: @Sendable ([OrganizationID]) async throws -> [OrganizationID: Holds]
     /// The whole queues that are paused.
     let pauses: @Sendable () async throws -> Set<QueueScope>
 
@@ -33,6 +35,7 @@ package struct QueueContents: Sendable {
             areRunning: { try await ledger.areRunning($0) },
             limits: { try await ledger.runLimits() },
             lanes: { try await ledger.lanes(of: [], andRunningOf: $0) },
+            holds: { try await ledger.holds(of: $0) },
             pauses: { try await ledger.pauses(of: nil, scope: .platform) })
     }
 
@@ -43,6 +46,6 @@ package struct QueueContents: Sendable {
             backlog: { try await ledger.taskQueuesWithBacklog(kind: kind, olderThan: $0) },
             running: { try await ledger.runningTasks(kind: kind, after: $0, limit: $1) },
             areRunning: { try await ledger.areTasksRunning($0) },
-            limits: { [:] }, lanes: { _ in [] }, pauses: { [] })
+            limits: { [:] }, lanes: { _ in [] }, holds: { _ in [:] }, pauses: { [] })
     }
 }

@@ -41,8 +41,8 @@ package final class Rebuilder: Sendable {
     package func run() async {
         await front.forEachPart { part in
             await repeating(every: .milliseconds(250), idle: .milliseconds(250), self.logger, "rebuild") {
-                guard try await self.mayBuild(self.ledger.epochs()) else { return false }
-                return try await self.checkOnce(part)
+                guard let kept = try await self.epochsToReplace() else { return false }
+                return try await self.checkOnce(part, kept[part.number])
             }
         }
     }
@@ -50,21 +50,25 @@ package final class Rebuilder: Sendable {
     /// Builds a new data set if the one in Redis is not the one that PostgreSQL knows; returns whether it
     /// did.
     package func checkOnce() async throws -> Bool {
-        let kept = try await ledger.epochs()
-        guard try await mayBuild(kept) else { return false }
-        return try await inEach(front.parts) { try await self.checkOnce($0) }.contains(true)
+        guard let kept = try await epochsToReplace() else { return false }
+        return try await inEach(front.parts) { try await self.checkOnce($0, kept[$0.number]) }.contains(true)
     }
 
-    /// Whether this worker's number of partitions is the one in force.
+    // How long a data set of another layout is left to the worker that brought it.
+    private static let takeoverTime = Duration.seconds(60)
+
+    /// The epochs of the partitions, of which none has another layout; `nil` if this worker's number of
+    /// partitions is not the one in force.
     ///
     /// A worker that starts brings its own: the epochs of all partitions that others knew end before any is
     /// built, so that no mark under the old division of organizations comes after the new one. Of workers
-    /// that differ the last one to start prevails, and the others do nothing, rather than take turns.
-    private func mayBuild(_ all: [Int: KeptEpoch]) async throws -> Bool {
+    /// that differ the last one to start prevails, and the others do nothing for a minute, rather than take
+    /// turns all the time; after that they do, for nobody else may be left.
+    private func epochsToReplace() async throws -> [Int: KeptEpoch]? {
         let layout = front.parts[0].queue.keys.layout
         let first = front.parts[0].number
         // A kind of tasks has its one partition, runs have those below.
-        let kept = all.filter {
+        var kept = try await ledger.epochs().filter {
             first < Keyspace.partitionsMax ? $0.key < Keyspace.partitionsMax : $0.key == first
         }
         let others = kept.filter { Keyspace.layout(ofEpoch: $0.value.id) ?? layout[...] != layout }
@@ -72,8 +76,10 @@ package final class Rebuilder: Sendable {
             defer { judged = true }
             return !judged
         }
-        guard !others.isEmpty else { return true }
-        guard isFirst else {
+        guard !others.isEmpty else { return kept }
+        // Whoever brought it may have gone: after a while it is as if this worker had just started.
+        let isOld = others.values.allSatisfy { $0.age > Self.takeoverTime }
+        guard isFirst || isOld else {
             if hasWarned.withLock({ warned in
                 defer { warned = true }; return !warned
             }) {
@@ -81,32 +87,33 @@ package final class Rebuilder: Sendable {
                     "another worker runs the queue with another number of partitions: nothing is done here",
                     metadata: ["partitions": "\(front.parts.count)"])
             }
-            return false
+            return nil
         }
         for (partition, old) in others {
             let closed = "\(Epoch.fresh())\(KeptEpoch.closedMark)"
             guard try await ledger.beginEpoch(closed, replacing: old.id, partition: partition) else {
                 // Another worker that starts does the same.
                 isJudged.withLock { $0 = false }
-                return false
+                return nil
             }
+            kept[partition] = KeptEpoch(id: closed, age: .zero)
         }
         logger.notice(
             "the number of partitions has changed; all are built anew",
             metadata: ["partitions": "\(front.parts.count)", "closed": "\(others.count)"])
         // What is left of partitions that nobody has any more.
         let keys = front.parts[0].queue.keys
-        for partition in kept.keys where partition >= front.parts.count {
+        for partition in kept.keys where !front.parts.contains(where: { $0.number == partition }) {
             let old = Keyspace(
                 prefix: keys.prefix, partition: partition, of: keys.count, librarySuffix: keys.librarySuffix)
             try await front.parts[0].queue.beside(old).abandon()
         }
-        return true
+        return kept
     }
 
-    private func checkOnce(_ part: QueuePart) async throws -> Bool {
+    /// `kept` was judged: an epoch that began since is not replaced.
+    private func checkOnce(_ part: QueuePart, _ kept: KeptEpoch?) async throws -> Bool {
         let partition = part.number
-        let kept = try await ledger.epoch(partition: partition)
         // First, for it finds the server that has the partition now.
         let present = try await part.queue.epoch()
         let server = try await part.queue.server()

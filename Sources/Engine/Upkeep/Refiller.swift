@@ -147,7 +147,7 @@ package final class Refiller: Sendable {
     /// What pauses of jobs and kinds hold back of these queues' organizations.
     private func currentHolds(of marked: [Marked]) async throws -> [OrganizationID: Holds] {
         guard !marked.isEmpty else { return [:] }
-        return try await ledger.holds(of: Array(Set(marked.map(\.queue.organization))))
+        return try await contents.holds(Array(Set(marked.map(\.queue.organization))))
     }
 
     /// The course of a queue, or a new one.

@@ -79,6 +79,9 @@ package struct KeptEpoch: Sendable {
 
     /// How the epoch of a partition ends that nobody has any more: no data set in Redis has such a name.
     package static let closedMark = "@closed"
+
+    /// An epoch that began so long ago.
+    package init(id: String, age: Duration) { (self.id, self.age) = (id, age) }
 }
 
 extension Ledger {

@@ -102,6 +102,10 @@ extension Ledger {
             WHERE j.organization_id = \(organization)
               AND j.id < crmm_uuid7_floor(now() - make_interval(days => \(Int32(days))))
               AND j.state >= 10 AND j.finished_at < now() - make_interval(days => \(Int32(days)))
+              -- A device that was away for weeks may still say how such a run has ended.
+              AND (SELECT true FROM run_history h
+                   WHERE h.job_id = ANY (ARRAY[j.id]) AND h.amendable
+                     AND h.finished_at > now() - interval '30 days' LIMIT 1) IS NULL
             ORDER BY j.organization_id, j.id LIMIT \(limit)
         )
         """

@@ -210,7 +210,7 @@ extension Ledger {
                 state = CASE WHEN \(fragment: again) THEN 0 ELSE \(outcome.state) END,
                 failures = t.failures + \(Int32(failed)),
                 reason = \(outcome.reason.map(Self.reason)),
-                token = NULL,
+                token = NULL, worker_id = CASE WHEN \(fragment: again) THEN NULL ELSE t.worker_id END,
                 finished_at = CASE WHEN \(fragment: again) THEN NULL ELSE now() END,
                 deadline = CASE WHEN \(fragment: again)
                                 THEN now() + make_interval(secs => \(wait / .seconds(1)))
@@ -235,6 +235,7 @@ extension Ledger {
             WITH \(fragment: Self.lockedTasks(attempts)), returned AS (
                 UPDATE tasks t SET
                     state = CASE WHEN t.cancel_requested_at IS NULL THEN 1 ELSE 13 END, token = NULL,
+                    worker_id = NULL,
                     generation = t.generation + 1, queued_at = now(), deadline = t.expires_at,
                     finished_at = CASE WHEN t.cancel_requested_at IS NULL THEN NULL ELSE now() END
                 FROM locked l WHERE \(fragment: Self.isLockedTask)

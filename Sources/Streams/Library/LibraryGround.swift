@@ -267,8 +267,11 @@ extension Library {
         end
 
         -- Refill comes in strides, not for each entry that leaves.
+        -- What has nothing left gets what little it may have also where the budget allows no stride.
         local function hasRoom(call, k, queue)
-            return room(call, k, queue) >= math.floor(window(k) / 4)
+            local space = room(call, k, queue)
+            return space >= math.floor(window(k) / 4)
+                or space > 0 and redis.call('XLEN', call.tag .. 'queue:' .. queue) == 0
         end
 
         -- Service -----------------------------------------------------------------------------------------
