@@ -77,6 +77,28 @@ import Trust
         #expect(try await world.count("SELECT count(*) FROM runs") == 5)
     }
 
+    @Test("A job stays for 30 days while a device may still say how its run has ended")
+    func amendable() async throws {
+        let world = try World.here()
+        try await world.clear()
+        let tenant = try await world.tenant(devices: 2)
+        let job = try await endedJob(tenant, days: 3)
+        func lose(_ days: Int) async throws {
+            try await world.owner.execute(
+                """
+                UPDATE run_history SET state = 15, amendable = true,
+                       finished_at = now() - make_interval(days => \(Int32(days)))
+                WHERE id = (SELECT id FROM run_history WHERE job_id = \(job) ORDER BY id LIMIT 1)
+                """, scope: .none)
+        }
+        try await lose(29)
+        try await handle(tenant, days: 1)
+        #expect(try await world.count("SELECT count(*) FROM run_history WHERE job_id = \(job)") == 2)
+        try await lose(31)
+        try await handle(tenant, days: 1)
+        #expect(try await world.api.job(job, scope: .platform) == nil)
+    }
+
     @Test("An organization's own number of days holds for it")
     func ownDays() async throws {
         let world = try World.here()
