@@ -12,24 +12,7 @@ import Wire
 @Suite("How many interactive runs go before standard ones")
 struct InteractiveTests {
     private func client(_ api: TestAPI, _ level: Level) async throws -> APIClient {
-        try await client(api, level, [.queuesRead, .queuesWrite])
-    }
-
-    private func client(
-        _ api: TestAPI, _ level: Level, _ permissions: Set<Permission>
-    ) async throws -> APIClient {
-        let (_, key) = try await api.authenticator.createKey(
-            name: "k", level: level, permissions: permissions, expiresIn: .seconds(60), by: nil)
-        return APIClient(url: api.url, key: key)
-    }
-
-    private func refusal(_ body: () async throws -> Void) async throws -> Problem {
-        do {
-            try await body()
-        } catch let problem as Problem {
-            return problem
-        }
-        throw Unprepared("nothing was refused")
+        try await api.client(level, [.queuesRead, .queuesWrite])
     }
 
     @Test("the bucket is set by the minute, shown with the queues, and removed; the queue has it at once")
@@ -77,7 +60,7 @@ struct InteractiveTests {
             ] {
                 #expect(refused.status == 404 || refused.status == 403)
             }
-            let reader = try await client(api, .organization(one), [.queuesRead])
+            let reader = try await api.client(.organization(one), [.queuesRead])
             #expect(try await refusal { _ = try await reader.limitInteractive(one, new) }.status == 403)
             #expect(try await reader.interactive(of: one) == .standard)
         }

@@ -16,15 +16,6 @@ struct JobControlTests {
         APIClient(url: api.url, key: tenancy.key)
     }
 
-    private func refusal(_ body: () async throws -> Void) async throws -> Problem {
-        do {
-            try await body()
-        } catch let problem as Problem {
-            return problem
-        }
-        throw Unprepared("nothing was refused")
-    }
-
     @Test("a run is cancelled by its tenant alone, once")
     func run() async throws {
         try await TestAPI.with { api in

@@ -9,26 +9,11 @@ import Wire
 
 @Suite("Limits that are finer than an organization's cap")
 struct QueueLimitTests {
-    private func client(_ api: TestAPI, _ level: Level) async throws -> APIClient {
-        let (_, key) = try await api.authenticator.createKey(
-            name: "k", level: level, permissions: Permission.all, expiresIn: .seconds(60), by: nil)
-        return APIClient(url: api.url, key: key)
-    }
-
-    private func refusal(_ body: () async throws -> Void) async throws -> Problem {
-        do {
-            try await body()
-        } catch let problem as Problem {
-            return problem
-        }
-        throw Unprepared("nothing was refused")
-    }
-
     @Test("limits are set as a whole, shown by who sees the organization, and removed by none")
     func whole() async throws {
         try await TestAPI.with { api in
             let one = api.one.organization
-            let tenant = try await client(api, .organization(one))
+            let tenant = try await api.client(.organization(one))
             #expect(try await tenant.limits(of: one) == QueueLimits(limits: []))
             let limits = QueueLimits(
                 limits: [
@@ -38,7 +23,7 @@ struct QueueLimitTests {
                 ], rate: QueueRate(perSecond: 2.5, burst: 10))
             #expect(try await tenant.limit(one, limits) == limits)
             #expect(try await tenant.limits(of: one) == limits)
-            let partner = try await client(api, .partner(api.one.partner))
+            let partner = try await api.client(.partner(api.one.partner))
             #expect(try await partner.limits(of: one) == limits)
             let fewer = QueueLimits(limits: [QueueLimit(scope: .device, running: 1)])
             #expect(try await partner.limit(one, fewer) == fewer, "what was there before is gone")
@@ -49,7 +34,7 @@ struct QueueLimitTests {
     @Test("nobody sees or sets the limits of an organization of others")
     func foreign() async throws {
         try await TestAPI.with { api in
-            let other = try await client(api, .organization(api.other.organization))
+            let other = try await api.client(.organization(api.other.organization))
             let limits = QueueLimits(limits: [QueueLimit(scope: .job, running: 1)])
             for refused in [
                 try await refusal { _ = try await other.limits(of: api.one.organization) },
@@ -57,10 +42,10 @@ struct QueueLimitTests {
             ] {
                 #expect(refused.status == 404)
             }
-            let site = try await client(api, .site(api.one.site))
+            let site = try await api.client(.site(api.one.site))
             let refused = try await refusal { _ = try await site.limit(api.one.organization, limits) }
             #expect(refused.status == 404 || refused.status == 403)
-            let platform = try await client(api, .platform)
+            let platform = try await api.client(.platform)
             #expect(try await platform.limits(of: api.one.organization).limits.isEmpty)
         }
     }
@@ -69,7 +54,7 @@ struct QueueLimitTests {
     func badInput() async throws {
         try await TestAPI.with { api in
             let one = api.one.organization
-            let tenant = try await client(api, .organization(one))
+            let tenant = try await api.client(.organization(one))
             let cases: [(QueueLimits, field: String, says: String)] = [
                 (QueueLimits(limits: [QueueLimit(scope: .job, running: 0)]), "limits[0].running", "1"),
                 (

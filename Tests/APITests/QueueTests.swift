@@ -15,27 +15,12 @@ import Wire
 
 @Suite("Operators' controls of the queues")
 struct QueueTests {
-    private func client(_ api: TestAPI, _ level: Level) async throws -> APIClient {
-        let (_, key) = try await api.authenticator.createKey(
-            name: "k", level: level, permissions: Permission.all, expiresIn: .seconds(60), by: nil)
-        return APIClient(url: api.url, key: key)
-    }
-
-    private func refusal(_ body: () async throws -> Void) async throws -> Problem {
-        do {
-            try await body()
-        } catch let problem as Problem {
-            return problem
-        }
-        throw Unprepared("nothing was refused")
-    }
-
     @Test("a pause is set, listed, shown where it holds back, and lifted; the second resume is a conflict")
     func pause() async throws {
         try await TestAPI.with { api in
             let one = api.one.organization
-            let platform = try await client(api, .platform)
-            let tenant = try await client(api, .organization(one))
+            let platform = try await api.client(.platform)
+            let tenant = try await api.client(.organization(one))
             let scope = QueueScope(organization: one, kind: .script, priority: .bulk)
             let control = try await tenant.pause(ControlRequest(scope, reason: "a reason"))
             #expect(control.scope == scope && control.mode == .pause && control.reason == "a reason")
@@ -46,7 +31,7 @@ struct QueueTests {
             #expect(try await platform.controls().items == [again, all])
             #expect(try await tenant.controls().items == [again, all], "what holds it back")
             #expect(try await tenant.queue(of: one).controls == [again, all])
-            let other = try await client(api, .organization(api.other.organization))
+            let other = try await api.client(.organization(api.other.organization))
             #expect(try await other.controls().items == [all])
             #expect(try await tenant.resume(ResumeRequest(scope)).lifted == [again])
             let refused = try await refusal { _ = try await tenant.resume(ResumeRequest(scope)) }
@@ -60,7 +45,7 @@ struct QueueTests {
     @Test("a resume ends exactly what is named, of the mode that is named")
     func resume() async throws {
         try await TestAPI.with { api in
-            let tenant = try await client(api, .organization(api.one.organization))
+            let tenant = try await api.client(.organization(api.one.organization))
             let whole = QueueScope(organization: api.one.organization)
             let part = QueueScope(organization: api.one.organization, kind: .ping)
             let paused = try await tenant.pause(ControlRequest(whole))
@@ -80,7 +65,7 @@ struct QueueTests {
     func drain() async throws {
         try await TestAPI.with { api in
             let one = api.one.organization
-            let tenant = try await client(api, .organization(one))
+            let tenant = try await api.client(.organization(one))
             let job = NewJob(kind: .ping, target: .devices([api.one.device]))
             let before = try await tenant.submit(job, idempotencyKey: "k")
             _ = try await tenant.drain(
@@ -93,7 +78,7 @@ struct QueueTests {
             let other = NewJob(kind: .sysinfo, target: .devices([api.one.device]))
             _ = try await tenant.submit(other)
             #expect(try await tenant.job(before.id).counts == ["queued": 1], "what is queued stays")
-            let stranger = try await client(api, .organization(api.other.organization))
+            let stranger = try await api.client(.organization(api.other.organization))
             _ = try await stranger.submit(NewJob(kind: .ping, target: .devices([api.other.device])))
         }
     }
@@ -102,7 +87,7 @@ struct QueueTests {
     func weights() async throws {
         try await TestAPI.with { api in
             let one = api.one.organization
-            let partner = try await client(api, .partner(api.one.partner))
+            let partner = try await api.client(.partner(api.one.partner))
             #expect(try await partner.weigh(one, NewWeight(weight: 2.5)).weight == 2.5)
             #expect(try await partner.cap(one, NewCap(cap: 10)).cap == 10)
             let depth = try #require(try await api.queue.depths(of: [one]).first)
@@ -135,10 +120,10 @@ struct QueueTests {
     func levels() async throws {
         try await TestAPI.with { api in
             let (one, other) = (api.one.organization, api.other.organization)
-            let platform = try await client(api, .platform)
-            let partner = try await client(api, .partner(api.one.partner))
-            let tenant = try await client(api, .organization(one))
-            let site = try await client(api, .site(api.one.site))
+            let platform = try await api.client(.platform)
+            let partner = try await api.client(.partner(api.one.partner))
+            let tenant = try await api.client(.organization(one))
+            let site = try await api.client(.site(api.one.site))
             func pause(_ client: APIClient, _ scope: QueueScope) async throws {
                 _ = try await client.pause(ControlRequest(scope))
             }

@@ -12,23 +12,6 @@ import Wire
 
 @Suite("How much an organization may have open")
 struct QuotaTests {
-    private func client(_ api: TestAPI, _ level: Level, _ permissions: Set<Permission> = Permission.all)
-        async throws -> APIClient
-    {
-        let (_, key) = try await api.authenticator.createKey(
-            name: "k", level: level, permissions: permissions, expiresIn: .seconds(60), by: nil)
-        return APIClient(url: api.url, key: key)
-    }
-
-    private func refusal(_ body: () async throws -> Void) async throws -> Problem {
-        do {
-            try await body()
-        } catch let problem as Problem {
-            return problem
-        }
-        throw Unprepared("nothing was refused")
-    }
-
     private func job(_ tenancy: Tenancy) -> String {
         #"{"kind":"ping","target":{"deviceIds":["\#(tenancy.device)"]}}"#
     }
@@ -37,8 +20,8 @@ struct QuotaTests {
     func setting() async throws {
         try await TestAPI.with { api in
             let one = api.one.organization
-            let tenant = try await client(api, .organization(one))
-            let partner = try await client(api, .partner(api.one.partner))
+            let tenant = try await api.client(.organization(one))
+            let partner = try await api.client(.partner(api.one.partner))
             let byDefault = QueueQuota(
                 openRuns: QuotaUse(used: 0, limit: Limits.openRunsDefault, isDefault: true),
                 openBytes: QuotaUse(used: 0, limit: Limits.openBytesDefault, isDefault: true))
@@ -65,21 +48,21 @@ struct QuotaTests {
     func permission() async throws {
         try await TestAPI.with { api in
             let one = api.one.organization
-            let tenant = try await client(api, .organization(one))
+            let tenant = try await api.client(.organization(one))
             let own = try await refusal { _ = try await tenant.setQuota(NewQuota(openRuns: 9), of: one) }
             #expect(own.status == 403 && own.detail.contains("does not set its own"))
             for level in [
                 Level.organization(api.other.organization), .partner(api.other.partner), .site(api.one.site),
             ] {
-                let other = try await client(api, level)
+                let other = try await api.client(level)
                 let set = try await refusal { _ = try await other.setQuota(NewQuota(openRuns: 9), of: one) }
                 #expect(set.status == 404 || set.status == 403, "\(level)")
                 let seen = try await refusal { _ = try await other.quota(of: one) }
                 #expect(seen.status == 404 || seen.status == 403, "\(level)")
             }
-            let reader = try await client(api, .platform, [.queuesRead, .queuesWrite])
+            let reader = try await api.client(.platform, [.queuesRead, .queuesWrite])
             #expect(try await refusal { _ = try await reader.setQuota(NewQuota(), of: one) }.status == 403)
-            let nobody = try await client(api, .platform, [.jobsRun])
+            let nobody = try await api.client(.platform, [.jobsRun])
             #expect(try await refusal { _ = try await nobody.quota(of: one) }.status == 403)
             #expect(try await tenant.quota(of: one).openRuns.isDefault)
         }

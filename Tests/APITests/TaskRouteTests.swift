@@ -12,15 +12,6 @@ import Wire
 
 @Suite("The platform's own work")
 struct TaskRouteTests {
-    private func refusal(_ body: () async throws -> Void) async throws -> Problem {
-        do {
-            try await body()
-        } catch let problem as Problem {
-            return problem
-        }
-        throw Unprepared("nothing was refused")
-    }
-
     private func submit(_ api: TestAPI, _ tenancy: Tenancy, count: Int = 1) async throws -> [TaskID] {
         try await api.ledger.submit(
             (0..<count).map { _ in

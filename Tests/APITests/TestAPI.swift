@@ -1,4 +1,5 @@
 import Access
+import Client
 import Domain
 import Engine
 import Ledger
@@ -204,4 +205,23 @@ final class Flag: Sendable {
 
     var isSet: Bool { value.load(ordering: .relaxed) }
     func clear() { value.store(false, ordering: .relaxed) }
+}
+
+extension TestAPI {
+    /// A caller with a new key of this level.
+    func client(_ level: Level, _ permissions: Set<Permission> = Permission.all) async throws -> APIClient {
+        let (_, key) = try await authenticator.createKey(
+            name: "k", level: level, permissions: permissions, expiresIn: .seconds(60), by: nil)
+        return APIClient(url: url, key: key)
+    }
+}
+
+/// The problem with which a call is refused.
+func refusal(_ body: () async throws -> Void) async throws -> Problem {
+    do {
+        try await body()
+    } catch let problem as Problem {
+        return problem
+    }
+    throw Unprepared("nothing was refused")
 }

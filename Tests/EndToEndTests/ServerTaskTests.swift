@@ -25,7 +25,7 @@ extension EndToEndTests {
             let postgres = installation.postgres
             let task = TaskID(UniqueID(high: UInt64.random(in: 1 ... .max), low: .random(in: 1 ... .max)))
             let holder = Task {
-                // It fails when it is told to end.
+                // It fails when it is told to end, and ends by itself where the tests are killed.
                 _ = try? await postgres.execute(
                     "BEGIN; LOCK TABLE job_slots IN ACCESS EXCLUSIVE MODE; SELECT pg_sleep(60), '\(name)'")
             }
