@@ -6,7 +6,20 @@ import Synchronization
 /// caused, at most one of them ever does, and whoever gets it resumes the caller (outside the lock).
 final class Exchange: Sendable {
     typealias Replies = [Result<RedisValue, RedisError>]
-    typealias Waiter = CheckedContinuation<Replies, any Error>
+
+    /// The caller that waits. Not checked when it runs: the machine resumes each exactly once.
+    @safe
+    struct Waiter: Sendable {
+        private let continuation: UnsafeContinuation<Replies, any Error>
+
+        init(_ continuation: UnsafeContinuation<Replies, any Error>) {
+            unsafe self.continuation = continuation
+        }
+
+        func resume(with result: Result<Replies, RedisError>) {
+            unsafe continuation.resume(with: result.mapError { $0 })
+        }
+    }
 
     let commands: [RedisCommand]
     let timeout: Duration
@@ -78,15 +91,18 @@ struct ExchangeMachine<Waiter: Sendable>: Sendable {
     }
 
     mutating func write() -> Bool {
-        guard case .waiting(let waiter) = phase else { return false }
+        guard case .waiting = phase, case .waiting(let waiter) = settle() else { return false }
         phase = .written(waiter, [])
         return true
     }
 
     mutating func answer(_ reply: Result<RedisValue, RedisError>, of total: Int) -> Settlement? {
-        guard case .written(let waiter, var replies) = phase else { return nil }
-        phase = .settled
-        replies.append(reply)
+        guard case .written = phase, case .written(let waiter, var replies) = settle() else { return nil }
+        if total == 1 {
+            replies = [reply]
+        } else {
+            replies.append(reply)
+        }
         if replies.count == total {
             return Settlement(waiter: waiter, result: .success(replies), isOnTheWire: false)
         }
@@ -94,9 +110,15 @@ struct ExchangeMachine<Waiter: Sendable>: Sendable {
         return nil
     }
 
+    /// Moves out what the phase holds: a copy would cost as much as the answer.
+    private mutating func settle() -> Phase {
+        var before = Phase.settled
+        swap(&before, &phase)
+        return before
+    }
+
     mutating func fail(_ code: RedisError.Code, _ message: String, of total: Int) -> Settlement? {
-        defer { phase = .settled }
-        switch phase {
+        switch settle() {
         case .created, .settled: return nil
         case .waiting(let waiter):
             return Settlement(waiter: waiter, result: .failure(RedisError(code, message)), isOnTheWire: false)
@@ -109,8 +131,7 @@ struct ExchangeMachine<Waiter: Sendable>: Sendable {
     }
 
     mutating func cancel() -> Settlement? {
-        defer { phase = .settled }
-        switch phase {
+        switch settle() {
         case .created, .settled: return nil
         case .waiting(let waiter):
             return Settlement(waiter: waiter, result: .failure(Self.cancellation(false)), isOnTheWire: false)
@@ -126,6 +147,6 @@ struct ExchangeMachine<Waiter: Sendable>: Sendable {
 
 extension ExchangeMachine.Settlement where Waiter == Exchange.Waiter {
     func resume() {
-        waiter.resume(with: result.mapError { $0 })
+        waiter.resume(with: result)
     }
 }

@@ -79,7 +79,9 @@ final class Pipeline: Sendable {
         start()
         let exchange = Exchange(commands, timeout: timeout ?? configuration.commandTimeout)
         return try await withTaskCancellationHandler {
-            try await withCheckedThrowingContinuation { post(exchange, waiter: $0) }
+            try await unsafe withUnsafeThrowingContinuation {
+                unsafe post(exchange, waiter: Exchange.Waiter($0))
+            }
         } onCancel: {
             cancel(exchange)
         }
@@ -111,7 +113,7 @@ final class Pipeline: Sendable {
         let count = exchange.commands.count
         guard exchange.begin(waiter) else {
             waiter.resume(
-                throwing: RedisError(.cancelled, "the task was cancelled before the command was sent"))
+                with: .failure(RedisError(.cancelled, "the task was cancelled before the command was sent")))
             return
         }
         guard pending.add(count, ordering: .relaxed).newValue <= configuration.pendingMax else {

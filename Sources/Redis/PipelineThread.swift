@@ -284,8 +284,8 @@ final class PipelineThread {
                 released += exchange.commands.count
                 continue
             }
-            for command in exchange.commands {
-                session.enqueue(command, for: exchange, patience: exchange.timeout, now: now)
+            for index in exchange.commands.indices {
+                session.enqueue(exchange.commands[index], for: exchange, patience: exchange.timeout, now: now)
             }
         }
     }
@@ -371,7 +371,7 @@ final class PipelineThread {
     private func settle() {
         pipeline.release(released)
         released = 0
-        for settlement in settlements { settlement.resume() }
+        for index in settlements.indices { settlements[index].resume() }
         settlements.removeAll(keepingCapacity: true)
     }
 

@@ -103,7 +103,8 @@ import Testing
             let seen = try await gathered(60, pool) {
                 try await withThrowingTaskGroup(of: (Scope, [String]).self) { group in
                     for index in 0..<60 {
-                        let scope = [Scope.platform, .none, Scope(setting: "site:\(index)")][index % 3]
+                        // Twice the same, then another.
+                        let scope = [Scope.platform, .none, Scope(setting: "site:\(index)")][index / 2 % 3]
                         group.addTask {
                             (
                                 scope,

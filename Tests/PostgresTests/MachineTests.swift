@@ -51,6 +51,19 @@ import Testing
         }
     }
 
+    @Test(
+        "members of a group share their settings if scope and limit are the same to the second",
+        arguments: [
+            (29_400, 29_990, true), (29_400, 30_010, false), (2_000, 2_400, false), (1_500, 1_501, false),
+            (0, 1, true), (1_999, 1_999, true),
+        ])
+    func settings(_ one: Int, _ other: Int, _ areEqual: Bool) {
+        let first = Settings(scope: .platform, left: .milliseconds(one))
+        #expect((first == Settings(scope: .platform, left: .milliseconds(other))) == areEqual)
+        #expect(first != Settings(scope: .none, left: .milliseconds(one)))
+        #expect(first.milliseconds >= max(one, 1) && first.milliseconds < max(one, 1) + 1_000)
+    }
+
     @Test("the wait before the next attempt to connect stays under a bound that doubles up to 5 s")
     func backoff() {
         var backoff = Backoff()

@@ -23,6 +23,11 @@ struct Batch {
     /// Which member's statement failed; nil if it was the commit.
     private(set) var offender: Int?
 
+    /// What the server answers to a statement that opens or ends a transaction.
+    private static let controls: Set = [
+        "BEGIN", "START TRANSACTION", "COMMIT", "ROLLBACK", "SAVEPOINT", "RELEASE", "PREPARE TRANSACTION",
+    ]
+
     init(id: Int, members: [Request], limit: Duration) {
         self.id = id
         self.members = members
@@ -39,11 +44,7 @@ struct Batch {
     mutating func succeed(_ step: Step?, _ result: PostgresResult) -> PostgresError? {
         if case .statement(let member, _) = step { results[member].append(result) }
         if isScript { results[0].append(result) }
-        let controls = [
-            "BEGIN", "START TRANSACTION", "COMMIT", "ROLLBACK", "SAVEPOINT", "RELEASE",
-            "PREPARE TRANSACTION",
-        ]
-        guard let first = members.first, !first.controlsTransaction, controls.contains(result.tag) else {
+        guard Self.controls.contains(result.tag), let first = members.first, !first.controlsTransaction else {
             return nil
         }
         return PostgresError(

@@ -263,8 +263,8 @@ final class ConnectionLoop {
     @discardableResult
     private func transmit(_ members: [Request], on handle: LibPQ) -> Bool {
         serial += 1
-        let limit = members.map { clock.now.duration(to: $0.deadline) }.max() ?? .zero
-        var batch = Batch(id: serial, members: members, limit: max(limit, .zero))
+        let latest = members.map(\.deadline).max() ?? clock.now
+        var batch = Batch(id: serial, members: members, limit: max(clock.now.duration(to: latest), .zero))
         if case .begin = members[0].kind { lease += 1 }
         let isSent =
             batch.isScript
@@ -282,11 +282,13 @@ final class ConnectionLoop {
     }
 
     private func write(_ batch: inout Batch, on handle: LibPQ) -> Bool {
+        var inForce: Settings?
         for (index, member) in batch.members.enumerated() {
-            if member.setsScope {
-                guard let scope = member.scopeStatement, write(scope, as: .scope, &batch, on: handle) else {
+            if member.setsScope, case let settings = member.settings, settings != inForce {
+                guard let scope = settings.statement, write(scope, as: .scope, &batch, on: handle) else {
                     return false
                 }
+                inForce = settings
             }
             for statement in member.statements {
                 let step = Batch.Step.statement(member: index, key: statement.key)

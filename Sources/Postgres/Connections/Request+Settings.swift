@@ -17,13 +17,29 @@ extension Request {
             deadline: .now + configuration.connectTimeout)
     }
 
-    /// Sets the scope, and what is left of the time limit, until the end of the transaction.
-    var scopeStatement: Statement? {
-        let left = max(ContinuousClock.now.duration(to: deadline).milliseconds, 1)
-        return try? Statement(  // the scope's size was checked, and the rest is small
+    /// What is in force while its statements run.
+    var settings: Settings { Settings(scope: scope, left: ContinuousClock.now.duration(to: deadline)) }
+}
+
+/// The scope and the time limit of a request, as the server is told them: until the end of the transaction.
+struct Settings: Equatable {
+    let scope: String
+    /// What is left of the time limit, in milliseconds; from 2 s on in whole seconds, rounded up, so that
+    /// those who share a commit have the same. (The caller is told to the millisecond, by the clock here.)
+    let milliseconds: Int64
+
+    init(scope: Scope, left: Duration) {
+        self.scope = scope.setting
+        let left = max(left.milliseconds, 1)
+        milliseconds = left < 2_000 ? left : (left + 999) / 1_000 * 1_000
+    }
+
+    /// Sets them.
+    var statement: Statement? {
+        try? Statement(  // the scope's size was checked, and the rest is small
             """
-            SELECT set_config('crmm.scope', \(scope.setting), true),
-                set_config('statement_timeout', \("\(left)"), true)
+            SELECT set_config('crmm.scope', \(scope), true),
+                set_config('statement_timeout', \("\(milliseconds)"), true)
             """)
     }
 }
