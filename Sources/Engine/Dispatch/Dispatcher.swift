@@ -120,7 +120,7 @@ package final class Dispatcher: Sendable {
         let claims: Claims
         do {
             claims = try await part.queue.claim(
-                owner: owner, limit: 128, leaseMilliseconds: Self.leaseMilliseconds, epoch: epoch)
+                owner: owner, limit: Self.batch, leaseMilliseconds: Self.leaseMilliseconds, epoch: epoch)
         } catch QueueError.staleEpoch {
             part.forgetEpoch()
             return (false, 0)
@@ -134,12 +134,25 @@ package final class Dispatcher: Sendable {
         }
         for (organization, run) in left { await takeBackNote(organization, run) }
         // Only what crashes alone is to blame for it: the others first, each suspect by itself.
-        try await pass(claims.items.filter { $0.crashes == 0 }, in: part, epoch: epoch)
+        for claims in Self.passes(claims.items.filter { $0.crashes == 0 }) {
+            try await pass(claims, in: part, epoch: epoch)
+        }
         for suspect in claims.items where suspect.crashes > 0 {
             try await tryAlone(suspect, in: part, epoch: epoch)
         }
         return (claims.more, claims.items.count)
     }
+
+    /// In which pieces a batch is taken on: who has few runs in it does not wait for the marks of who has
+    /// many.
+    static func passes(_ claims: [Claim]) -> [[Claim]] {
+        let counts = claims.reduce(into: [:]) { $0[$1.organization, default: 0] += 1 }
+        let few = claims.filter { counts[$0.organization, default: 0] <= fewRuns }
+        guard !few.isEmpty, claims.count - few.count > 2 * fewRuns else { return [claims] }
+        return [few, claims.filter { counts[$0.organization, default: 0] > fewRuns }]
+    }
+
+    private static let fewRuns = 16
 
     /// Takes one claim whose owners have crashed, so that another crash is known to be its own.
     private func tryAlone(_ claim: Claim, in part: QueuePart, epoch: Epoch) async throws {
@@ -269,6 +282,7 @@ package final class Dispatcher: Sendable {
         return Set(suspects.filter { running[$0.run] == $0.generation }.map(\.run))
     }
 
+    private static let batch = 128
     private static let leaseMilliseconds = 5_000
     // How late a closed gate may be found open again.
     private static let closedWait = Duration.milliseconds(250)
