@@ -29,13 +29,30 @@ import Testing
         #expect(depths.allSatisfy { $0.isExact })
     }
 
-    @Test("Counting ends at its limit and says so", arguments: [(2, 2, false), (3, 3, false), (4, 3, true)])
-    func limit(atMost: Int, queued: Int, isExact: Bool) async throws {
+    @Test(
+        "Counting ends at its limit and says so; what was not counted, the counter of open runs has",
+        arguments: [(2, false), (9, false), (10, true)])
+    func limit(atMost: Int, isExact: Bool) async throws {
         let world = try World.here()
         let tenant = try await world.tenant(devices: 3)
-        _ = try await world.submit(tenant, tenant.all, .bulk)
-        let bulk = try #require(try await depths(tenant, atMost: atMost).last)
-        #expect(bulk.queued == queued && bulk.isExact == isExact)
+        for _ in 0..<3 { _ = try await world.submit(tenant, tenant.all, .bulk) }
+        let (_, runs) = try await world.submit(tenant, [tenant.all[0]], .standard)
+        _ = try await world.worker.wait(runs)
+        _ = try await world.submit(tenant, [tenant.all[0]], .standard)
+        _ = try await world.mark(try await world.submit(tenant, [tenant.all[0]], .bulk).1)
+        let depths = try await depths(tenant, atMost: atMost)
+        #expect(depths.map(\.queued) == [0, 1, 9] && depths.map(\.waiting) == [0, 1, 0])
+        #expect(depths.map(\.isExact) == [true, true, isExact])
+    }
+
+    @Test("Several long queues of an organization share what its counter has more; a cut page says at least")
+    func several() async throws {
+        let world = try World.here()
+        let tenant = try await world.tenant(devices: 3)
+        for _ in 0..<3 { _ = try await world.submit(tenant, tenant.all, .bulk) }
+        for _ in 0..<2 { _ = try await world.submit(tenant, tenant.all, .standard) }
+        #expect(try await depths(tenant, atMost: 2).map(\.queued) == [0, 7, 7])
+        #expect(try await depths(tenant, limit: 2, atMost: 2).map(\.queued) == [0, 2])
     }
 
     @Test("A page begins behind the queue that is named")

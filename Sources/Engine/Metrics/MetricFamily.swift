@@ -54,7 +54,8 @@ package struct MetricFamily: Sendable, Equatable {
     /// How organizations stand, as each worker sees it.
     package static let runs = MetricFamily(
         "cloudrmm_queue_runs", .gauge, "runs", ["organization", "state"],
-        "Runs that are queued, waiting for their device, or running; counted up to 10000 each.")
+        "Runs that are queued, waiting for their device, or running; from 10000 queued on by the counter of "
+            + "the organization’s open runs. Under `other`: what Redis holds of the rest.")
     /// How long the oldest run of each has waited.
     package static let oldest = MetricFamily(
         "cloudrmm_queue_oldest_seconds", .gauge, "seconds", ["organization"],

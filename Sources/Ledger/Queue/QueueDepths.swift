@@ -5,14 +5,31 @@ package import Postgres
 package struct QueueDepth: Sendable {
     /// Which queue.
     package let queue: OrganizationQueue
-    /// Runs queued, waiting for their device, and on devices.
-    package let queued: Int
+    /// Runs queued.
+    package internal(set) var queued: Int
+    /// Runs that wait for their device, and those on devices.
     package let waiting: Int
     package let running: Int
-    /// Whether all were counted; if not, there are at least so many of one or the other.
+    /// Whether all were counted.
     package let isExact: Bool
     /// The age of the oldest queued run among those that were counted, which are the first in the queue.
     package let oldestAgeSeconds: Double?
+}
+
+extension QueueDepth {
+    /// Adds to what was not counted to its end what the organization's open runs leave; to several queues of
+    /// one organization the same.
+    static func filled(_ depths: [QueueDepth], from open: [OrganizationID: OpenWorkRow]) -> [QueueDepth] {
+        var depths = depths
+        for (organization, row) in open {
+            let own = depths.indices.filter { depths[$0].queue.organization == organization }
+            let cut = own.filter { !depths[$0].isExact }
+            guard own.count == Priority.allCases.count, !cut.isEmpty else { continue }
+            let counted = own.reduce(0) { $0 + depths[$1].queued + depths[$1].waiting + depths[$1].running }
+            for at in cut { depths[at].queued += max(0, row.used.runs - counted) / cut.count }
+        }
+        return depths
+    }
 }
 
 extension Ledger {
@@ -21,11 +38,14 @@ extension Ledger {
     ///
     /// A count ends at `atMost` rows of each state and queue (of waiting and running ones: of each
     /// organization), so that a view which is read again and again costs the same at a million queued runs.
+    /// What was not counted to its end is said by the counter of open runs, which has those of targets that
+    /// are being expanded too; where the page has not all queues of the organization, there are at least so
+    /// many.
     package func queueDepths(
         after: OrganizationQueue?, limit: Int, countingAtMost atMost: Int = Ledger.queueCountMax, scope: Scope
     ) async throws -> [QueueDepth] {
         let organizations = limit / Priority.allCases.count + 2
-        return try await pool.query(
+        let counted = try await pool.query(
             """
             SELECT o.id, p.priority, q.queued, w.counts[p.priority + 1], d.counts[p.priority + 1],
                    q.queued < \(atMost) AND w.total < \(atMost) AND d.total < \(atMost), q.oldest
@@ -65,6 +85,9 @@ extension Ledger {
                 queue: OrganizationQueue(organization, priority), queued: queued, waiting: waiting,
                 running: running, isExact: isExact, oldestAgeSeconds: oldest)
         }
+        let long = Array(Set(counted.lazy.filter { !$0.isExact }.map(\.queue.organization)))
+        if long.isEmpty { return counted }
+        return QueueDepth.filled(counted, from: try await openWork(of: long, scope: scope))
     }
 
     /// How far a count of a queue goes: some milliseconds of walking.

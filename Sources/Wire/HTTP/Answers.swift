@@ -85,7 +85,8 @@ package struct QueueStatus: WireObject, Equatable {
     package var organizationId: OrganizationID
     package var priority: Priority
     /// Runs that may run now, as PostgreSQL counts them, and the age of the oldest in seconds. A long queue
-    /// is not counted to its end: where `exact` is false there are at least so many runs.
+    /// is not counted to its end: where `exact` is false there are about so many runs, by the counter of the
+    /// organization's open runs.
     package var depth: Int
     package var exact: Bool
     package var oldestAgeSeconds: Double?

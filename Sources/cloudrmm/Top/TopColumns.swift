@@ -11,7 +11,9 @@ struct TopColumns {
     }
 
     private static let all: [Column] = [
-        Column(title: "DEPTH", width: 6, rank: 0) { count($0.depth) },
+        Column(title: "DEPTH", width: 6, rank: 0) {
+            ($0.isExact ? "" : "~") + count($0.depth)
+        },
         Column(title: "OLDEST", width: 6, rank: 2) { $0.oldestSeconds.map(age) ?? "" },
         Column(title: "WAITING", width: 7, rank: 7) { count($0.waiting) },
         Column(title: "RUN", width: 5, rank: 1) { count($0.running) },

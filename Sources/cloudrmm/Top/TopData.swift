@@ -7,6 +7,8 @@ struct TopRow: Equatable {
     /// Without anything that could steer a terminal.
     var name: String
     var depth = 0
+    /// Whether it was counted to its end.
+    var isExact = true
     var oldestSeconds: Double?
     var waiting = 0
     var running = 0
@@ -61,6 +63,7 @@ struct TopData: Equatable {
                 rows.append(TopRow(organization: id, name: Terminal.harmless(names[id] ?? id.description)))
             }
             rows[at].depth += queue.depth
+            rows[at].isExact = rows[at].isExact && queue.exact
             rows[at].waiting += queue.waiting
             rows[at].running += queue.running
             rows[at].oldestSeconds = [rows[at].oldestSeconds, queue.oldestAgeSeconds].compactMap(\.self).max()

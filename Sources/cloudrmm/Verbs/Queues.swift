@@ -164,7 +164,8 @@ extension ConnectionOptions {
             "ENTITLED", "ENDED/S")
         show(queues, table) { table, queue in
             table.add(
-                queue.organizationId.description, queue.priority.name, "\(queue.depth)",
+                queue.organizationId.description, queue.priority.name,
+                "\(queue.exact ? "" : "~")\(queue.depth)",
                 queue.oldestAgeSeconds.map { "\(Int($0)) s" } ?? "–", "\(queue.waiting)", "\(queue.running)",
                 queue.cap.map(String.init) ?? "–", "\(queue.weight)", percent(queue.share),
                 percent(queue.entitlement), queue.drainRate.map(rate) ?? "–")
