@@ -123,6 +123,36 @@ import Testing
         }
     }
 
+    @Test("each member has its own time limit, also the session's after another's")
+    func limits() async throws {
+        try await TestServer.withPool(TestServer.configuration { $0.statementTimeout = .seconds(90) }) {
+            pool, _ in
+            let seen = try await gathered(60, pool) {
+                try await withThrowingTaskGroup(of: (Duration?, [String]).self) { group in
+                    for index in 0..<60 {
+                        let limit = [nil, nil, Duration.seconds(50), .seconds(70)][index % 4]
+                        group.addTask {
+                            (
+                                limit,
+                                try await pool.grouped(
+                                    "SELECT current_setting('statement_timeout')", scope: .none,
+                                    timeout: limit
+                                ) { try $0.decode(String.self) }
+                            )
+                        }
+                    }
+                    return try await group.reduce(into: []) { $0.append($1) }
+                }
+            }
+            // Rounded up to seconds, of which some have passed on a busy machine.
+            func seconds(_ text: String) -> Int { text == "1min" ? 60 : Int(text.dropLast()) ?? 0 }
+            for (limit, told) in seen {
+                let most = limit.map { Int($0.components.seconds) } ?? 90
+                #expect(told.count == 1 && (most - 15...most).contains(seconds(told[0])), "\(told)")
+            }
+        }
+    }
+
     @Test(
         "a failed group is taken apart, and the offenders alone get their errors",
         arguments: [[0], [99], [50], [10, 11, 80], Array(0..<100)])

@@ -283,11 +283,13 @@ final class ConnectionLoop {
 
     private func write(_ batch: inout Batch, on handle: LibPQ) -> Bool {
         var inForce: Settings?
+        // What the session begins with; inside a transaction, the steps before have left another.
+        let first = batch.members[0].isAlone ? shared.configuration.statementTimeout.milliseconds : nil
         for (index, member) in batch.members.enumerated() {
             if member.setsScope, case let settings = member.settings, settings != inForce {
-                guard let scope = settings.statement, write(scope, as: .scope, &batch, on: handle) else {
-                    return false
-                }
+                guard let scope = settings.statement(besides: inForce?.milliseconds ?? first),
+                    write(scope, as: .scope, &batch, on: handle)
+                else { return false }
                 inForce = settings
             }
             for statement in member.statements {

@@ -34,9 +34,12 @@ struct Settings: Equatable {
         milliseconds = left < 2_000 ? left : (left + 999) / 1_000 * 1_000
     }
 
-    /// Sets them.
-    var statement: Statement? {
-        try? Statement(  // the scope's size was checked, and the rest is small
+    /// Sets the scope, and the limit where another is in force.
+    func statement(besides limit: Int64?) -> Statement? {
+        if milliseconds == limit {
+            return try? Statement("SELECT set_config('crmm.scope', \(scope), true)")  // its size was checked
+        }
+        return try? Statement(  // the scope's size was checked, and the rest is small
             """
             SELECT set_config('crmm.scope', \(scope), true),
                 set_config('statement_timeout', \("\(milliseconds)"), true)
