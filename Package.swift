@@ -87,6 +87,7 @@ let package = Package(
                 .embedInCode("Migrations/V0008_traces.sql"),
                 .embedInCode("Migrations/V0009_quotas.sql"),
                 .embedInCode("Migrations/V0010_tasks.sql"),
+                .embedInCode("Migrations/V0011_usage_checks.sql"),
             ]),
         target("Streams", ["Domain", "Wire", "Redis", logging]),
         target(

@@ -42,6 +42,9 @@ package struct Ledger: Sendable {
         Migration(
             version: 10, name: "tasks",
             sql: String(decoding: PackageResources.V0010_tasks_sql, as: UTF8.self)),
+        Migration(
+            version: 11, name: "usage_checks",
+            sql: String(decoding: PackageResources.V0011_usage_checks_sql, as: UTF8.self)),
     ]
 
     /// Succeeds when the database answers.

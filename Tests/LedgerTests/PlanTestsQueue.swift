@@ -62,6 +62,14 @@ extension PlanTests {
         Call("notes of pauses", 20) { world, rows in
             try await world.worker.forgetPauses(limit: 10) == nil ? 0 : 10
         },
+        Call("use that is due for a comparison", 6) { world, _ in
+            try await world.worker.usageChecksDue(after: ID(.zero), limit: 10).due.count
+        },
+        // Ten runs in each state, of ten jobs.
+        Call("comparison of a use", 40) { world, _ in
+            try await world.worker.checkUsage(of: small)
+                == .mended(OpenWork(runs: 60, bytes: 10)) ? 10 : 0
+        },
         Call("traces", 8) { world, rows in
             let jobs = rows.queued.map { ($0.queued.organization, $0.job) }
             // They came without.
@@ -69,8 +77,44 @@ extension PlanTests {
         },
     ]
 
+    /// An organization that has little among many rows of others.
+    private static let small = OrganizationID(UniqueID(high: 1, low: 1))
+
+    /// Makes its jobs and runs; of each job one run has ended that no folder has seen.
+    private static func fillSmall(_ world: World, _ tenant: Tenant) async throws {
+        try await world.owner.pipeline(
+            scope: .none,
+            [
+                """
+                INSERT INTO organizations (id, partner_id, name, mac_key, mac)
+                VALUES (\(small), \(tenant.partner), 'small', '', '')
+                """,
+                """
+                INSERT INTO jobs (organization_id, id, kind, state, priority, statement, timeout_seconds,
+                                  maximum_attempts, idempotent, total, created_by, expires_at)
+                SELECT \(small), crmm_uuid7(), 'script', 1, \(Priority.standard), '1', 60, 1, false, 6,
+                       \(World.principal), now() + interval '1 hour'
+                FROM generate_series(1, 10)
+                """,
+                """
+                INSERT INTO runs (organization_id, id, job_id, device_id, site_id, state, priority, lane,
+                                  generation, expires_at, deadline, due_at)
+                SELECT organization_id, crmm_uuid7(), id, gen_random_uuid(), id, n, \(Priority.standard), 1,
+                       1, now() + interval '1 hour', now() + interval '1 hour',
+                       CASE WHEN n = 0 THEN now() + interval '1 hour' END
+                FROM jobs CROSS JOIN generate_series(0, 4) AS s(n) WHERE organization_id = \(small)
+                """,
+                """
+                INSERT INTO job_deltas (organization_id, job_id, outcome, n)
+                SELECT organization_id, id, 10, 1 FROM jobs WHERE organization_id = \(small)
+                """,
+                "DELETE FROM queue_usage_checks",
+            ])
+    }
+
     /// Ten thousand rows of what else these calls look at.
     static func fillQueues(_ world: World, _ tenant: Tenant, dead: [RunID]) async throws {
+        try await fillSmall(world, tenant)
         try await world.owner.pipeline(
             scope: .none,
             [

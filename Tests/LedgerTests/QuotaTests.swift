@@ -14,7 +14,7 @@ import Testing
     }
 
     /// The same, counted: open runs, those that a target still has to become, and bytes of open jobs.
-    private func counted(_ tenant: Tenant) async throws -> OpenWork {
+    func counted(_ tenant: Tenant) async throws -> OpenWork {
         let world = try World.here()
         return OpenWork(
             runs: try await world.count(
@@ -277,7 +277,7 @@ import Testing
     }
 
     /// One thing that happens to jobs and runs, drawn by lot.
-    private static func step(_ world: World, _ tenant: Tenant) async throws {
+    static func step(_ world: World, _ tenant: Tenant) async throws {
         let open = try await world.owner.query(
             """
             SELECT id, job_id FROM runs WHERE organization_id = \(tenant.organization)

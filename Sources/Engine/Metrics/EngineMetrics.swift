@@ -14,7 +14,7 @@ package final class EngineMetrics: Sendable {
     package enum Count: Int, CaseIterable, Sendable {
         case refills, rebuilds, stragglers, undelivered
         case leasesLapsed, leasesUnacknowledged
-        case membershipCorrections, counterCorrections, entitlementCorrections
+        case membershipCorrections, counterCorrections, entitlementCorrections, usageCorrections
     }
 
     private struct Work: Sendable {
@@ -146,5 +146,6 @@ package final class EngineMetrics: Sendable {
         text.add(.corrections, ["membership"], count(.membershipCorrections))
         text.add(.corrections, ["counter"], count(.counterCorrections))
         text.add(.corrections, ["entitlement"], count(.entitlementCorrections))
+        text.add(.corrections, ["usage"], count(.usageCorrections))
     }
 }

@@ -79,7 +79,7 @@ package struct MetricFamily: Sendable, Equatable {
     /// What comparisons put right.
     package static let corrections = MetricFamily(
         "cloudrmm_queue_corrections_total", .counter, "corrections", ["what"],
-        "What comparisons put right: memberships of running runs, counters of queues, entitlements.")
+        "What comparisons put right: memberships of running runs, counters of queues, entitlements, uses.")
     /// Marks that came to nothing.
     package static let undelivered = MetricFamily(
         "cloudrmm_undelivered_total", .counter, "runs", [],

@@ -52,6 +52,7 @@ package final class Reconciler: Sendable {
             }
             group.addTask { await self.partitions() }
             group.addTask { await self.leftovers() }
+            group.addTask { await self.usage() }
             group.addTask { await self.entitlements() }
         }
     }

@@ -88,8 +88,7 @@ extension Ledger {
                   AND finished_at < now() - make_interval(days => \(Int32(days)))
                 ORDER BY organization_id, finished_at LIMIT \(limit)
             )
-            DELETE FROM tasks t USING old l WHERE t.organization_id = l.organization_id
-              AND t.id = ANY (ARRAY[l.id]) AND t.state >= 10
+            DELETE FROM tasks t USING old l WHERE \(fragment: Self.isLockedTask) AND t.state >= 10
             """, scope: scope)
         return Removed(jobs: jobs, runs: runs, tasks: tasks)
     }
@@ -119,8 +118,7 @@ extension Ledger {
             """
             SELECT o.id FROM organizations o
             WHERE o.id > \(after)
-              AND (SELECT true FROM tasks t WHERE t.organization_id = o.id AND t.kind = \(kind.name)
-                   AND t.idempotency_key = \(key) LIMIT 1) IS NULL
+              AND (\(fragment: Self.keyed("o.id", "\(kind.name)::text", "\(key)::text"))) IS NULL
             ORDER BY o.id LIMIT \(limit)
             """, scope: .platform
         ) { row in try row.decode(OrganizationID.self) }

@@ -95,7 +95,7 @@ extension Ledger {
                    WHERE t.kind = \(kind.name) AND t.state = 1 AND t.organization_id = f.organization_id
                      AND t.priority = f.priority
                      AND t.queued_at < now() - make_interval(secs => \(milliseconds) / 1000.0)
-                   LIMIT 1)
+                   ORDER BY t.kind, t.organization_id, t.priority, t.id LIMIT 1)
             """, scope: .platform
         ) { row in
             let (organization, priority) = try row.decode((OrganizationID, Priority).self)
@@ -352,8 +352,9 @@ extension Ledger {
         ) t
         """
 
-    private static let isLockedTask: SQL =
-        "t.organization_id = l.organization_id AND t.id = ANY (ARRAY[l.id])"
+    // Nothing of it implies an organization, else the indexes of these would be there to be walked.
+    static let isLockedTask: SQL =
+        "t.organization_id IS NOT DISTINCT FROM l.organization_id AND t.id = ANY (ARRAY[l.id])"
 
     // The tasks that run, and whose current attempt has this token.
     private static func lockedTasks(

@@ -150,11 +150,19 @@ extension Ledger {
         SELECT i.organization_id, i.kind, i.idempotency_key, t.id
         FROM unnest(\(tasks.map(\.organization)), \(tasks.map(\.kind.name)), \(tasks.map(\.key)))
             AS i(organization_id, kind, idempotency_key)
-        CROSS JOIN LATERAL (
-            SELECT t.id FROM tasks t
-            WHERE t.organization_id = i.organization_id AND t.kind = i.kind
-              AND t.idempotency_key = i.idempotency_key LIMIT 1
-        ) t
+        CROSS JOIN LATERAL (\(fragment: keyed("i.organization_id", "i.kind", "i.idempotency_key"))) t
         """
+    }
+
+    // The task of a key: compared with both bounds and ordered by all of its columns, only their index fits.
+    static func keyed(_ organization: SQL, _ kind: SQL, _ key: SQL) -> SQL {
+        let place: SQL = "(\(fragment: organization), \(fragment: kind), \(fragment: key))"
+        return """
+            SELECT t.id FROM tasks t
+            WHERE t.idempotency_key IS NOT NULL
+              AND (t.organization_id, t.kind, t.idempotency_key) >= \(fragment: place)
+              AND (t.organization_id, t.kind, t.idempotency_key) <= \(fragment: place)
+            ORDER BY t.organization_id, t.kind, t.idempotency_key LIMIT 1
+            """
     }
 }
