@@ -38,6 +38,16 @@ package enum FaultPoint: String, CaseIterable, Sendable {
     case agentBeforeExecution = "agent.beforeExecution"
     case agentAfterExecution = "agent.afterExecution"
     case agentBeforeUpload = "agent.beforeUpload"
+    /// A pool of tasks: claimed and not marked; marked, the claim not acknowledged; the handler begins, and
+    /// has returned; its outcome is to be committed; that is committed, and the queue is not told.
+    case poolAfterClaim = "pool.afterClaim"
+    case poolAfterMark = "pool.afterMark"
+    case poolBeforeEffect = "pool.beforeEffect"
+    case poolAfterEffect = "pool.afterEffect"
+    case poolBeforeCommit = "pool.beforeCommit"
+    case poolAfterCommit = "pool.afterCommit"
+    /// Upkeep of tasks: deadlines are judged, and the queue is not told.
+    case tasksMidDeadlines = "tasks.midDeadlines"
     /// Upkeep, between what was committed and what the queue hears of it.
     case refillerMidBatch = "refiller.midBatch"
     case reconcilerMidDeadlines = "reconciler.midDeadlines"

@@ -45,7 +45,7 @@ package struct Checker {
         }
         checker.checkCaps()
         checker.checkUnknowns()
-        return checker.violations
+        return checker.violations + TaskChecker.violations(in: history)
     }
 
     private init(events: [Event]) { self.events = events }
@@ -75,6 +75,8 @@ package struct Checker {
             case .cancelled: if let job = event.job { cancelled[job] = cancelled[job] ?? event.at }
             case .agentLost: losses[event.device ?? "", default: []].append(event.at)
             case .accepted, .plan, .cap, .armed, .struck, .died, .restarted: break
+            // `TaskChecker` judges these.
+            case .taskAccepted, .planted, .taskChanged, .removed, .taskOutcome: break
             }
         }
         if accepted.isEmpty { add(.empty, "nothing was accepted") }

@@ -20,6 +20,13 @@ package struct Event: Codable, Sendable, Equatable {
         case counts
         /// The API answered that a job is to be cancelled: `job`.
         case cancelled
+        /// A task was put there, or something for its handler to remove: `task` or `job`, `organization`.
+        case taskAccepted, planted
+        /// What the database committed of a task, in its order: `task`, `state`, `attempt`, `generation`,
+        /// `token`; and a job that was removed: `job`.
+        case taskChanged, removed
+        /// What the API says of a task in the end: `task`, `attempt`, `state`.
+        case taskOutcome
         /// At most so many runs of an organization may be under way: `organization`, `cap`.
         case cap
         /// An agent died with whatever it ran: `device`.
@@ -35,6 +42,9 @@ package struct Event: Codable, Sendable, Equatable {
     package var kind: Kind
     package var job: String?
     package var run: String?
+    package var task: String?
+    package var generation: Int?
+    package var token: String?
     package var organization: String?
     package var device: String?
     package var devices: [String]?

@@ -30,6 +30,10 @@ package struct Violation: Sendable, Equatable, CustomStringConvertible {
         case unknownWithoutLoss
         /// A journal came back shorter than its device had said, though nobody restored a copy.
         case journalLost
+        /// A task has succeeded, and what it was to do was not done.
+        case effectLost
+        /// What a task was to do was done twice, or something that nobody asked for.
+        case effectTwice
         /// A fault did not strike.
         case notStruck
         /// Nothing was accepted, or nothing was started: the run shows nothing.

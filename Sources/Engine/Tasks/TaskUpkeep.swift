@@ -1,4 +1,5 @@
 package import Domain
+import Faults
 package import Ledger
 package import Logging
 import Streams
@@ -40,6 +41,7 @@ package struct TaskUpkeep: Sendable {
     /// One look; returns whether it found as much as one takes.
     package func judgeDeadlines() async throws -> Bool {
         let found = try await ledger.judgeTaskDeadlines(limit: Self.limit)
+        if !(found.queued + found.ended + found.scheduled).isEmpty { FaultPoint.reach(.tasksMidDeadlines) }
         if found.lapsed > 0 {
             logger.notice("leases of tasks have lapsed", metadata: ["tasks": "\(found.lapsed)"])
         }

@@ -1,4 +1,5 @@
 package import Domain
+import Faults
 package import Ledger
 package import Logging
 package import Redis
@@ -127,6 +128,7 @@ package final class WorkerPool: Sendable {
             return false
         }
         guard !claims.items.isEmpty else { return false }
+        FaultPoint.reach(.poolAfterClaim)
         let began = ContinuousClock.now
         let marked: [MarkedTask]
         do {
@@ -138,6 +140,7 @@ package final class WorkerPool: Sendable {
             _ = try? await part.queue.release(claims.items, delayMilliseconds: 1_000, epoch: epoch)
             throw error
         }
+        if !marked.isEmpty { FaultPoint.reach(.poolAfterMark) }
         for task in marked { begin(task, at: began) }
         let begun = Set(marked.map(\.entry.run))
         let deadline = Instant.now() + .seconds(86_400)
@@ -160,7 +163,11 @@ package final class WorkerPool: Sendable {
         gate.hold()
         metrics.began(kind, waitedSeconds: task.waitedSeconds)
         running.withLock {
-            let handler = Task { try await self.work.perform(task) }
+            let handler = Task {
+                FaultPoint.reach(.poolBeforeEffect)
+                try await self.work.perform(task)
+                FaultPoint.reach(.poolAfterEffect)
+            }
             $0[task.token] = Running(task: task, began: began, renewed: began, handler: handler)
             // It never throws, and is over before the pool is: `drain` waits for it.
             Task { await self.end(task, await handler.result) }
@@ -218,6 +225,7 @@ package final class WorkerPool: Sendable {
         var end: TaskEnd?
         while end == nil, isHeld(task) {
             do {
+                FaultPoint.reach(.poolBeforeCommit)
                 end = try await ledger.settle(task, as: outcome, orAgainAfter: wait)
                 trouble.passed()
             } catch {
@@ -225,6 +233,7 @@ package final class WorkerPool: Sendable {
                 try? await Task.sleep(for: trouble.met(error))
             }
         }
+        FaultPoint.reach(.poolAfterCommit)
         switch end {
         case .ended(let state): metrics.ended(kind, state.name, seconds: seconds)
         case .repeated: metrics.ended(kind, "repeated", seconds: seconds)
@@ -328,7 +337,7 @@ package final class WorkerPool: Sendable {
     }
 
     // From the claim to the mark.
-    private static let claimLeaseMilliseconds = 5_000
+    static let claimLeaseMilliseconds = 5_000
 }
 
 /// How long a pool waits for what.

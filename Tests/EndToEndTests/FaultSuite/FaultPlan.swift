@@ -21,6 +21,12 @@ enum Strike: Sendable, Hashable {
         return "\(self)"
     }
 
+    /// Whether only tasks pass where it strikes.
+    var isOfTasks: Bool {
+        guard case .point(let point, _, _) = self else { return false }
+        return ["pool.", "tasks."].contains(where: point.rawValue.hasPrefix)
+    }
+
     /// The process that it strikes, for those at a point.
     var process: String? {
         guard case .point(let point, _, _) = self else { return nil }
@@ -93,6 +99,12 @@ struct FaultPlan: Sendable {
             ("agent", kills(points("agent")) + [stop(points("agent"))]),
             ("api", kills(points("api")) + [stop(points("api"))]),
             ("postgres", [.postgresRestarted, .postgresBackendsKilled, .postgresLocked]),
+            (
+                "tasks",
+                kills(points("pool") + points("tasks")) + [
+                    .point(.poolAfterEffect, .stop, passage: 1), stop([.poolAfterClaim, .poolAfterMark]),
+                ]
+            ),
         ]
         var clusters = parts.map { name, strikes in
             cluster(name, strikes.map { [$0] }, seed: seed)
@@ -114,7 +126,7 @@ struct FaultPlan: Sendable {
         let redis: [Strike] = [.redisFlushed, .redisKilled, .redisEmptied]
         let rounds = [
             everywhere(&draws), [redis.randomElement(using: &draws) ?? .redisFlushed],
-            [.postgresBackendsKilled], everywhere(&draws),
+            [.postgresBackendsKilled], everywhere(&draws, worker: "pool"),
         ]
         return FaultPlan(
             seed: seed, clusters: [cluster("short", rounds, seed: seed, isShuffled: false)],
@@ -157,8 +169,8 @@ struct FaultPlan: Sendable {
     }
 
     /// A point of each process, all in one round.
-    private static func everywhere(_ draws: inout Seed) -> [Strike] {
-        ["api", "gateway", "dispatcher", "agent"].compactMap { prefix in
+    private static func everywhere(_ draws: inout Seed, worker: String = "dispatcher") -> [Strike] {
+        ["api", "gateway", worker, "agent"].compactMap { prefix in
             let points = FaultPoint.allCases.filter { $0.rawValue.hasPrefix(prefix) }
             return points.randomElement(using: &draws).map {
                 .point($0, .kill, passage: passage($0, &draws))
@@ -184,7 +196,7 @@ struct FaultPlan: Sendable {
             .random(in: 1...6, using: &draws)
         case .rebuilderMidWay: .random(in: 1...3, using: &draws)
         case .reconcilerMidDeadlines, .reconcilerMidExpansion, .reconcilerMidBurial,
-            .dispatcherAfterWaiting, .migratorMidStep:
+            .dispatcherAfterWaiting, .tasksMidDeadlines, .migratorMidStep:
             1
         default: .random(in: 1...3, using: &draws)
         }

@@ -107,6 +107,7 @@ extension EndToEndTests {
             try await cluster.untilAllEnded()
             await cluster.gatherStarts()
             try await cluster.gatherOutcomes()
+            try await TaskLoad(cluster).gather()
             if let failure { throw failure }
         }
     }

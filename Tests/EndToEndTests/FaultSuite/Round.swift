@@ -19,6 +19,7 @@ struct Round: Sendable {
 
     func run() async throws {
         let load = Load(cluster, name: name)
+        if let tasks { try await tasks.begin() }
         for strike in strikes {
             cluster.log.note(.armed, strike.name)
             try await arm(strike)
@@ -34,7 +35,11 @@ struct Round: Sendable {
         // The strikes are over, and everything was accepted.
         try Witness.open(load.gate)
         try await untilEnded(ends)
+        if let tasks { try await tasks.untilEnded(within: plan.recoverySeconds) }
     }
+
+    /// The tasks of the round, where it strikes what only they pass.
+    private var tasks: TaskLoad? { strikes.contains(where: \.isOfTasks) ? TaskLoad(cluster) : nil }
 
     private func strikeUnderLoad(_ load: Load) async throws -> [Load.Pending] {
         try await withThrowingTaskGroup(of: [Load.Pending].self) { group in
@@ -71,6 +76,7 @@ struct Round: Sendable {
         while isStriking() {
             await hold(.seconds(1))
             jobs += try await load.trickle(index)
+            if let tasks { try await tasks.trickle() }
             index += 1
         }
         return jobs
