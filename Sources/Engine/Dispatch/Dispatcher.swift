@@ -283,7 +283,7 @@ package final class Dispatcher: Sendable {
     }
 
     private static let batch = 128
-    private static let leaseMilliseconds = 5_000
+    static let leaseMilliseconds = 5_000
     // How late a closed gate may be found open again.
     private static let closedWait = Duration.milliseconds(250)
 }
