@@ -172,7 +172,8 @@ actor Installation {
         try await postgres.stop()
     }
 
-    private var environment: [(String, String)] {
+    /// Servers and addresses, as every role and tool is told them.
+    nonisolated var environment: [(String, String)] {
         [
             ("DATABASE_URL", postgres.url("crmm_api")),
             ("CLOUDRMM_WORKER_DATABASE_URL", postgres.url("crmm_worker")),

@@ -47,9 +47,8 @@ extension Jobs {
         }
 
         func run() async throws {
-            let request = try request()
             try await operate(connection) { api in
-                if let request {
+                if let request = try request() {
                     let answer = try await api.cancel(request)
                     return connection.show(answer, answer.line)
                 }
