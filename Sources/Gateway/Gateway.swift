@@ -185,13 +185,17 @@ package final class Gateway: Sendable {
         case .finished(let finished):
             FaultPoint.reach(.gatewayAfterResult)
             settler.submit(
-                Settler.Item(result: AttemptResult(finished, session), session: session, name: finished.name))
+                Settler.Item(
+                    result: AttemptResult(finished, session), session: session, name: finished.name,
+                    trace: finished.trace))
         case .rejected(let rejected):
             // The word is the agent's: only known ones become names of counts.
             let known = Self.rejections.contains(rejected.code)
             counters.increment("rejected.\(known ? rejected.code : "other")")
             settler.submit(
-                Settler.Item(result: AttemptResult(rejected, session), session: session, name: rejected.name))
+                Settler.Item(
+                    result: AttemptResult(rejected, session), session: session, name: rejected.name,
+                    trace: rejected.trace))
         }
     }
 

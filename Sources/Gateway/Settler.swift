@@ -17,6 +17,8 @@ final class Settler: Sendable {
         let result: AttemptResult
         let session: Session
         let name: AttemptName
+        /// What the agent says of its trace: it proves nothing.
+        var trace: TraceContext?
     }
 
     private let settle: @Sendable ([Item]) async throws -> [Settlement]
@@ -110,10 +112,7 @@ final class Settler: Sendable {
                 guard items.count > 1 else {
                     logger.error(
                         "a result was refused by the database",
-                        metadata: [
-                            "run.id": "\(items[0].result.run)", "device.id": "\(items[0].result.device)",
-                            "error": "\(error)",
-                        ])
+                        metadata: items[0].metadata(error))
                     counters.increment("refusedResults")
                     items[0].session.close(.malformed("a result could not be recorded"))
                     return
@@ -147,5 +146,17 @@ final class Settler: Sendable {
 extension OutputRow {
     fileprivate var keptBytes: Int {
         stdoutHead.count + stdoutTail.count + stderrHead.count + stderrTail.count
+    }
+}
+
+extension Settler.Item {
+    /// What is logged of a result that cannot be recorded.
+    fileprivate func metadata(_ error: PostgresError) -> Logger.Metadata {
+        var metadata: Logger.Metadata = [
+            "organization.id": "\(result.organization)", "run.id": "\(result.run)",
+            "attempt": "\(result.attempt)", "device.id": "\(result.device)", "error": "\(error)",
+        ]
+        if let trace { metadata["trace.agent"] = "\(trace.traceID)" }
+        return metadata
     }
 }

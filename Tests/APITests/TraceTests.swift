@@ -1,6 +1,7 @@
 import Client
 import Domain
 import Outbound
+import Postgres
 import Testing
 import Wire
 
@@ -56,7 +57,7 @@ struct TraceTests {
         }
     }
 
-    @Test("each job of a bulk submission and a retry have the trace of their request")
+    @Test("each job of a bulk submission has the trace of their request")
     func bulk() async throws {
         try await TestAPI.with { api in
             let new = NewJob(kind: .ping, target: .devices([api.one.device]), timeoutSeconds: 5)
@@ -72,6 +73,46 @@ struct TraceTests {
                 let trace = try #require(Job.decode(shown.body).traceparent.flatMap { TraceContext($0) })
                 #expect(trace.traceID == Self.trace)
             }
+        }
+    }
+
+    @Test("a retry and a redriven dead letter have the trace of who asked for them, not that of the old job")
+    func repeated() async throws {
+        try await TestAPI.with { api in
+            let (job, first) = try await submit(api, headers: [])
+            // Its only run has failed, and nothing more is tried.
+            try await api.owner.pipeline(
+                scope: .platform,
+                [
+                    """
+                    INSERT INTO run_history (organization_id, id, job_id, device_id, site_id, state, attempt,
+                                             created_at, finished_at, dead)
+                    SELECT organization_id, id, job_id, device_id, site_id, 11, 1, created_at, now(), true
+                    FROM runs
+                    """,
+                    "DELETE FROM runs",
+                    "UPDATE jobs SET state = 10, ended = '{0,1,0,0,0,0}', finished_at = now()",
+                ])
+            let headers = [("traceparent", Self.text)]
+            let redriven = try DeadLetterAnswer.decode(
+                try await api.call(
+                    "POST", "/v1/dead-letters/redrive", key: api.one.key, body: #"{"jobId":"\#(job.id)"}"#,
+                    headers: headers
+                ).body)
+            let retried = try AcceptedJob.decode(
+                try await api.call(
+                    "POST", "/v1/jobs/\(job.id)/retry", key: api.one.key, body: "{}", headers: headers
+                ).body)
+            let ids = [try #require(redriven.jobs.first?.id, "\(redriven)"), retried.id]
+            #expect(Set(ids).count == 2)
+            for id in ids {
+                let shown = try await api.call("GET", "/v1/jobs/\(id)", key: api.one.key)
+                let new = try Job.decode(shown.body)
+                #expect(new.retryOf == job.id)
+                #expect(new.traceparent.flatMap { TraceContext($0) }?.traceID == Self.trace)
+            }
+            let old = try Job.decode(try await api.call("GET", "/v1/jobs/\(job.id)", key: api.one.key).body)
+            #expect(old.traceparent == first.traceparent)
         }
     }
 }

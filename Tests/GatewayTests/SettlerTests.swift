@@ -21,6 +21,7 @@ import Wire
         let world: World
         let settler: Settler
         let counters = EventCounters()
+        let lines = LogLines()
         private let told = Told()
 
         private final class Told: Sendable {
@@ -29,7 +30,7 @@ import Wire
 
         init() throws {
             world = try World.here()
-            settler = Settler(ledger: world.gateway, counters: counters, logger: Bench.logger) {
+            settler = Settler(ledger: world.gateway, counters: counters, logger: lines.logger()) {
                 [told] runs in
                 told.runs.withLock { $0 += runs }
             }
@@ -134,8 +135,11 @@ import Wire
     func bisected() async throws {
         let (_, _, runs) = try await dispatched(21)
         let desk = try Desk()
+        let trace = try #require(TraceContext("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"))
         for (index, (run, line)) in runs.enumerated() {
-            desk.settler.submit(item(run, line, reason: index == 13 ? "no\u{0}text" : nil))
+            var item = item(run, line, reason: index == 13 ? "no\u{0}text" : nil)
+            item.trace = trace
+            desk.settler.submit(item)
         }
         let running = desk.start()
         for (index, (run, line)) in runs.enumerated() where index != 13 {
@@ -147,6 +151,10 @@ import Wire
         await desk.stop(running)
         #expect(desk.counters.snapshot == ["settled": 20, "refusedResults": 1])
         #expect(try await desk.world.state(runs[13].run.run) == .dispatched)
+        let said = desk.lines.metadata(of: "a result was refused by the database")
+        #expect(said.map { $0["run.id"] } == ["\(runs[13].run.run)"])
+        // The agent's word stands under a name of its own.
+        #expect(said.map { $0["trace.agent"] } == ["\(trace.traceID)"] && said[0]["trace"] == nil)
     }
 
     @Test("A batch whose connection broke is tried again, and recorded and acknowledged once")

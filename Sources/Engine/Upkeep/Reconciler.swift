@@ -258,12 +258,9 @@ package final class Reconciler: Sendable {
             expansion = try await ledger.expand(job, chunk: 2_000)
         } catch let error as PostgresError where error.isOfStatement {
             guard let setback = setbacks.withLock({ $0.note(job, at: now) }) else { throw error }
-            logger.log(
-                level: setback.isLonger ? .warning : .debug, "a job's expansion fails and is tried later",
-                metadata: [
-                    "organization.id": "\(job.organization)", "job.id": "\(job.id)",
-                    "failures": "\(setback.failures)", "error": "\(error)",
-                ])
+            await note(
+                setback.isLonger ? .warning : .debug, "a job's expansion fails and is tried later", job,
+                ["failures": "\(setback.failures)", "error": "\(error)"])
             return false
         }
         switch expansion {
@@ -275,13 +272,9 @@ package final class Reconciler: Sendable {
             return false
         case .goesOn, .whole:
             if let failures = setbacks.withLock({ $0.forget(job.id) }) {
-                logger.notice(
-                    "a job's expansion goes on",
-                    metadata: [
-                        "organization.id": "\(job.organization)", "job.id": "\(job.id)",
-                        "failures": "\(failures)",
-                    ])
+                await note(.notice, "a job's expansion goes on", job, ["failures": "\(failures)"])
             }
+            if expansion == .whole { await note(.debug, "job expanded", job) }
             FaultPoint.reach(.reconcilerMidExpansion)
             await front.offer([], and: queues)
             return true
