@@ -28,8 +28,9 @@ struct Bed: Sendable {
     /// Who submits.
     static let principal = APIKeyID.new(at: .now())
 
-    /// Brings the schema up to date, empties what a measurement fills and begins a data set.
-    init(databaseURL: String, redisURL: String) async throws {
+    /// Brings the schema up to date and, unless another process has filled it (`isFresh`), empties what a
+    /// measurement fills and begins a data set.
+    init(databaseURL: String, redisURL: String, isFresh: Bool = true) async throws {
         func pool(_ user: String?) throws -> PostgresPool {
             var configuration = try PostgresConfiguration(url: databaseURL)
             configuration.user = user
@@ -47,12 +48,17 @@ struct Bed: Sendable {
         (api, worker, gateway) = (
             Ledger(pool: services[0]), Ledger(pool: services[1]), Ledger(pool: services[2])
         )
-        redis = RedisConnection(configuration: try RedisConfiguration(url: redisURL), logger: Self.logger)
+        let configuration = try RedisConfiguration(url: redisURL)
+        redis = RedisConnection(configuration: configuration, logger: Self.logger)
         redis.start()
-        queue = Queue(connection: redis, keys: Keyspace(), logger: Self.logger)
+        queue = Queue(connection: redis, keys: Keyspace(), logger: Self.logger) {
+            let loader = RedisConnection(configuration: configuration, logger: Self.logger)
+            loader.start()
+            return loader
+        }
         try await queue.load(using: redis)
-        front = QueueFront(queue: queue, logger: Self.logger, settling: .zero)
-        try await clear()
+        front = QueueFront(queue: queue, logger: Self.logger, settling: isFresh ? .zero : .seconds(2))
+        if isFresh { try await clear() }
     }
 
     func close() async {
@@ -73,15 +79,21 @@ struct Bed: Sendable {
         guard try await rebuilder.checkOnce() else { throw BenchError("no data set was begun") }
     }
 
-    /// Makes organizations of one site and so many devices each.
-    func tenants(_ count: Int, devices: Int) async throws -> [BenchTenant] {
+    /// Makes organizations of so many sites and devices each; the devices are spread over the sites.
+    func tenants(_ count: Int, devices: Int, sites: Int = 1) async throws -> [BenchTenant] {
         let partner = PartnerID.new(at: .now())
         let made = (0..<count).map { _ in
             BenchTenant(
-                partner: partner, organization: .new(at: .now()), site: .new(at: .now()),
+                partner: partner, organization: .new(at: .now()),
+                sites: (0..<sites).map { _ in .new(at: .now()) },
                 devices: (0..<devices).map { _ in .new(at: .now()) })
         }
-        let places = made.flatMap { tenant in tenant.devices.map { (tenant, $0) } }
+        let lots = made.flatMap { tenant in tenant.sites.map { (tenant.organization, $0) } }
+        let places = made.flatMap { tenant in
+            tenant.devices.enumerated().map { number, device in
+                (tenant.organization, device, tenant.sites[number % sites])
+            }
+        }
         try await owner.pipeline(
             scope: .none,
             [
@@ -93,14 +105,14 @@ struct Bed: Sendable {
                 """
                 INSERT INTO sites (organization_id, id, name, mac_key, mac)
                 SELECT organization_id, id, 'bench', '', ''
-                FROM unnest(\(made.map(\.organization)), \(made.map(\.site))) AS s(organization_id, id)
+                FROM unnest(\(lots.map(\.0)), \(lots.map(\.1))) AS s(organization_id, id)
                 """,
                 """
                 INSERT INTO devices (organization_id, id, site_id, hostname, platform, agent_version,
                                      key_hash, assignment, assignment_version, mac_key, mac)
                 SELECT organization_id, id, site_id, 'bench', 'linux', '1', decode(repeat('00', 32), 'hex'),
                        '', 1, '', ''
-                FROM unnest(\(places.map(\.0.organization)), \(places.map(\.1)), \(places.map(\.0.site)))
+                FROM unnest(\(places.map(\.0)), \(places.map(\.1)), \(places.map(\.2)))
                          AS d(organization_id, id, site_id)
                 """,
             ])
@@ -123,14 +135,17 @@ struct Bed: Sendable {
 struct BenchTenant: Sendable {
     let partner: PartnerID
     let organization: OrganizationID
-    let site: SiteID
+    let sites: [SiteID]
     let devices: [DeviceID]
 
     /// A job for some of its devices (`nil`: for all of the organization), with a statement as large as one
     /// that is signed.
-    func job(_ devices: [DeviceID]?) -> SubmittedJob {
+    func job(
+        _ devices: [DeviceID]?, kind: JobKind = .ping, priority: Priority = .standard
+    ) -> SubmittedJob {
         SubmittedJob(
-            id: .new(at: .now()), organization: organization, site: site, kind: .ping, priority: .standard,
+            id: .new(at: .now()), organization: organization, site: sites.count == 1 ? sites[0] : nil,
+            kind: kind, priority: priority,
             statement: [UInt8](repeating: 7, count: 420), devices: devices, targetSite: nil,
             timeoutSeconds: 60, maximumAttempts: 1, idempotent: false, expiresAt: .now() + .seconds(3_600),
             principal: Bed.principal, idempotencyKey: nil, requestHash: [UInt8](repeating: 1, count: 32))

@@ -11,6 +11,7 @@ import Synchronization
 struct Measure: Sendable {
     let bed: Bed
     let values: [String: Int]
+    var words: [String] = []
 
     func value(_ name: String, _ standard: Int) -> Int { values[name] ?? standard }
 
@@ -25,6 +26,16 @@ struct Measure: Sendable {
         case "neighbour": try await neighbour()
         case "insert": try await insert()
         case "append": try await append()
+        case "weights": try await weights()
+        case "few": try await few()
+        case "beside": try await beside()
+        case "spread": try await spread()
+        case "bypass": try await bypass()
+        case "cost": try await cost()
+        case "recovery": try await recovery()
+        case "prepare": try await prepare()
+        case "producer": try await producer()
+        case "worker": try await worker()
         default: throw BenchError("there is no measurement \(verb)")
         }
     }
@@ -72,7 +83,7 @@ struct Measure: Sendable {
     }
 
     /// Commits the runs of jobs over lists of devices, and tells the queue that there is work.
-    private func fill(_ tenant: BenchTenant, _ count: Int) async throws {
+    func fill(_ tenant: BenchTenant, _ count: Int) async throws {
         let listed = min(1_000, tenant.devices.count)
         var left = count
         while left > 0 {
@@ -82,11 +93,11 @@ struct Measure: Sendable {
         }
     }
 
-    private func mark(_ tenants: [BenchTenant]) async {
+    func mark(_ tenants: [BenchTenant]) async {
         await bed.front.offer([], and: tenants.map { OrganizationQueue($0.organization, .standard) })
     }
 
-    private func wait(for sinks: [Sink], total: Int) async throws {
+    func wait(for sinks: [Sink], total: Int) async throws {
         let deadline = ContinuousClock.now + .seconds(180)
         while sinks.reduce(0, { $0 + $1.settled.load(ordering: .relaxed) }) < total {
             guard ContinuousClock.now < deadline else { throw BenchError("not settled within 180 s") }
@@ -95,7 +106,7 @@ struct Measure: Sendable {
     }
 
     /// Runs a body beside workers and a sink.
-    private func running<Value: Sendable>(
+    func running<Value: Sendable>(
         _ sink: Sink, dispatchers: Int = 2, _ body: @escaping @Sendable () async throws -> Value
     ) async throws -> Value {
         let task = Task { await sink.run() }
@@ -126,41 +137,18 @@ struct Measure: Sendable {
         let calls = stride(from: 0, to: count, by: bulk).map { _ in tenant.singles(bulk) }
         let sink = try await Sink(bed, holding: tenant.devices)
         let took = try await running(sink) {
-            try await seconds {
-                for jobs in calls {
-                    let (_, runs) = try await bed.api.submit(jobs, scope: .organization(tenant.organization))
-                    await bed.front.offer(runs)
+            try await phase("whole", { _ in count }) {
+                try await seconds {
+                    for jobs in calls {
+                        let (_, runs) = try await bed.api.submit(
+                            jobs, scope: .organization(tenant.organization))
+                        await bed.front.offer(runs)
+                    }
+                    try await wait(for: [sink], total: calls.count * bulk)
                 }
-                try await wait(for: [sink], total: calls.count * bulk)
             }
         }
         say(["runsPerSecond": Double(calls.count * bulk) / took])
-    }
-
-    /// From a submission to its arrival in the inbox, at a rate.
-    private func latency() async throws {
-        let (rate, duration) = (value("rate", 100), value("seconds", 10))
-        let tenant = try await bed.tenants(1, devices: rate * duration)[0]
-        let sink = try await Sink(bed, holding: tenant.devices)
-        for device in tenant.devices { sink.watch(device) }
-        let begun = try await running(sink) {
-            var begun: [ContinuousClock.Instant] = []
-            let first = ContinuousClock.now
-            for (index, device) in tenant.devices.enumerated() {
-                let due = first + .seconds(1) * Double(index) / Double(rate)
-                try await Task.sleep(until: due, clock: .continuous)
-                let job = tenant.job([device])
-                begun.append(due)
-                let (_, runs) = try await bed.api.submit([job], scope: .organization(tenant.organization))
-                await bed.front.offer(runs)
-            }
-            try await wait(for: [sink], total: tenant.devices.count)
-            return begun
-        }
-        let waits = zip(tenant.devices, begun).compactMap { device, began in
-            sink.arrivals(device).first.map { ($0 - began) / .milliseconds(1) }
-        }
-        say(Self.percentiles(waits))
     }
 
     static func percentiles(_ values: [Double]) -> [String: Double] {
@@ -169,67 +157,6 @@ struct Measure: Sendable {
         return [
             "p50ms": at(0.5), "p99ms": at(0.99), "maxms": sorted.last ?? 0, "count": Double(sorted.count),
         ]
-    }
-
-    /// What Redis holds when so many runs are queued over so many organizations, and all were refilled.
-    private func memory() async throws {
-        let (count, organizations) = (value("runs", 1_000_000), value("organizations", 100))
-        let tenants = try await bed.tenants(organizations, devices: max(1, 1_000 / organizations))
-        try await backlog(tenants, count / organizations)
-        await mark(tenants)
-        let refiller = Refiller(ledger: bed.worker, front: bed.front, logger: Bed.logger)
-        while try await refiller.refillOnce() > 0 {}
-        let info = try await bed.redis.send(RedisCommand("INFO", "memory")).text ?? ""
-        let used = info.split(whereSeparator: \.isNewline).first { $0.hasPrefix("used_memory:") }
-            .flatMap { Double($0.dropFirst("used_memory:".count)) }
-        let queued = try await bed.number("SELECT count(*) FROM runs WHERE state = 1")
-        say(["usedMiB": (used ?? 0) / 1_048_576, "queued": Double(queued)])
-    }
-
-    /// Queues runs by the database itself: a backlog is not what is measured.
-    private func backlog(_ tenants: [BenchTenant], _ each: Int) async throws {
-        for tenant in tenants {
-            let job = tenant.job(tenant.devices)
-            _ = try await bed.api.submit([job], scope: .organization(tenant.organization))
-            try await bed.owner.execute(
-                """
-                INSERT INTO runs (organization_id, id, job_id, device_id, site_id, state, priority, lane,
-                                  generation, expires_at, deadline)
-                SELECT \(tenant.organization), crmm_uuid7(), \(job.id),
-                       (\(tenant.devices)::uuid[])[1 + n % \(tenant.devices.count)], \(tenant.site),
-                       1, 1, 0, 1, now() + interval '1 hour', now() + interval '1 hour'
-                FROM generate_series(1, \(max(0, each - tenant.devices.count))) AS g(n)
-                """, scope: .none, timeout: .seconds(120))
-        }
-        try await bed.owner.execute("ANALYZE runs", scope: .none)
-    }
-
-    /// How long the first run of B waits while A has a backlog over 100 devices and keeps every slot busy.
-    private func neighbour() async throws {
-        let (count, samples) = (value("runs", 1_000_000), value("samples", 100))
-        let tenants = try await bed.tenants(2, devices: 100)
-        let (a, b) = (tenants[0], tenants[1])
-        try await backlog([a], count)
-        let sink = try await Sink(bed, holding: a.devices + b.devices)
-        for device in b.devices { sink.watch(device) }
-        let waits = try await running(sink) {
-            await mark([a])
-            try await Task.sleep(for: .seconds(2))
-            var waits: [Double] = []
-            for sample in 0..<samples {
-                let device = b.devices[sample % b.devices.count]
-                let seen = sink.arrivals(device).count
-                let began = ContinuousClock.now
-                let jobs = (0..<10).map { _ in b.job([device]) }
-                let (_, runs) = try await bed.api.submit(jobs, scope: .organization(b.organization))
-                await bed.front.offer(runs)
-                while sink.arrivals(device).count == seen { try await Task.sleep(for: .microseconds(200)) }
-                waits.append((sink.arrivals(device)[seen] - began) / .milliseconds(1))
-                try await Task.sleep(for: .milliseconds(50))
-            }
-            return waits
-        }
-        say(Self.percentiles(waits))
     }
 }
 

@@ -10,28 +10,53 @@ import Trust
 /// does it.
 final class Sink: Sendable {
     let id = GatewayID.new(at: .now())
-    private let bed: Bed
+    let bed: Bed
     private let inbox: RedisBlockingConnection
     /// Settled runs, and the times at which the attempts of watched devices arrived.
     let settled = Atomic<Int>(0)
     private let pending = Mutex<[InboxLetter.Item]>([])
-    private let watched = Mutex<[DeviceID: [ContinuousClock.Instant]]>([:])
-    /// How long a slot is held before its result comes; zero for at once.
-    private let work: Duration
+    private let watched = Mutex<[DeviceID: Watched]>([:])
+    private let counted = Mutex<[OrganizationID: Int]>([:])
+    private let execute: Execute?
+    private let (wake, ring) = AsyncStream<Void>.makeStream(bufferingPolicy: .bufferingNewest(1))
 
-    init(_ bed: Bed, holding devices: [DeviceID], work: Duration = .zero) async throws {
+    /// Runs attempts and says which have succeeded.
+    typealias Execute =
+        @Sendable (
+            _ items: [InboxLetter.Item], _ done: @escaping @Sendable ([InboxLetter.Item]) -> Void
+        ) async -> Void
+
+    /// A gateway that holds these devices. Without `execute` what it is sent has succeeded at once.
+    init(_ bed: Bed, holding devices: [DeviceID], execute: Execute? = nil) async throws {
         self.bed = bed
-        self.work = work
+        self.execute = execute
         inbox = try bed.blocking()
         try await bed.gateway.beginGateway(id)
         try await bed.queue.beat(gateway: id, milliseconds: 600_000)
         _ = try await bed.queue.present(devices, gateway: id, epoch: bed.front.epoch())
     }
 
-    /// Notes when attempts of this device arrive.
-    func watch(_ device: DeviceID) { watched.withLock { $0[device] = [] } }
+    private struct Watched {
+        var arrivals: [ContinuousClock.Instant] = []
+        var follower: AsyncStream<ContinuousClock.Instant>.Continuation?
+    }
 
-    func arrivals(_ device: DeviceID) -> [ContinuousClock.Instant] { watched.withLock { $0[device] ?? [] } }
+    /// Notes when attempts of this device arrive.
+    func watch(_ device: DeviceID) { watched.withLock { $0[device] = Watched() } }
+
+    func arrivals(_ device: DeviceID) -> [ContinuousClock.Instant] {
+        watched.withLock { $0[device]?.arrivals ?? [] }
+    }
+
+    /// As `watch`; says each arrival when it comes.
+    func follow(_ device: DeviceID) -> AsyncStream<ContinuousClock.Instant> {
+        let (arrivals, follower) = AsyncStream<ContinuousClock.Instant>.makeStream()
+        watched.withLock { $0[device] = Watched(follower: follower) }
+        return arrivals
+    }
+
+    /// How many attempts of each organization have arrived.
+    var arrived: [OrganizationID: Int] { counted.withLock(\.self) }
 
     /// Reads and settles until cancelled.
     func run() async {
@@ -66,25 +91,27 @@ final class Sink: Sendable {
     }
 
     private func note(_ items: [InboxLetter.Item]) {
+        let now = ContinuousClock.now
+        counted.withLock { counted in
+            for item in items { counted[item.organization, default: 0] += 1 }
+        }
         watched.withLock { watched in
             guard !watched.isEmpty else { return }
-            for item in items { watched[item.device]?.append(.now) }
+            for item in items {
+                watched[item.device]?.arrivals.append(now)
+                watched[item.device]?.follower?.yield(now)
+            }
         }
     }
 
     private func settle(_ results: AsyncStream<[InboxLetter.Item]>) async {
-        let (wake, ring) = AsyncStream<Void>.makeStream(bufferingPolicy: .bufferingNewest(1))
         await withTaskGroup(of: Void.self) { group in
             group.addTask {
-                for await items in results {
-                    if self.work > .zero { try? await Task.sleep(for: self.work) }  // cancelled at the end
-                    self.pending.withLock { $0 += items }
-                    ring.yield()
-                }
-                ring.finish()
+                for await items in results { await self.receive(items) }
+                self.ring.finish()
             }
             group.addTask {
-                for await _ in wake {
+                for await _ in self.wake {
                     while true {
                         let batch = self.pending.withLock { pending in
                             defer { pending.removeFirst(min(256, pending.count)) }
@@ -96,6 +123,19 @@ final class Sink: Sendable {
                 }
             }
         }
+    }
+
+    /// Runs what it was sent.
+    func receive(_ items: [InboxLetter.Item]) async {
+        guard let execute else { return end(items) }
+        await execute(items) { self.end($0) }
+    }
+
+    /// These have succeeded.
+    private func end(_ items: [InboxLetter.Item]) {
+        guard !items.isEmpty else { return }
+        pending.withLock { $0 += items }
+        ring.yield()
     }
 
     private func commit(_ items: [InboxLetter.Item]) async {
@@ -124,6 +164,7 @@ final class Sink: Sendable {
 struct Workers: Sendable {
     let bed: Bed
     var dispatchers = 2
+    var name = "bench"
 
     /// Works beside a body.
     func beside<Value: Sendable>(_ body: @escaping @Sendable () async throws -> Value) async throws -> Value {
@@ -132,7 +173,7 @@ struct Workers: Sendable {
                 group.addTask {
                     let bell = try bed.blocking()
                     await Dispatcher(
-                        ledger: bed.worker, front: bed.front, bell: bell, owner: "bench.\(number)",
+                        ledger: bed.worker, front: bed.front, bell: bell, owner: "\(name).\(number)",
                         logger: Bed.logger
                     ).run()
                     await bell.close()
