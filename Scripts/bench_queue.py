@@ -195,8 +195,8 @@ def measure_throughput(bare, queue):
 
 
 def measure_bypass(_, queue):
-    say("\none tenant: claim, mark, inbox, settle, beside the same marks, inboxes and settlements of runs that"
-        "\na plain stream brings by XADD, XREADGROUP, XACK and XDEL, without ready set, caps, lanes and leases")
+    say("\none tenant: claim, mark, inbox, settle, beside the same marks, inboxes and settlements of runs"
+        "\nthat a plain stream brings by XADD, XREADGROUP, XACK and XDEL: no ready set, caps, lanes, leases")
     pairs("through the queue", "/s", lambda: queue("drain", runs=30_000)["runsPerSecond"],
           "ready set bypassed", lambda: queue("bypass", runs=30_000)["runsPerSecond"])
 
@@ -354,12 +354,13 @@ def bench_peers(directory, peers):
         # PostgreSQL is ours, durable; Redis is the one that the harness starts for each peer, and kills.
         port = free_port()
         queue, redis = QueueBench(bare), f"redis://127.0.0.1:{port}"
-        worker = queue.command("worker", redis)
-        halves = [shlex.join(worker + [f"part={part}", "of=2"]) for part in (0, 1)]
+        worker = shlex.join(queue.command("worker", redis)) + ' atOnce=$BENCH_CONC >>"$BENCH_LOG"'
+        halves = [worker.replace(" atOnce", f" part={part} of=2 atOnce") for part in (0, 1)]
         own = {"cloudrmm": {
             "ver": "cloudrmm", "conc": 100, "bulk": 500, "n": 20_000, "sync": False, "many": False,
             "producer": queue.command("producer", redis), "setup": queue.command("prepare", redis),
-            "worker": worker, "worker2": ["sh", "-c", f"{halves[0]} & exec {halves[1]}"]}}
+            "worker": ["sh", "-c", f"exec {worker}"],
+            "worker2": ["sh", "-c", f"{halves[0]} & exec {halves[1]}"]}}
         extra = os.path.join(work, "peers.json")
         with open(extra, "w", encoding="utf-8") as file:
             json.dump(own, file)

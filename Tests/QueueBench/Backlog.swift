@@ -69,8 +69,9 @@ extension Measure {
             INSERT INTO jobs (organization_id, id, site_id, kind, state, priority, statement,
                               timeout_seconds, maximum_attempts, idempotent, total, created_by,
                               request_hash, expires_at)
-            SELECT \(tenant.organization), id, \(tenant.sites[0]), 'ping', 1, 1, \(PostgresData(model.statement)), 60, 1,
-                   false, 1, \(Bed.principal), \(PostgresData(model.requestHash)), now() + interval '1 hour'
+            SELECT \(tenant.organization), id, \(tenant.sites[0]), 'ping', 1, 1,
+                   \(PostgresData(model.statement)), 60, 1, false, 1, \(Bed.principal),
+                   \(PostgresData(model.requestHash)), now() + interval '1 hour'
             FROM unnest(\(jobs)) AS j(id)
             """, scope: .none, timeout: .seconds(120))
         try await bed.owner.execute(

@@ -72,7 +72,7 @@ extension Measure {
     /// on and plays the agents. What a worker before it left open is sent again, as at agents' hellos.
     func worker() async throws {
         let (part, of) = (value("part", 0), value("of", 1))
-        let agents = try PeerAgents(bed: bed)
+        let agents = PeerAgents(bed: bed, atOnce: value("atOnce", 100))
         let devices = try await bed.knownTenants().flatMap { tenant in
             tenant.devices.enumerated().filter { $0.offset % of == part }.map {
                 (tenant.organization, $0.element)
@@ -122,24 +122,18 @@ extension SubmittedJob {
     }
 }
 
-/// The agents of a worker: they do tasks, and write lines `S|E seq enqueued now pid` into the file that
-/// BENCH_LOG names.
+/// The agents of a worker: they do tasks, and write lines `S|E seq enqueued now pid` to standard output.
 private final class PeerAgents: Sendable {
     typealias Done = @Sendable ([InboxLetter.Item]) -> Void
 
     private let bed: Bed
-    private let log: Int32
     private let seen = Mutex<Set<AttemptToken>>([])
     private let (tasks, feed) = AsyncStream<(InboxLetter.Item, PeerTask, Done)>.makeStream()
     private let atOnce: Int
 
-    init(bed: Bed) throws {
-        let environment = ProcessInfo.processInfo.environment
-        guard let path = environment["BENCH_LOG"] else { throw BenchError("BENCH_LOG names no file") }
+    init(bed: Bed, atOnce: Int) {
         self.bed = bed
-        log = unsafe Foundation.open(path, O_WRONLY | O_APPEND | O_CREAT, 0o644)
-        guard log >= 0 else { throw BenchError("\(path) cannot be written") }
-        atOnce = environment["BENCH_CONC"].flatMap { Int($0) } ?? 100
+        self.atOnce = atOnce
     }
 
     /// What these devices were sent and have not answered: their agents have lost it with the worker before.
@@ -183,7 +177,7 @@ private final class PeerAgents: Sendable {
         } catch {
             // As a gateway whose database fails: the attempts come again.
             seen.withLock { $0.subtract(new.map(\.token)) }
-            print("attempts were not taken: \(error)")
+            Sink.complain("attempts were not taken: \(error)")
         }
     }
 
@@ -210,9 +204,12 @@ private final class PeerAgents: Sendable {
 
     private func write(_ lines: String) {
         guard !lines.isEmpty else { return }
-        let bytes = [UInt8](lines.utf8)
-        let written = unsafe bytes.withUnsafeBytes { unsafe Foundation.write(log, $0.baseAddress, $0.count) }
-        if written < bytes.count { print("the log was cut short") }
+        do {
+            // In one piece: another worker may write to the same file.
+            try FileHandle.standardOutput.write(contentsOf: Data(lines.utf8))
+        } catch {
+            Sink.complain("the log cannot be written: \(error)")
+        }
     }
 }
 

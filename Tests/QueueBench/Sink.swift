@@ -1,5 +1,6 @@
 import Domain
 import Engine
+import Foundation
 import Ledger
 import Redis
 import Streams
@@ -58,6 +59,12 @@ final class Sink: Sendable {
     /// How many attempts of each organization have arrived.
     var arrived: [OrganizationID: Int] { counted.withLock(\.self) }
 
+    /// Says what went wrong, where it is not taken for a result.
+    static func complain(_ text: String) {
+        // Who closed standard error does not want to know.
+        try? FileHandle.standardError.write(contentsOf: Data("\(text)\n".utf8))
+    }
+
     /// Reads and settles until cancelled.
     func run() async {
         let (results, feed) = AsyncStream<[InboxLetter.Item]>.makeStream()
@@ -84,7 +91,7 @@ final class Sink: Sendable {
                 feed.yield(items)
                 try await bed.queue.discard(gateway: id, letters.map(\.id))
             } catch {
-                if !Task.isCancelled { print("a sink cannot read: \(error)") }
+                if !Task.isCancelled { Self.complain("a sink cannot read: \(error)") }
             }
         }
         feed.finish()
@@ -155,7 +162,7 @@ final class Sink: Sendable {
             await bed.front.settled(runs)
             settled.add(runs.count, ordering: .relaxed)
         } catch {
-            if !Task.isCancelled { print("a sink cannot settle: \(error)") }
+            if !Task.isCancelled { Self.complain("a sink cannot settle: \(error)") }
         }
     }
 }
