@@ -77,9 +77,9 @@ class Commands:
         self.runs = count
         # psql's own, the reset, is in it: one statement.
         self.statements = json.loads(self.bare.sql(
-            "SELECT json_object_agg(kind, calls) FROM (SELECT CASE WHEN query ~* '^(begin|commit|set)' "
-            "THEN 'begin, commit, set' ELSE 'other' END AS kind, sum(calls) AS calls "
-            "FROM pg_stat_statements GROUP BY 1) s"))
+            "SELECT json_agg(s) FROM (SELECT sum(calls) AS calls, "
+            "left(regexp_replace(query, '\\s+', ' ', 'g'), 60) AS query "
+            "FROM pg_stat_statements GROUP BY 2 ORDER BY 1 DESC) s"))
         subprocess.run(self.redis + ["echo", "end of the phase"], check=True, stdout=subprocess.DEVNULL)
         self.reader.join(timeout=60)
         self.monitor.terminate()
@@ -98,9 +98,11 @@ class Commands:
                 self.sent[match[2].upper()] = self.sent.get(match[2].upper(), 0) + 1
 
     def show(self):
-        statements, sent = sum(self.statements.values()) / self.runs, sum(self.sent.values()) / self.runs
+        statements = sum(item["calls"] for item in self.statements) / self.runs
+        sent = sum(self.sent.values()) / self.runs
         row("PostgreSQL statements a run", [statements], digits=4)
-        say("    " + ", ".join(f"{name} {calls / self.runs:.4f}" for name, calls in self.statements.items()))
+        for item in self.statements[:6]:
+            say(f"    {item['calls'] / self.runs:.4f} {item['query']}")
         row("client commands to Redis a run", [sent], digits=4)
         say("    " + ", ".join(f"{name} {calls / self.runs:.4f}"
                                for name, calls in sorted(self.sent.items(), key=lambda item: -item[1]))

@@ -5,6 +5,7 @@ import shutil
 import signal
 import statistics
 import subprocess
+import sys
 import time
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
@@ -40,7 +41,7 @@ class Bare:
             self.user + self.wrapper
             + ["redis-server", "--port", "0", "--unixsocket", f"{self.directory}/redis.sock", "--dir",
                self.directory, "--appendonly", "yes", "--stream-node-max-bytes", "1024"],
-            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+            cwd=self.directory, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         self.postgres = subprocess.Popen(
             self.user + [f"{self.bin}/postgres", "-D", f"{self.directory}/pg", "-c", "listen_addresses=",
                          "-c", f"unix_socket_directories={self.directory}", "-c", "shared_buffers=128MB",
@@ -50,6 +51,8 @@ class Bare:
         while subprocess.run([f"{self.bin}/pg_isready", "-q", "-h", self.directory], check=False).returncode:
             time.sleep(0.005)
         while not os.path.exists(f"{self.directory}/redis.sock"):
+            if self.redis.poll() is not None:
+                sys.exit("redis-server did not start")
             time.sleep(0.005)
         return time.monotonic() - begun
 

@@ -26,6 +26,7 @@ extension Measure {
         let milliseconds = how == "latency" ? 0 : Int(numbers[2])
         // The second tenant is who comes later.
         let tenant = try await bed.knownTenants()[base >= 10_000_000 ? 1 : 0]
+        _ = try await bed.awaitDataSet()
         let commits = Submitter.commits(ledger: bed.api, front: bed.front)
         let acknowledged = Acknowledged()
         @Sendable func submit(_ tasks: Range<Int>) async throws {
@@ -78,9 +79,7 @@ extension Measure {
                 (tenant.organization, $0.element)
             }
         }
-        let rebuilder = Rebuilder(
-            ledger: bed.worker, front: bed.front, connection: bed.redis, logger: Bed.logger)
-        _ = try await rebuilder.checkOnce()
+        let rebuilder = try await bed.awaitDataSet()
         let sink = try await Sink(bed, holding: devices.map(\.1)) { items, done in
             await agents.run(items, done)
         }
@@ -214,6 +213,15 @@ private final class PeerAgents: Sendable {
 }
 
 extension Bed {
+    /// Rebuilds what a harness has emptied, as a worker of the installation does it meanwhile.
+    fileprivate func awaitDataSet() async throws -> Rebuilder {
+        let rebuilder = Rebuilder(ledger: worker, front: front, connection: redis, logger: Self.logger)
+        while try await queue.epoch() == nil {
+            if try await !rebuilder.checkOnce() { try await Task.sleep(for: .milliseconds(20)) }
+        }
+        return rebuilder
+    }
+
     /// The tenants that `prepare` made, in the order of their making.
     fileprivate func knownTenants() async throws -> [BenchTenant] {
         let rows = try await owner.query(
