@@ -48,7 +48,10 @@ struct Bed: Sendable {
         (api, worker, gateway) = (
             Ledger(pool: services[0]), Ledger(pool: services[1]), Ledger(pool: services[2])
         )
-        let configuration = try RedisConfiguration(url: redisURL)
+        var settings = try RedisConfiguration(url: redisURL)
+        // A server whose instructions are counted is slow.
+        settings.commandTimeout = .seconds(120)
+        let configuration = settings
         redis = RedisConnection(configuration: configuration, logger: Self.logger)
         redis.start()
         queue = Queue(connection: redis, keys: Keyspace(), logger: Self.logger) {
