@@ -148,8 +148,9 @@ extension Ledger {
             )
             UPDATE runs r SET state = 3, gateway_id = l.gateway_id, token = coalesce(r.token, l.token),
                    attempt = CASE WHEN r.token IS NULL THEN r.attempt + 1 ELSE r.attempt END,
-                   -- Until then its gateway must have taken it.
-                   deadline = now() + interval '10 seconds'
+                   -- Until then its gateway must have taken it: with the look each half second, what its
+                   -- dispatcher did not write before it died is queued again within 10 s.
+                   deadline = now() + interval '8 seconds'
             FROM locked l
             WHERE \(fragment: Self.isLocked)
             RETURNING r.organization_id, r.id, r.device_id, r.job_id, r.generation, r.attempt, r.token,
