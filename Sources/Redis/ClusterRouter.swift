@@ -111,12 +111,28 @@ final class ClusterRouter: Sendable {
         var isUnreached = false
         let patience = min(deadline, .now + Self.outageMax)
         while true {
-            let map = try await currentMap(until: deadline)
+            let map: ClusterMap
+            do {
+                map = try await currentMap(until: deadline)
+            } catch let error as RedisError where hops > 0 && error.code != .cancelled {
+                // What was answered is kept; the rest was refused so far.
+                for index in open { replies[index] = .failure(error) }
+                break
+            } catch let error as RedisError where error.code == .cancelled {
+                throw Self.cancelled(after: replies)
+            }
             let groups = group(open, slots, targets, map, &replies)
             targets = [:]
             var again: [Int] = []
             var waits = groups.isEmpty
-            for (target, indices, answers) in try await exchange(commands, groups, deadline, limit) {
+            let exchanged: [(Target, [Int], Exchange.Replies)]
+            do {
+                exchanged = try await exchange(commands, groups, deadline, limit)
+            } catch let error as RedisError where error.code == .cancelled {
+                // Of several nodes one may have carried out what another was not even sent.
+                throw Self.cancelled(after: replies, mayHaveRun: error.mayHaveRun || groups.count > 1)
+            }
+            for (target, indices, answers) in exchanged {
                 for (index, answer) in zip(indices, answers) {
                     replies[index] = answer
                     guard case .failure(let error) = answer else { continue }
@@ -143,9 +159,7 @@ final class ClusterRouter: Sendable {
             if waits || hops % Self.hopsMax == 0 {
                 let wait = min(backoff.next() + .milliseconds(1), Self.waitMax)
                 guard ContinuousClock.now + wait < (isUnreached ? patience : deadline) else { break }
-                do { try await Task.sleep(for: wait) } catch {
-                    throw RedisError(.cancelled, "the task that waited was cancelled")
-                }
+                do { try await Task.sleep(for: wait) } catch { throw Self.cancelled(after: replies) }
                 targets = [:]
             } else if ContinuousClock.now >= deadline {
                 break
@@ -181,8 +195,23 @@ final class ClusterRouter: Sendable {
             }
             let wait = min(backoff.next() + .milliseconds(1), Self.waitMax)
             guard ContinuousClock.now + wait < deadline else { throw error }
-            try await Task.sleep(for: wait)
+            do { try await Task.sleep(for: wait) } catch { throw Self.cancelled(after: []) }
         }
+    }
+
+    /// The caller has gone; whether any of its commands may have been carried out.
+    private static func cancelled(
+        after replies: [Result<RedisValue, RedisError>?], mayHaveRun: Bool = false
+    ) -> RedisError {
+        let hasRun = replies.contains { reply in
+            switch reply {
+            case nil: false
+            case .success?: true
+            case .failure(let error)?: error.mayHaveRun
+            }
+        }
+        return RedisError(
+            .cancelled, "the task that waited was cancelled", mayHaveRun: hasRun || mayHaveRun)
     }
 
     private static func reason(
@@ -258,26 +287,35 @@ final class ClusterRouter: Sendable {
         }
     }
 
-    /// A node that was not reached answers each command with the reason, so that other nodes' answers are
-    /// kept.
+    /// A node that was not reached, or not trusted, answers each command with the reason, so that other
+    /// nodes' answers are kept. One that has left the cluster meanwhile is a lost connection.
     private func answers(
         of target: Target, _ commands: [RedisCommand], _ timeout: Duration
     ) async throws -> Exchange.Replies {
         do {
             let pipeline = try pipeline(to: target.address)
             switch target {
-            case .owner: return try await pipeline.send(commands, timeout: timeout)
+            case .owner: return unlessLeft(try await pipeline.send(commands, timeout: timeout))
             case .asked:
                 let asked = commands.flatMap { [RedisCommand("ASKING"), $0] }
                 let answers = try await pipeline.send(asked, timeout: timeout)
-                return commands.indices.map { answers[2 * $0 + 1] }
+                return unlessLeft(commands.indices.map { answers[2 * $0 + 1] })
             }
         } catch let error as RedisError {
-            switch error.code {
-            case .cancelled, .closed, .untrusted, .configuration: throw error
-            case .connection, .timeout, .server, .protocolViolation, .overloaded:
-                return commands.map { _ in .failure(error) }
-            }
+            guard error.code != .cancelled else { throw error }
+            return unlessLeft(commands.map { _ in .failure(error) })
+        }
+    }
+
+    /// Answers of a pipeline, which is also closed when its node has left the cluster.
+    private func unlessLeft(_ answers: Exchange.Replies) -> Exchange.Replies {
+        guard answers.contains(where: { $0.isClosed }), !state.withLock({ $0.isClosing }) else {
+            return answers
+        }
+        return answers.map { answer in
+            guard case .failure(let error) = answer, error.code == .closed else { return answer }
+            return .failure(
+                RedisError(.connection, "the node has left the cluster", mayHaveRun: error.mayHaveRun))
         }
     }
 
@@ -344,7 +382,7 @@ final class ClusterRouter: Sendable {
                 return known
             }
             guard ContinuousClock.now + .milliseconds(50) < deadline else { throw failure }
-            try await Task.sleep(for: .milliseconds(50))
+            do { try await Task.sleep(for: .milliseconds(50)) } catch { throw Self.cancelled(after: []) }
         }
     }
 
@@ -382,6 +420,12 @@ final class ClusterRouter: Sendable {
 
     private func sum(_ left: (State) -> Int, _ count: (Pipeline) -> Int) -> Int {
         state.withLock { state in state.pipelines.values.reduce(left(state)) { $0 + count($1) } }
+    }
+}
+
+extension Result where Failure == RedisError {
+    fileprivate var isClosed: Bool {
+        if case .failure(let error) = self { error.code == .closed } else { false }
     }
 }
 

@@ -80,6 +80,11 @@ package final class RedisConnection: Sendable {
         return values
     }
 
+    /// Whether the address is one of a cluster.
+    var isOfCluster: Bool {
+        if case .cluster = route { true } else { false }
+    }
+
     /// All servers that have data of their own: the one server, or a cluster's masters as it names them now.
     package func masters() async throws -> [RedisNode] { try await route.masters().map(RedisNode.init) }
 }

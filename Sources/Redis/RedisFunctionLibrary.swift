@@ -20,15 +20,16 @@ extension RedisFunctionLibrary {
         }
     }
 
-    fileprivate func load(_ send: (RedisCommand) async throws -> RedisValue) async throws {
+    fileprivate func isLoaded(_ send: (RedisCommand) async throws -> RedisValue) async throws -> Bool {
         let list = RedisCommand("FUNCTION", "LIST", "LIBRARYNAME", .string(name), "WITHCODE")
         let present = try await send(list).array?.first?.array ?? []
         // One library is a flat array of field, value, field, value.
-        if let field = present.firstIndex(where: { $0.text == "library_code" }),
-            present.indices.contains(field + 1), present[field + 1].text == source
-        {
-            return
-        }
+        guard let field = present.firstIndex(where: { $0.text == "library_code" }) else { return false }
+        return present.indices.contains(field + 1) && present[field + 1].text == source
+    }
+
+    fileprivate func load(_ send: (RedisCommand) async throws -> RedisValue) async throws {
+        if try await isLoaded(send) { return }
         _ = try await send(RedisCommand("FUNCTION", "LOAD", "REPLACE", .string(source)))
     }
 }
@@ -53,6 +54,14 @@ extension RedisConnection {
             }
         }
         if !isAnywhere, let failure { throw failure }
+    }
+
+    /// The servers with data of their own that do not have exactly this library.
+    package func masters(without library: RedisFunctionLibrary) async throws -> [RedisNode] {
+        var lacking: [RedisNode] = []
+        for master in try await masters()
+        where try await !library.isLoaded({ try await master.send($0) }) { lacking.append(master) }
+        return lacking
     }
 
     /// The same for the one server that has this key.

@@ -102,7 +102,11 @@ package struct RedisNode: Sendable, CustomStringConvertible {
     init(_ pipeline: Pipeline) { self.pipeline = pipeline }
 
     /// Where it is.
-    package var description: String { "\(pipeline.configuration)" }
+    package var description: String {
+        pipeline.configuration.addresses.map(\.description).joined(separator: ",")
+    }
+    /// Where it listens, of a node of a cluster.
+    var address: RedisConfiguration.Address { pipeline.configuration.addresses[0] }
 
     /// Sends one command to this very server; an error reply is thrown as `.server`.
     package func send(_ command: RedisCommand) async throws -> RedisValue {

@@ -165,8 +165,68 @@ import Testing
             try await redis.call("cluster_tests_add", keys: [keys[1]], arguments: [1])
         }
         #expect(missing?.message.contains("Function not found") == true)
+        let lacking = try await redis.masters(without: Self.library)
+        #expect(lacking.map(\.address) == [.tcp(host: "127.0.0.1", port: cluster.nodes[1].port)])
         try await redis.load(Self.library, near: keys[1])
+        #expect(try await redis.masters(without: Self.library).isEmpty)
         #expect(try await redis.call("cluster_tests_add", keys: [keys[1]], arguments: [1]).int == 1)
+        await redis.close()
+    }
+
+    @Test("What waits on a master that has left is told that it may have run, and is not sent again")
+    func left() async throws {
+        let cluster = try await RedisCluster()
+        defer { cluster.stop() }
+        let replica = try await cluster.addReplica(of: 1)
+        // One that the address names is kept, whatever becomes of it.
+        let redis = connection(
+            try RedisConfiguration(url: "redis+cluster://127.0.0.1:\(cluster.nodes[0].port)"))
+        var key = "key:0"
+        while try await cluster.owner(of: ClusterMap.slot(of: Array(key.utf8)[...])) != 1 { key += "0" }
+        _ = try await redis.send(RedisCommand("SET", .string(key), 5))
+        #expect(try await redis.send(RedisCommand("WAIT", 1, 60_000).near(key)) == .integer(1))
+        try cluster.suspend(1)
+        let writes = redis.writes
+        let waiting = Task { [key] in
+            try await redis.send(RedisCommand("INCR", .string(key)), timeout: .seconds(600))
+        }
+        // It is on its way to who will not answer.
+        while redis.writes == writes { await Task.yield() }
+        let slot = ClusterMap.slot(of: Array(key.utf8)[...])
+        try await cluster.untilServed(slot, by: replica, asSeenBy: [0, 2])
+        // The map that names the successor lets go of the other.
+        while try await !redis.masters().contains(where: {
+            $0.address == .tcp(host: "127.0.0.1", port: replica.port)
+        }) {}
+        #expect(try await redis.send(RedisCommand("GET", .string(key))).int == 5)
+        let error = await #expect(throws: RedisError.self) { try await waiting.value }
+        #expect(error?.code == .connection && error?.mayHaveRun == true, "\(error?.description ?? "")")
+        #expect(try await redis.send(RedisCommand("GET", .string(key))).int == 5)
+        await redis.close()
+    }
+
+    @Test("Who goes away hears whether any of its commands may have been carried out")
+    func cancelled() async throws {
+        let cluster = try await RedisCluster()
+        defer { cluster.stop() }
+        let redis = connection(try RedisConfiguration(url: cluster.url()))
+        var keys: [String] = []
+        for node in 0..<2 {
+            var key = "key:0"
+            while try await cluster.owner(of: ClusterMap.slot(of: Array(key.utf8)[...])) != node {
+                key += "0"
+            }
+            keys.append(key)
+        }
+        for key in keys { _ = try await redis.send(RedisCommand("SET", .string(key), 0)) }
+        // Refused by the second for as long as anybody waits.
+        let slot = ClusterMap.slot(of: Array(keys[1].utf8)[...])
+        _ = try await cluster.nodes[1].direct.send(RedisCommand("CLUSTER", "DELSLOTS", .int(slot)))
+        let both = Task { [keys] in try await redis.send(keys.map { RedisCommand("INCR", .string($0)) }) }
+        while try await redis.send(RedisCommand("GET", .string(keys[0]))).int == 0 {}
+        both.cancel()
+        let error = await #expect(throws: RedisError.self) { try await both.value }
+        #expect(error?.code == .cancelled && error?.mayHaveRun == true)
         await redis.close()
     }
 
@@ -180,46 +240,6 @@ import Testing
         #expect(error?.code == .configuration)
         #expect(error?.message.contains("no node of a cluster") == true)
         await redis.close()
-    }
-
-    @Test("TLS and a login hold for the nodes that the first one names")
-    func secure() async throws {
-        let files = try SecureServer()
-        defer { files.stop() }
-        let cluster = try await RedisCluster(
-            masters: 1,
-            arguments: [
-                "--tls-cluster", "yes", "--tls-auth-clients", "no", "--tls-cert-file",
-                files.path("server.pem"),
-                "--tls-key-file", files.path("server.key"), "--tls-ca-cert-file", files.path("ca.pem"),
-                "--user", "rmm", "on", ">secret", "~app:*", "+@all",
-            ], isSecure: true)
-        defer { cluster.stop() }
-        func connect(_ login: String, ca: String = "ca.pem") throws -> RedisConnection {
-            connection(
-                try RedisConfiguration(
-                    url: cluster.url(
-                        scheme: "rediss+cluster", credentials: login, parameters: "?ca=\(files.path(ca))")))
-        }
-        let redis = try connect("rmm:secret@")
-        for number in 0..<20 { _ = try await redis.send(RedisCommand("SET", .string("app:\(number)"), 1)) }
-        let refused = await #expect(throws: RedisError.self) {
-            try await redis.send(RedisCommand("SET", "other", 1))
-        }
-        #expect(refused?.serverCode == "NOPERM")
-        await redis.close()
-        let wrong = try connect("rmm:guess@")
-        let login = await #expect(throws: RedisError.self) {
-            try await wrong.send(RedisCommand("GET", "app:1"))
-        }
-        #expect(login?.serverCode == "WRONGPASS")
-        await wrong.close()
-        let stranger = try connect("rmm:secret@", ca: "stranger.pem")
-        let untrusted = await #expect(throws: RedisError.self) {
-            try await stranger.send(RedisCommand("GET", "app:1"))
-        }
-        #expect(untrusted?.code == .untrusted)
-        await stranger.close()
     }
 }
 

@@ -37,6 +37,17 @@ final class SecureServer {
         _ = try scratch.write("stranger.pem", stranger.certificate.pem)
     }
 
+    /// What another server is started with to show the same certificate, and one of a client to its like; it
+    /// asks clients for none. Nodes of a cluster ask each other all the same.
+    func arguments() throws -> [String] {
+        let client = try makeClient(of: authority)
+        return [
+            "--tls-cert-file", path("server.pem"), "--tls-key-file", path("server.key"), "--tls-ca-cert-file",
+            path("ca.pem"), "--tls-auth-clients", "no", "--tls-client-cert-file", client.certificate,
+            "--tls-client-key-file", client.key,
+        ]
+    }
+
     /// Nothing by itself: the server ends with the last reference, and this is one at the end of a test.
     func stop() { server.stop() }
 
@@ -47,12 +58,16 @@ final class SecureServer {
 
     /// Makes a client's certificate and key, and returns them as parameters of an address.
     func clientParameters(of authority: CertificateAuthority) throws -> String {
+        let client = try makeClient(of: authority)
+        return "certificate=\(client.certificate)&key=\(client.key)"
+    }
+
+    private func makeClient(of authority: CertificateAuthority) throws -> (certificate: String, key: String) {
         let key = P256Key()
         let request = try CertificateRequest(pem: key.certificateRequest(commonName: "client"))
         let certificate = try authority.issueDevice(request: request, deviceURI: "cloudrmm://d0/device/o1/a1")
         let name = "client-\(UInt32.random(in: 0 ... .max))"
-        return try "certificate=\(write("\(name).pem", certificate.pem))"
-            + "&key=\(write("\(name).key", key.pem))"
+        return try (write("\(name).pem", certificate.pem), write("\(name).key", key.pem))
     }
 
     /// An address of the server; `ca.pem` is believed unless the parameters say otherwise.

@@ -81,12 +81,71 @@ package final class RedisCluster: Sendable {
         }
     }
 
+    // MARK: Replicas
+
+    /// Gives a master a replica, and returns when it has what the master has.
+    package func addReplica(of index: Int) async throws -> Node {
+        let (number, port) = (processes.withLock { $0.count }, LoopbackPorts.free(1)[0])
+        let process = try Self.start(directory, number, ["--port", "\(port)"] + arguments)
+        processes.withLock { $0.append(process) }
+        let direct = try Self.connection(directory, number)
+        try await Self.untilAnswers(direct, process)
+        let id = try await direct.send(RedisCommand("CLUSTER", "MYID")).text ?? ""
+        _ = try await direct.send(RedisCommand("CLUSTER", "MEET", "127.0.0.1", .int(nodes[index].port)))
+        // Refused until it has heard of the master.
+        while (try? await direct.send(RedisCommand("CLUSTER", "REPLICATE", .string(nodes[index].id)))) == nil
+        {}
+        while try await !(direct.send(RedisCommand("INFO", "replication")).text ?? "")
+            .contains("master_link_status:up")
+        {}
+        let replica = Node(port: port, direct: direct, id: id)
+        // Who votes for it has to know it.
+        for node in nodes {
+            while try await !(node.direct.send(RedisCommand("CLUSTER", "NODES")).text ?? "")
+                .split(whereSeparator: \.isNewline)
+                .contains(where: { $0.hasPrefix(id) && $0.contains("slave \(nodes[index].id)") })
+            {}
+        }
+        return replica
+    }
+
+    /// Waits until these masters say that the node serves a slot.
+    package func untilServed(_ slot: Int, by node: Node, asSeenBy witnesses: [Int]) async throws {
+        for index in witnesses {
+            while try await server(of: slot, asSeenBy: nodes[index]) != node.id {}
+        }
+    }
+
+    private func server(of slot: Int, asSeenBy node: Node) async throws -> String? {
+        let map = try await node.direct.send(RedisCommand("CLUSTER", "SLOTS")).array ?? []
+        return map.compactMap(\.array).first { range in
+            guard let first = range[0].int, let last = range[1].int else { return false }
+            return first <= slot && slot <= last
+        }?[2].array?[2].text
+    }
+
     // MARK: Faults
 
     /// A master dies as by a crash.
     package func end(_ index: Int) {
         let process = processes.withLock { $0[index] }
         process.killAndWait()
+    }
+
+    /// A master stands still: what is sent to it is not answered.
+    package func suspend(_ index: Int) throws {
+        let process = processes.withLock { $0[index] }
+        guard kill(process.processIdentifier, SIGSTOP) == 0 else {
+            throw RedisError(.configuration, "the node \(index) has gone")
+        }
+    }
+
+    /// It goes on.
+    package func resume(_ index: Int) throws {
+        let process = processes.withLock { $0[index] }
+        guard kill(process.processIdentifier, SIGCONT) == 0 else {
+            throw RedisError(.configuration, "the node \(index) has gone")
+        }
     }
 
     /// It comes back, with its slots and without any data or function, and is known again.

@@ -9,30 +9,45 @@ package final class RedisFailover: Sendable {
     private let servers: [Process]
     private let ports: (master: Int, replica: Int, sentinels: [Int])
     private let password: String?
+    private let tls: TLS?
+
+    /// What makes all of them speak TLS alone: arguments that name the certificate, and the parameters of an
+    /// address that believes it.
+    package struct TLS: Sendable {
+        let arguments: [String]
+        let parameters: String
+
+        package init(arguments: [String], parameters: String) {
+            (self.arguments, self.parameters) = (arguments, parameters)
+        }
+
+        fileprivate func port(_ port: Int) -> [String] {
+            ["--port", "0", "--tls-port", "\(port)", "--tls-replication", "yes"] + arguments
+        }
+    }
 
     /// Starts all and returns when the sentinels, which may want a password, know each other and the replica.
-    package init(sentinelPassword: String? = nil) async throws {
-        password = sentinelPassword
+    package init(sentinelPassword: String? = nil, tls: TLS? = nil) async throws {
+        (password, self.tls) = (sentinelPassword, tls)
         directory = "/tmp/crmm-failover-\(UInt32.random(in: 0 ... .max))"
         try FileManager.default.createDirectory(atPath: directory, withIntermediateDirectories: false)
         let free = LoopbackPorts.free(5)
         ports = (free[0], free[1], Array(free[2...]))
         var started = [
-            try Self.start(directory, ["--port", "\(free[0])"]),
-            try Self.start(
-                directory, ["--port", "\(free[1])", "--replicaof", "127.0.0.1 \(free[0])"]),
+            try Self.start(directory, Self.listen(free[0], tls)),
+            try Self.start(directory, Self.listen(free[1], tls) + ["--replicaof", "127.0.0.1 \(free[0])"]),
         ]
         for port in free[2...] {
             let file = "\(directory)/sentinel-\(port).conf"
             let lines = [
-                "port \(port)", "bind 127.0.0.1", "dir \(directory)",
+                "bind 127.0.0.1", "dir \(directory)",
                 "sentinel monitor main 127.0.0.1 \(free[0]) 2",
                 "sentinel down-after-milliseconds main 300", "sentinel failover-timeout main 2000",
             ]
             let login = sentinelPassword.map { ["requirepass \($0)"] } ?? []
             let text = (lines + login).joined(separator: "\n") + "\n"
             try Data(text.utf8).write(to: URL(filePath: file))
-            started.append(try Self.run([file, "--sentinel"]))
+            started.append(try Self.run([file, "--sentinel"] + Self.listen(port, tls)))
         }
         servers = started
         for port in free[2...] { try await untilComplete(port) }
@@ -46,7 +61,8 @@ package final class RedisFailover: Sendable {
     /// The address by which the master is found; credentials end with `@`.
     package func url(credentials: String = "", master: String = "main", parameters: String = "") -> String {
         let places = ports.sentinels.map { "127.0.0.1:\($0)" }.joined(separator: ",")
-        return "redis+sentinel://\(credentials)\(places)/\(master)\(parameters)"
+        let scheme = tls == nil ? "redis+sentinel" : "rediss+sentinel"
+        return "\(scheme)://\(credentials)\(places)/\(master)\(parameters)"
     }
 
     /// The master dies as by a crash.
@@ -85,8 +101,14 @@ package final class RedisFailover: Sendable {
 
     private func connection(toSentinel port: Int) throws -> RedisConnection {
         let credentials = password.map { ":\($0)@" } ?? ""
-        let configuration = try RedisConfiguration(url: "redis://\(credentials)127.0.0.1:\(port)")
+        let place = "\(credentials)127.0.0.1:\(port)"
+        let configuration = try RedisConfiguration(
+            url: tls.map { "rediss://\(place)?\($0.parameters)" } ?? "redis://\(place)")
         return RedisConnection(configuration: configuration, logger: .quiet)
+    }
+
+    private static func listen(_ port: Int, _ tls: TLS?) -> [String] {
+        tls?.port(port) ?? ["--port", "\(port)"]
     }
 
     private static func start(_ directory: String, _ arguments: [String]) throws -> Process {
