@@ -47,7 +47,7 @@ extension Queue {
     }
 
     /// Which of these gateways have a living heartbeat. Those whose heartbeat lies on a node of a cluster
-    /// that cannot be reached have none, for their inbox cannot be reached either.
+    /// that cannot be reached or does not answer have none, for neither does their inbox.
     package func alive(_ gateways: [GatewayID]) async throws -> Set<GatewayID> {
         guard !gateways.isEmpty else { return [] }
         let replies = try await connection.send(
@@ -57,7 +57,8 @@ extension Queue {
         for (gateway, reply) in zip(gateways, replies) {
             switch reply {
             case .success(let value): if value.int == 1 { alive.insert(gateway) }
-            case .failure(let error) where error.code == .connection: unreached.append(error)
+            case .failure(let error) where error.code == .connection || error.code == .timeout:
+                unreached.append(error)
             case .failure(let error): throw error
             }
         }
