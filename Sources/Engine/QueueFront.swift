@@ -135,12 +135,47 @@ package final class QueueFront: Sendable {
 
     /// Who holds each of these devices, in the same order.
     package func presence(of devices: [(OrganizationID, DeviceID)]) async throws -> [Streams.Presence?] {
-        var found = [Streams.Presence?](repeating: nil, count: devices.count)
-        for (part, places) in split(devices.enumerated().map { ($0.element.0, $0.offset) }) {
-            let presences = try await part.queue.presence(of: places.map { devices[$0].1 })
-            for (place, presence) in zip(places, presences) { found[place] = presence }
-        }
+        let (found, failures, _) = await lookUp(devices)
+        if let failure = failures.first { throw failure }
         return found
+    }
+
+    /// The same where some partition answers: nobody is said to hold the devices of the others.
+    package func knownPresence(
+        of devices: [(OrganizationID, DeviceID)]
+    ) async throws -> [Streams.Presence?] {
+        let (found, failures, partitions) = await lookUp(devices)
+        if let failure = failures.first, failures.count == partitions { throw failure }
+        return found
+    }
+
+    private func lookUp(
+        _ devices: [(OrganizationID, DeviceID)]
+    ) async -> (found: [Streams.Presence?], failures: [any Error], partitions: Int) {
+        typealias Answer = Result<[Streams.Presence?], any Error>
+        var found = [Streams.Presence?](repeating: nil, count: devices.count)
+        var failures: [any Error] = []
+        let groups = split(devices.enumerated().map { ($0.element.0, $0.offset) })
+        await withTaskGroup(of: (Answer, [Int]).self) { tasks in
+            for (part, places) in groups {
+                let wanted = places.map { devices[$0].1 }
+                tasks.addTask {
+                    do {
+                        return (.success(try await part.queue.presence(of: wanted)), places)
+                    } catch {
+                        return (.failure(error), places)
+                    }
+                }
+            }
+            for await (answer, places) in tasks {
+                switch answer {
+                case .success(let presences):
+                    for (place, presence) in zip(places, presences) { found[place] = presence }
+                case .failure(let error): failures.append(error)
+                }
+            }
+        }
+        return (found, failures, groups.count)
     }
 
     /// Says each second what this process has done, and once more when the task is cancelled.

@@ -42,9 +42,9 @@ package final class QueuePart: Sendable {
         return epoch
     }
 
-    /// The epoch in Redis now; `nil` while there is none of this layout.
-    package func present() async throws -> Epoch? {
-        guard let epoch = try await queue.epoch() else { return nil }
+    /// The epoch in Redis now; `nil` while there is none of this layout. Waits no longer than is said.
+    package func present(within limit: Duration? = nil) async throws -> Epoch? {
+        guard let epoch = try await queue.epoch(within: limit) else { return nil }
         let layout = queue.keys.layout
         return Keyspace.layout(ofEpoch: epoch.id) ?? layout[...] == layout ? epoch : nil
     }

@@ -70,11 +70,12 @@ extension Gateway {
     ///
     /// A session that the queue knows a later one of is half-open: its device has gone to another gateway,
     /// whose hello may have been answered before this attempt was marked. What were sent here would be heard
-    /// by nobody. If the later session comes after this look, its hello finds the attempt.
+    /// by nobody. If the later session comes after this look, its hello finds the attempt. A partition that
+    /// does not answer must not hold up the others' letters: there the session here is believed.
     private func divide(
         _ items: [InboxLetter.Item]
     ) async throws -> (here: [InboxLetter.Item], gone: [InboxLetter.Item]) {
-        let presences = try await front.presence(of: items.map { ($0.organization, $0.device) })
+        let presences = try await front.knownPresence(of: items.map { ($0.organization, $0.device) })
         var (here, gone): ([InboxLetter.Item], [InboxLetter.Item]) = ([], [])
         for (item, presence) in zip(items, presences) {
             let session = sessions[item.device]

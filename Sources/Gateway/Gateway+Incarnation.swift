@@ -2,131 +2,150 @@ import Domain
 import Engine
 import Ledger
 import Logging
+import Redis
 import Streams
 import Synchronization
 import Trust
 
 /// The heartbeat, and what happens when it has lapsed.
+///
+/// Beats go out at their own pace. Each partition is asked for its data set at a pace of its own too, so that
+/// one that hangs holds up neither the beats nor the others.
 extension Gateway {
-    /// The data set of each partition, as Redis has it now; none of one that does not answer.
-    func epochs() async -> [Epoch?] {
-        // Side by side: the wait for those that do not answer is part of the time between two beats.
-        await withTaskGroup(of: (Int, Epoch?).self) { tasks in
-            // Why one does not answer is in the log of whoever needs it.
-            for part in front.parts { tasks.addTask { (part.number, try? await part.present()) } }
-            var epochs = [Epoch?](repeating: nil, count: front.parts.count)
-            for await (number, epoch) in tasks { epochs[number] = epoch }
-            return epochs
+    /// Asks each partition for its data set, before anybody is noted in one.
+    func lookAround() async {
+        await withTaskGroup(of: Void.self) { tasks in
+            for part in front.parts { tasks.addTask { await self.look(at: part) } }
         }
     }
 
-    /// Beats, and takes a new incarnation when the beat has lapsed or a data set is another one.
-    func beat(in first: [Epoch?]) async {
-        var last = ContinuousClock.now
-        var epochs = first
-        // Stays until a new incarnation has been taken whole.
-        var isStale = false
-        while !Task.isCancelled {
-            do {
-                do {
-                    if try await !beat(id, after: &last) { isStale = true }
-                } catch {
-                    // Lapsed for sure by now; in a cluster another incarnation's key lies elsewhere, perhaps.
-                    guard .now - last > .milliseconds(Self.heartbeatMilliseconds) else { throw error }
-                    isStale = true
-                }
-                let current = await self.epochs()
-                for (index, part) in front.parts.enumerated() {
-                    guard let epoch = current[index], epoch != epochs[index] else { continue }
-                    // Before the first data set was seen nobody can have been noted in it.
-                    if epochs[index] != nil || sessions.count > 0 { isStale = true }
-                    epochs[index] = epoch
-                    part.forgetEpoch()
-                }
-                if isStale, current.contains(where: { $0 != nil }) {
-                    let (beaten, isWhole) = try await reincarnate(
-                        besides: front.parts.indices.filter { current[$0] == nil })
-                    last = beaten
-                    // Partitions that do not answer are another data set when they do, or are told then.
-                    if !isWhole {
-                        for index in epochs.indices where current[index] == nil { epochs[index] = nil }
-                    }
-                    isStale = false
-                }
-            } catch {
-                guard !Task.isCancelled else { return }
-                logger.warning("heartbeat failed", metadata: ["gateway.id": "\(id)", "error": "\(error)"])
+    /// Beats, watches the partitions, and takes a new incarnation when the beat has lapsed or a data set is
+    /// another one.
+    func live() async {
+        await withTaskGroup(of: Void.self) { tasks in
+            tasks.addTask { await self.steadily { await self.beat() } }
+            for part in front.parts { tasks.addTask { await self.steadily { await self.look(at: part) } } }
+            tasks.addTask {
+                for await _ in self.staleness { await self.renew() }
             }
+        }
+    }
+
+    /// Repeats a step five times in the life of a heartbeat until the task is cancelled.
+    private func steadily(_ step: () async -> Void) async {
+        while !Task.isCancelled {
+            await step()
             // Cancellation ends the wait early, which is what is wanted.
-            try? await Task.sleep(for: .milliseconds(Self.heartbeatMilliseconds / 5))
+            try? await Task.sleep(for: Self.pace)
+        }
+    }
+
+    private func beat() async {
+        let (id, sent) = (id, ContinuousClock.now)
+        do {
+            try await front.mail.beat(gateway: id, milliseconds: Self.heartbeatMilliseconds)
+            pulse.withLock { $0.beat(id, sent: sent) }
+        } catch {
+            guard !Task.isCancelled else { return }
+            logger.warning("heartbeat failed", metadata: ["gateway.id": "\(id)", "error": "\(error)"])
+            pulse.withLock { $0.missed(id, at: .now) }
+        }
+        tellIfStale()
+    }
+
+    private func look(at part: QueuePart) async {
+        // Why it does not answer is in the log of whoever needs it.
+        let epoch = try? await part.present(within: Self.pace)
+        let hasSessions = sessions.count > 0
+        if pulse.withLock({ $0.hear(epoch, from: part.number, hasSessions: hasSessions) }) {
+            part.forgetEpoch()
+        }
+        tellIfStale()
+    }
+
+    private func tellIfStale() {
+        if pulse.withLock({ $0.due != nil }) { stale.yield() }
+    }
+
+    private func renew() async {
+        guard let silent = pulse.withLock({ $0.due }) else { return }
+        do {
+            try await reincarnate(besides: silent)
+        } catch {
+            // The next beat or look finds it stale, and it is tried again.
+            pulse.withLock { $0.failed() }
+            guard !Task.isCancelled else { return }
+            logger.warning(
+                "no new incarnation could be taken", metadata: ["gateway.id": "\(id)", "error": "\(error)"])
         }
     }
 
     /// Takes a new incarnation: first says whom it holds, for until then those devices pass for unknown, then
-    /// wakes their waiting runs. One part after the other, and beating in between, so that a gateway with
-    /// many sessions neither floods the servers nor lapses over it.
-    /// Sessions in partitions that do not answer are left out.
-    /// - Returns: when it beat last, and whether all were told.
-    private func reincarnate(
-        besides silent: [Int]
-    ) async throws -> (beaten: ContinuousClock.Instant, isWhole: Bool) {
+    /// wakes their waiting runs. In each partition one part after the other, so that a gateway with many
+    /// sessions does not flood the servers; partitions side by side, so that one that hangs holds up no
+    /// other. Sessions in partitions that do not answer are left out: they are told when these do.
+    private func reincarnate(besides silent: Set<Int>) async throws {
         let old = id
         let new = GatewayID.new(at: .now())
-        var last = ContinuousClock.now
+        let sent = ContinuousClock.now
         try await begin(new)
-        incarnation.withLock { $0 = new }
+        pulse.withLock { $0.begin(new, sent: sent) }
         let all = sessions.all
-        let divided = Dictionary(grouping: all) { front.part(of: $0.organization).number }
-        var parts: [(number: Int, sessions: ArraySlice<Session>)] = []
-        for (number, all) in divided where !silent.contains(number) {
-            for start in stride(from: 0, to: all.count, by: 128) {
-                parts.append((number, all[start..<min(start + 128, all.count)]))
+        var untold = silent
+        try await withThrowingTaskGroup(of: (Int, isTold: Bool).self) { tasks in
+            for (number, held) in Dictionary(grouping: all, by: { front.part(of: $0.organization).number })
+            where !silent.contains(number) {
+                tasks.addTask { (number, try await self.tell(held, in: self.front.parts[number], as: new)) }
             }
+            for try await (number, isTold) in tasks where !isTold { untold.insert(number) }
         }
-        for (number, part) in parts {
-            let named = part.map { (device: $0.device, session: $0.number) }
-            let partition = front.parts[number]
-            let kept = try await partition.call { epoch in
-                try await partition.queue.republish(named, gateway: new, epoch: epoch)
-            }
-            for (session, (said, isKept)) in zip(part, zip(named, kept)) {
-                // A later session of the device is known elsewhere: the one here is a leftover, unless it is
-                // about to get that later number.
-                if !isKept, session.number == said.session { session.close(.superseded) }
-                // One that ended meanwhile took itself back from the incarnation before.
-                if session.hasEnded { try await withdraw(session, from: new) }
-            }
-            try await keepUp(new, &last)
-        }
+        pulse.withLock { [untold] in $0.untold(untold) }
         // What lies in the old inbox was never sent; the reclaimer returns it.
         // Where that cannot be said the heartbeat has lapsed.
         try? await front.mail.beat(gateway: old, milliseconds: 1)
-        for (_, part) in parts {
-            let returned = try await ledger.reconnect(part.map { ($0.organization, $0.device) })
-            await front.offer([], and: returned.map(\.queue))
-            try await keepUp(new, &last)
-        }
         logger.notice(
             "gateway took a new incarnation",
-            metadata: ["gateway.id": "\(new)", "before": "\(old)", "sessions": "\(all.count)"])
-        return (last, silent.isEmpty)
+            metadata: [
+                "gateway.id": "\(new)", "before": "\(old)", "sessions": "\(all.count)",
+                "partitions.untold": "\(untold.count)",
+            ])
     }
 
-    /// Beats between two parts; throws if the new incarnation has lapsed already.
-    private func keepUp(_ id: GatewayID, _ last: inout ContinuousClock.Instant) async throws {
-        guard try await beat(id, after: &last) else {
-            throw GatewayError(.lapsed, "the heartbeat lapsed while the sessions were published")
+    /// Says whom it holds of a partition's devices, and wakes their runs; `false` if the partition does not
+    /// take it.
+    private func tell(_ held: [Session], in partition: QueuePart, as new: GatewayID) async throws -> Bool {
+        let parts = stride(from: 0, to: held.count, by: 128).map { held[$0..<min($0 + 128, held.count)] }
+        do {
+            for part in parts { try await republish(part, in: partition, as: new) }
+        } catch let error where error is RedisError || error is QueueError {
+            logger.debug(
+                "a partition was not told of sessions",
+                metadata: ["partition": "\(partition.number)", "error": "\(error)"])
+            return false
         }
+        for part in parts {
+            let returned = try await ledger.reconnect(part.map { ($0.organization, $0.device) })
+            await front.offer([], and: returned.map(\.queue))
+        }
+        return true
     }
 
-    /// Beats; `false` if the incarnation had lapsed since the beat before.
-    private func beat(_ id: GatewayID, after last: inout ContinuousClock.Instant) async throws -> Bool {
-        // The heartbeat's time runs from when Redis gets it, which is not before this.
-        let sent = ContinuousClock.now
-        try await front.mail.beat(gateway: id, milliseconds: Self.heartbeatMilliseconds)
-        defer { last = sent }
-        return sent - last <= .milliseconds(Self.heartbeatMilliseconds)
+    private func republish(
+        _ part: ArraySlice<Session>, in partition: QueuePart, as new: GatewayID
+    ) async throws {
+        let named = part.map { (device: $0.device, session: $0.number) }
+        let kept = try await partition.call { epoch in
+            try await partition.queue.republish(named, gateway: new, epoch: epoch)
+        }
+        for (session, (said, isKept)) in zip(part, zip(named, kept)) {
+            // A later session of the device is known elsewhere: the one here is a leftover, unless it is
+            // about to get that later number.
+            if !isKept, session.number == said.session { session.close(.superseded) }
+            // One that ended meanwhile took itself back from the incarnation before.
+            if session.hasEnded { try await withdraw(session, from: new) }
+        }
     }
 
     static let heartbeatMilliseconds = 5_000
+    private static let pace = Duration.milliseconds(heartbeatMilliseconds / 5)
 }

@@ -55,7 +55,10 @@ package final class Gateway: Sendable {
     let deployment: DeploymentID
     private let tls: @Sendable () -> TLSContext
     let inbox: RedisBlockingConnection
-    let incarnation: Mutex<GatewayID>
+    let pulse: Mutex<Pulse>
+    /// Says that another incarnation is to be taken.
+    let staleness: AsyncStream<Void>
+    let stale: AsyncStream<Void>.Continuation
     private let starts = Mutex<[DeviceID: [Start]]>([:])
     let journals = JournalPlaces()
     let flapping = Mutex(Flapping())
@@ -90,13 +93,17 @@ package final class Gateway: Sendable {
             runs in
             await front.settled(runs)
         }
-        incarnation = Mutex(GatewayID.new(at: .now()))
+        pulse = Mutex(
+            Pulse(
+                .new(at: .now()), partitions: front.parts.count,
+                lapse: .milliseconds(Self.heartbeatMilliseconds), at: .now))
+        (staleness, stale) = AsyncStream.makeStream(bufferingPolicy: .bufferingNewest(1))
         (events, post) = AsyncStream.makeStream()
         group = MultiThreadedEventLoopGroup(numberOfThreads: configuration.threads)
     }
 
     /// The incarnation in force.
-    package var id: GatewayID { incarnation.withLock { $0 } }
+    package var id: GatewayID { pulse.withLock { $0.incarnation } }
 
     /// How many sessions it holds.
     package var sessionCount: Int { sessions.count }
@@ -104,9 +111,11 @@ package final class Gateway: Sendable {
     /// Serves until the task is cancelled, then closes its sessions, commits what came in, and ends its
     /// incarnation.
     package func run(onBound: @escaping @Sendable (Int) async -> Void) async throws {
+        let sent = ContinuousClock.now
         try await begin(id)
+        pulse.withLock { $0.begin($0.incarnation, sent: sent) }
         // Before anybody can be noted in it: a session is no sign of an earlier data set then.
-        let epochs = await epochs()
+        await lookAround()
         let listener = Listener(
             group: group, tls: tls, pace: configuration.pace,
             actions: AgentHandler.Actions(
@@ -119,7 +128,7 @@ package final class Gateway: Sendable {
         let settling = Task { await settler.run() }
         await withTaskGroup(of: Void.self) { tasks in
             tasks.addTask { await self.answer() }
-            tasks.addTask { await self.beat(in: epochs) }
+            tasks.addTask { await self.live() }
             tasks.addTask { await self.deliver() }
             tasks.addTask { await self.recordStarts() }
             tasks.addTask { await self.keepUp() }

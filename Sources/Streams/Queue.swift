@@ -41,9 +41,15 @@ package final class Queue: Sendable {
         try await loader.load(Library.source(suffix: keys.librarySuffix))
     }
 
-    /// The identity of the data set; `nil` says that it is lost or being rebuilt.
-    package func epoch() async throws -> Epoch? {
-        try await send(RedisCommand("GET", .string(keys.key("epoch")))).text.map(Epoch.init)
+    /// The servers that lack this release's function library, as a user sees it who may load it.
+    package static func serversWithoutLibrary(_ loader: RedisConnection) async throws -> [RedisNode] {
+        try await loader.masters(without: Library.source(suffix: ""))
+    }
+
+    /// The identity of the data set; `nil` says that it is lost or being rebuilt. Waits no longer than is
+    /// said.
+    package func epoch(within limit: Duration? = nil) async throws -> Epoch? {
+        try await send(RedisCommand("GET", .string(keys.key("epoch"))), within: limit).text.map(Epoch.init)
     }
 
     /// The server that has the partition: its process and its role, which a cluster, a restart or a failover
@@ -110,10 +116,10 @@ package final class Queue: Sendable {
     }
 
     /// Sends a command; a cluster that moves the partition just now asks to try again.
-    func send(_ command: RedisCommand) async throws -> RedisValue {
+    func send(_ command: RedisCommand, within limit: Duration? = nil) async throws -> RedisValue {
         for attempt in 1... {
             do {
-                return try await connection.send(command)
+                return try await connection.send(command, timeout: limit)
             } catch let error as RedisError {
                 if attempt == 1, QueueError(error) == .libraryMissing, try await reload(command) { continue }
                 guard error.serverCode == "TRYAGAIN", attempt < Self.triesMax else {

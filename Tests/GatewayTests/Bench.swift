@@ -33,15 +33,27 @@ struct Bench: Sendable {
     static let logger = Logger.quiet
 
     /// Runs a test against a gateway and stops it afterwards.
-    static func run(_ body: (Bench) async throws -> Void) async throws {
+    static func run(
+        on server: RedisConfiguration? = nil, partitions: Int = 1, _ body: (Bench) async throws -> Void
+    ) async throws {
         try await World.here().clear()
-        try await TestQueue.with { try await serve($0, body) }
+        let server = try server ?? TestQueue.configuration()
+        try await TestQueue.with(on: server, of: partitions) { try await serve($0, on: server, body) }
     }
 
-    private static func serve(_ place: TestQueue, _ body: (Bench) async throws -> Void) async throws {
+    private static func serve(
+        _ place: TestQueue, on server: RedisConfiguration, _ body: (Bench) async throws -> Void
+    ) async throws {
         let (world, queue) = (try World.here(), place.queue)
-        let inbox = RedisBlockingConnection(configuration: try TestQueue.configuration(), logger: logger)
-        let front = QueueFront(queue: queue, logger: logger, settling: .zero)
+        let inbox = RedisBlockingConnection(configuration: server, logger: logger)
+        let keys = queue.keys
+        let queues = (0..<keys.count).map { partition in
+            queue.beside(
+                Keyspace(
+                    prefix: keys.prefix, partition: partition, of: keys.count,
+                    librarySuffix: keys.librarySuffix))
+        }
+        let front = QueueFront(queues: queues, logger: logger, settling: .zero)
         let rebuilder = Rebuilder(
             ledger: world.worker, front: front, connection: place.connection, logger: logger)
         try #require(try await rebuilder.checkOnce())
