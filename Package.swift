@@ -199,7 +199,9 @@ let package = Package(
             name: "HistoryCheck", dependencies: ["History"], path: "Tests/HistoryCheck",
             swiftSettings: settings),
         tests("HistoryTests", ["History"]),
-        tests("EndToEndTests", ["Client", "Domain", "Faults", "History", "Outbound", "Process", "Wire"]),
+        tests(
+            "EndToEndTests",
+            ["Client", "Domain", "Faults", "History", "Outbound", "Process", "TestSupport", "Wire"]),
         tests("ScriptTests", ["Process"]),
         tests("StreamsTests", ["Streams", "Redis", "Domain", "TestSupport", logging]),
         .testTarget(

@@ -2,12 +2,38 @@ import Client
 import Domain
 import History
 import Process
+import TestSupport
 import Testing
 import Wire
 
 /// An installation under a supervisor: every role a process of its own, durable servers, real agents of two
 /// organizations, and a log of what is seen.
 actor FaultCluster {
+    /// What the installation has for its Redis.
+    enum RedisServers: Sendable {
+        case single(DurableRedis)
+        case watched(WatchedRedis)
+        /// Masters that share the slots, and the settings with each role's own login.
+        case cluster(RedisCluster, [String: [(String, String)]])
+
+        /// What leads a role there.
+        func settings(of role: String) -> [(String, String)] {
+            switch self {
+            case .single(let redis): [("REDIS_URL", redis.url)]
+            case .watched(let redis): [("REDIS_URL", redis.url)]
+            case .cluster(_, let settings): settings[role] ?? []
+            }
+        }
+
+        func stop() async throws {
+            switch self {
+            case .single(let redis): try await redis.stop()
+            case .watched(let redis): try await redis.stop()
+            case .cluster(let cluster, _): cluster.stop()
+            }
+        }
+    }
+
     /// An agent and its place in the log.
     struct Agent: Sendable {
         let name: String
@@ -20,7 +46,7 @@ actor FaultCluster {
     nonisolated let log = EventLog()
     nonisolated let scratch: Scratch
     nonisolated let postgres: PrivatePostgres
-    nonisolated let redis: DurableRedis
+    nonisolated let servers: RedisServers
     nonisolated let witness: Witness
     private nonisolated let apiPort: Int
     private nonisolated let gatewayPort: Int
@@ -37,11 +63,14 @@ actor FaultCluster {
     private nonisolated let variables: [(String, String)]
 
     /// Servers, schema (its migrator dies once in mid-step), roles, tenants, agents.
-    init(_ name: String, migratorDiesAt step: Int, variables: [(String, String)] = []) async throws {
+    init(
+        _ name: String, migratorDiesAt step: Int, variables: [(String, String)] = [],
+        servers makeServers: (Scratch) async throws -> RedisServers
+    ) async throws {
         (self.name, self.variables) = (name, variables)
         scratch = try Scratch()
         postgres = try await PrivatePostgres(scratch)
-        redis = try await DurableRedis(scratch)
+        servers = try await makeServers(scratch)
         witness = try Witness(scratch)
         (apiPort, gatewayPort) = (try freePort(), try freePort())
         try await migrate(dyingAt: step)
@@ -50,7 +79,7 @@ actor FaultCluster {
         try await roles["api"]?.start()
         let key = try await tool(
             try Binaries.path("cloudrmm"), ["keys", "create-administrator", "--keys-dir", keys],
-            environment: environment
+            environment: environment(of: "api")
         ).required()
         _ = try await tool("/bin/cp", ["-a", "\(keys)/gateway", "\(scratch.path)/keys-of-gateway"]).required()
         let api = APIClient(
@@ -81,7 +110,7 @@ actor FaultCluster {
             "\(gatewayPort)",
         ]
         let (program, path) = (try Binaries.path("cloudrmm"), "\(scratch.path)/\(name)")
-        let environment = environment
+        let environment = environment(of: role)
         return SupervisedProcess(name, log: log) { fault in
             try Running(program, options, environment: environment + fault, log: path)
         } isReady: { process in
@@ -125,11 +154,11 @@ actor FaultCluster {
         return Agent(name: name, device: enrolled.device, fleet: fleet, process: process)
     }
 
-    private nonisolated var environment: [(String, String)] {
-        variables + [
+    nonisolated func environment(of role: String) -> [(String, String)] {
+        variables + servers.settings(of: role) + [
             ("DATABASE_URL", postgres.url("crmm_api")),
             ("CLOUDRMM_WORKER_DATABASE_URL", postgres.url("crmm_worker")),
-            ("CLOUDRMM_GATEWAY_DATABASE_URL", postgres.url("crmm_gateway")), ("REDIS_URL", redis.url),
+            ("CLOUDRMM_GATEWAY_DATABASE_URL", postgres.url("crmm_gateway")),
             ("AGENT_GATEWAY_URL", "wss://localhost:\(gatewayPort)"),
         ]
     }
@@ -139,11 +168,23 @@ actor FaultCluster {
         try #require(roles[name] ?? agents.first { "agent-\($0.name)" == name }?.process)
     }
 
+    /// The only server of Redis.
+    nonisolated func redis() throws -> DurableRedis {
+        guard case .single(let redis) = servers else { throw TooLate(description: "Redis has a replica") }
+        return redis
+    }
+
+    /// The Redis with a replica.
+    nonisolated func watchedRedis() throws -> WatchedRedis {
+        guard case .watched(let redis) = servers else { throw TooLate(description: "Redis has no replica") }
+        return redis
+    }
+
     /// Ends everything.
     func stop() async throws {
         for agent in agents + [absent].compactMap(\.self) { try await agent.process.stop() }
         for role in roles.values { try await role.stop() }
-        try await redis.stop()
+        try await servers.stop()
         try await postgres.stop()
     }
 

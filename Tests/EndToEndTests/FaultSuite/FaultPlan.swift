@@ -9,6 +9,9 @@ enum Strike: Sendable, Hashable {
     /// Redis loses everything; is killed and started with, or without, what it had written; is away; has no
     /// memory left; cannot write its append-only file.
     case redisFlushed, redisKilled, redisEmptied, redisAway, redisFull, redisDiskFull
+    /// The master of Redis dies; stands still until its replica is the master, and goes on; changes places
+    /// with its replica.
+    case redisMasterKilled, redisMasterFrozen, redisMasterSwitched
     /// PostgreSQL is restarted; its backends are killed five a second; a lock holds every connection of the
     /// services; a transaction holds the oldest snapshot.
     case postgresRestarted, postgresBackendsKilled, postgresLocked, postgresSnapshotHeld
@@ -37,6 +40,16 @@ enum Strike: Sendable, Hashable {
         default: return "worker"
         }
     }
+
+    /// Whether it needs a Redis with a replica and sentinels.
+    var isOfSentinels: Bool {
+        switch self {
+        case .redisMasterKilled, .redisMasterFrozen, .redisMasterSwitched: true
+        case .point, .redisFlushed, .redisKilled, .redisEmptied, .redisAway, .redisFull, .redisDiskFull,
+            .postgresRestarted, .postgresBackendsKilled, .postgresLocked, .postgresSnapshotHeld:
+            false
+        }
+    }
 }
 
 /// What is done to one installation: one round after the other, each with a load of its own.
@@ -48,6 +61,9 @@ struct ClusterPlan: Sendable {
     let rounds: [[Strike]]
     /// Jobs for each agent in each round.
     let jobsPerAgent: [Int]
+
+    /// Whether its Redis has a replica and sentinels, by which alone all processes know it.
+    var hasSentinels: Bool { rounds.contains { $0.contains(where: \.isOfSentinels) } }
 }
 
 /// The plan of a whole run, which its seed decides.
@@ -95,6 +111,7 @@ struct FaultPlan: Sendable {
                 "redis",
                 [.redisFlushed, .redisKilled, .redisEmptied, .redisAway, .redisFull, .redisDiskFull]
             ),
+            ("failover", [.redisMasterKilled, .redisMasterFrozen, .redisMasterSwitched]),
             ("upkeep", kills(upkeep)),
             ("agent", kills(points("agent")) + [stop(points("agent"))]),
             ("api", kills(points("api")) + [stop(points("api"))]),

@@ -18,11 +18,16 @@ struct FaultPlanTests {
             #expect(frozen == ["api", "gateway", "agent-a", "worker"])
             let servers: [Strike] = [
                 .redisFlushed, .redisKilled, .redisEmptied, .redisAway, .redisFull, .redisDiskFull,
-                .postgresRestarted, .postgresBackendsKilled, .postgresLocked, .postgresSnapshotHeld,
+                .redisMasterKilled, .redisMasterFrozen, .redisMasterSwitched, .postgresRestarted,
+                .postgresBackendsKilled, .postgresLocked, .postgresSnapshotHeld,
             ]
             #expect(Set(servers).isSubset(of: strikes))
             #expect(plan.clusters.allSatisfy { $0.rounds.count == $0.jobsPerAgent.count })
             #expect(Set(plan.clusters.map(\.name)).count == plan.clusters.count)
+            // Whose Redis has a replica is struck by nothing that is for a single one.
+            for cluster in plan.clusters where cluster.hasSentinels {
+                #expect(!cluster.rounds.joined().contains { !$0.isOfSentinels }, "\(cluster.name)")
+            }
         }
     }
 

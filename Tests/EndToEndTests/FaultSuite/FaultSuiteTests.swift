@@ -75,7 +75,11 @@ extension EndToEndTests {
             of plan: ClusterPlan, in whole: FaultPlan, variables: [(String, String)] = []
         ) async throws -> (History, failure: (any Error)?) {
             let cluster = try await FaultCluster(
-                plan.name, migratorDiesAt: plan.migrationStep, variables: variables)
+                plan.name, migratorDiesAt: plan.migrationStep, variables: variables
+            ) { scratch in
+                plan.hasSentinels
+                    ? .watched(try await WatchedRedis(scratch)) : .single(try await DurableRedis(scratch))
+            }
             cluster.log.note(.plan, "seed \(whole.seed)\n\(whole.text)")
             var failure: (any Error)?
             do { try await perform(plan, of: whole, on: cluster) } catch { failure = error }

@@ -111,10 +111,33 @@ struct Round: Sendable {
     }
 
     private func perform(_ strike: Strike, since before: Int) async throws {
-        let (redis, postgres) = (cluster.redis, cluster.postgres)
+        let postgres = cluster.postgres
         switch strike {
         case .point(let point, let action, _):
             try await strikeAt(point, action, strike, since: before)
+        case .redisFlushed, .redisKilled, .redisEmptied, .redisAway, .redisFull, .redisDiskFull:
+            try await perform(strike, on: cluster.redis())
+        case .redisMasterKilled: try await cluster.watchedRedis().loseMaster()
+        case .redisMasterFrozen: try await cluster.watchedRedis().freezeMaster()
+        case .redisMasterSwitched: try await cluster.watchedRedis().switchOver()
+        case .postgresRestarted: try await postgres.restart()
+        case .postgresBackendsKilled: try await killBackends()
+        case .postgresLocked:
+            let seconds = plan.outage.components.seconds
+            try await inSession(
+                "BEGIN; LOCK TABLE runs IN ACCESS EXCLUSIVE MODE; SELECT pg_sleep(\(seconds)); COMMIT")
+        case .postgresSnapshotHeld:
+            let seconds = plan.snapshot.components.seconds
+            try await inSession(
+                """
+                BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT count(*) FROM runs; SELECT pg_sleep(\(seconds));
+                COMMIT
+                """)
+        }
+    }
+
+    private func perform(_ strike: Strike, on redis: DurableRedis) async throws {
+        switch strike {
         case .redisFlushed: try await redis.command("FLUSHALL")
         case .redisKilled:
             try await redis.crash()
@@ -137,19 +160,9 @@ struct Round: Sendable {
             try await eventually("the append-only file is full") { try await redis.hasFullDisk() }
             await hold(plan.outage)
             try await redis.limitFiles(false)
-        case .postgresRestarted: try await postgres.restart()
-        case .postgresBackendsKilled: try await killBackends()
-        case .postgresLocked:
-            let seconds = plan.outage.components.seconds
-            try await inSession(
-                "BEGIN; LOCK TABLE runs IN ACCESS EXCLUSIVE MODE; SELECT pg_sleep(\(seconds)); COMMIT")
-        case .postgresSnapshotHeld:
-            let seconds = plan.snapshot.components.seconds
-            try await inSession(
-                """
-                BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT count(*) FROM runs; SELECT pg_sleep(\(seconds));
-                COMMIT
-                """)
+        case .point, .redisMasterKilled, .redisMasterFrozen, .redisMasterSwitched, .postgresRestarted,
+            .postgresBackendsKilled, .postgresLocked, .postgresSnapshotHeld:
+            throw TooLate(description: "\(strike.name) does not strike the one server of Redis")
         }
     }
 
@@ -162,7 +175,7 @@ struct Round: Sendable {
         case .rebuilderMidWay:
             // With something under way that a rebuild has to load.
             try await untilUnderway(since: before)
-            try await cluster.redis.command("FLUSHALL")
+            try await cluster.redis().command("FLUSHALL")
         case .reconcilerMidBurial: try await cluster.process("gateway").crash()
         default: break
         }
