@@ -10,13 +10,19 @@ import Testing
 
 /// What each login may and may not do, on a server that has only these.
 struct QueueUserTests {
-    /// A server with the users of a file, each with its name as password.
+    /// Where these users are: on one server, or on three masters.
+    enum Place: CaseIterable { case server, cluster }
+
+    /// Servers with the users, each with its name as password.
     private struct Installation {
-        let socket: String
+        let url: (_ credentials: String) -> String
+
+        private func configuration(_ user: QueueUser) throws -> RedisConfiguration {
+            try RedisConfiguration(url: url("\(user.rawValue):\(user.rawValue)@"))
+        }
 
         func connection(_ user: QueueUser) throws -> RedisConnection {
-            let url = "unix://\(user.rawValue):\(user.rawValue)@\(socket)"
-            return RedisConnection(configuration: try RedisConfiguration(url: url), logger: .quiet)
+            RedisConnection(configuration: try configuration(user), logger: .quiet)
         }
 
         /// The queue as this user sees it.
@@ -25,13 +31,29 @@ struct QueueUserTests {
         }
 
         func blocking(_ user: QueueUser) throws -> RedisBlockingConnection {
-            let url = "unix://\(user.rawValue):\(user.rawValue)@\(socket)"
-            return RedisBlockingConnection(configuration: try RedisConfiguration(url: url), logger: .quiet)
+            RedisBlockingConnection(configuration: try configuration(user), logger: .quiet)
         }
     }
 
-    /// Runs a body on a new server whose data set a worker has begun.
-    private func run(_ body: (Installation, Epoch) async throws -> Void) async throws {
+    /// Runs a body on new servers whose data set a worker has begun.
+    private func run(_ place: Place, _ body: (Installation, Epoch) async throws -> Void) async throws {
+        switch place {
+        case .server: try await runOnServer(body)
+        case .cluster: try await runOnCluster(body)
+        }
+    }
+
+    private func runOnCluster(_ body: (Installation, Epoch) async throws -> Void) async throws {
+        let users = QueueUser.allCases.flatMap { user in
+            ["--user", user.rawValue, "on", ">\(user.rawValue)", "resetchannels"]
+                + user.rules().split(separator: " ").map(String.init)
+        }
+        let cluster = try await RedisCluster(arguments: users + ["--enable-debug-command", "yes"])
+        defer { cluster.stop() }
+        try await begin(Installation { cluster.url(credentials: $0) }, body)
+    }
+
+    private func runOnServer(_ body: (Installation, Epoch) async throws -> Void) async throws {
         let directory = "/tmp/crmm-users-\(UInt32.random(in: .min ... .max))"
         try FileManager.default.createDirectory(atPath: directory, withIntermediateDirectories: false)
         let users = QueueUser.allCases.map {
@@ -55,18 +77,26 @@ struct QueueUserTests {
             // What is left of a failed test does no harm.
             try? FileManager.default.removeItem(atPath: directory)
         }
-        let installation = Installation(socket: socket)
+        try await begin(Installation { "unix://\($0)\(socket)" }, body)
+    }
+
+    private func begin(
+        _ installation: Installation, _ body: (Installation, Epoch) async throws -> Void
+    ) async throws {
         let loader = try installation.connection(.loader)
         try await installation.queue(.worker).load(using: loader)
+        #expect(try await Queue.serversWithoutLibrary(loader).isEmpty)
         await loader.close()
         let epoch = Epoch.fresh()
         try await installation.queue(.worker).rebuild(epoch: epoch, entitlements: [], running: [])
         try await body(installation, epoch)
     }
 
-    @Test("The API's login admits, cancels, looks for presences and writes to gateways")
-    func api() async throws {
-        try await run { installation, epoch in
+    @Test(
+        "The API's login admits, cancels, looks for presences and writes to gateways",
+        arguments: Place.allCases)
+    func api(_ place: Place) async throws {
+        try await run(place) { installation, epoch in
             let queue = try installation.queue(.api)
             let (organization, gateway) = (Draw.organization(), Draw.gateway())
             let entries = Draw.entries(3)
@@ -82,9 +112,11 @@ struct QueueUserTests {
         }
     }
 
-    @Test("A gateway's login tells presence, beats, reads its inbox and settles")
-    func gateway() async throws {
-        try await run { installation, epoch in
+    @Test(
+        "A gateway's login tells presence, beats, reads its inbox and settles",
+        arguments: Place.allCases)
+    func gateway(_ place: Place) async throws {
+        try await run(place) { installation, epoch in
             let queue = try installation.queue(.gateway)
             let (organization, gateway) = (Draw.organization(), Draw.gateway())
             let entry = Draw.entries(1)[0]
@@ -105,9 +137,11 @@ struct QueueUserTests {
         }
     }
 
-    @Test("The worker's login claims, ends claims, sweeps, refills, drains and asks who the server is")
-    func worker() async throws {
-        try await run { installation, epoch in
+    @Test(
+        "The worker's login claims, ends claims, sweeps, refills, drains and asks who the server is",
+        arguments: Place.allCases)
+    func worker(_ place: Place) async throws {
+        try await run(place) { installation, epoch in
             let queue = try installation.queue(.worker)
             let organization = Draw.organization()
             _ = try await queue.enqueue(
@@ -131,12 +165,17 @@ struct QueueUserTests {
             #expect(try await queue.alive([Draw.gateway()]).isEmpty)
             let connection = try installation.connection(.worker)
             _ = try await connection.send(RedisCommand("INFO", "server", "replication"))
+            for master in try await connection.masters() {
+                _ = try await master.send(RedisCommand("INFO", "server", "memory", "persistence"))
+            }
             await bell.close()
         }
     }
 
-    @Test("Nobody reaches other keys, code, settings, logins, or the data as a whole")
-    func refusals() async throws {
+    @Test(
+        "Nobody reaches other keys, code, settings, logins, or the data as a whole",
+        arguments: Place.allCases)
+    func refusals(_ place: Place) async throws {
         let forbidden: [[RedisArgument]] = [
             ["FLUSHALL"], ["FLUSHDB"], ["SWAPDB", 0, 1], ["KEYS", "*"], ["CONFIG", "GET", "dir"],
             ["CONFIG", "SET", "dir", "/"], ["SCRIPT", "FLUSH"], ["EVAL", "return 1", 0], ["DEBUG", "JMAP"],
@@ -160,7 +199,7 @@ struct QueueUserTests {
                 ["SET", "crmm:{0}:x", 1],
             ],
         ]
-        try await run { installation, _ in
+        try await run(place) { installation, _ in
             for user in QueueUser.allCases {
                 let connection = try installation.connection(user)
                 for words in forbidden + (ofRole[user] ?? []) {

@@ -6,7 +6,6 @@ import Ledger
 import Logging
 import Postgres
 import Process
-import Redis
 import Trust
 import Wire
 
@@ -74,7 +73,7 @@ extension Finding.Verdict: WireWord {
 }
 
 /// The checks, one after another; none depends on the success of another.
-private struct Examination {
+struct Examination {
     let given: Settings
     let dataDirectory: String
     let ready: Ready?
@@ -108,7 +107,9 @@ private struct Examination {
                 Finding("settings", .ok, "read from \(ready == nil ? "settings" : dataDirectory)"))
         }
         for case (let setting, let url?) in databases { findings += await database(setting, url) }
-        if let redisURL { findings += await redis(redisURL) }
+        if let redisURL {
+            findings += await redis(redisURL, loaderURL: given[.redisLoaderURL])
+        }
         findings += keys()
         findings += disk()
         findings += await processes()
@@ -176,7 +177,7 @@ private struct Examination {
         return findings
     }
 
-    private func clock(_ name: String, _ time: Instant, asked before: Instant) -> Finding {
+    func clock(_ name: String, _ time: Instant, asked before: Instant) -> Finding {
         let (now, server) = (Instant.now(), Double(time.microseconds))
         // Somewhere between asking and hearing.
         let off = max(0, Double(before.microseconds) - server, server - Double(now.microseconds)) / 1e6
@@ -186,86 +187,6 @@ private struct Examination {
         case ..<5: Finding("\(name) clock", .warn, text, remedy: "let NTP or chrony set both clocks")
         default: Finding("\(name) clock", .fail, text, remedy: "let NTP or chrony set both clocks")
         }
-    }
-
-    // MARK: Redis
-
-    private func redis(_ url: String) async -> [Finding] {
-        let name = "redis (\(Setting.redisURL.rawValue))"
-        let connection: RedisConnection
-        do {
-            let configuration = try given.parse(.redisURL, url) { try RedisConfiguration(url: $0) }
-            connection = RedisConnection(configuration: configuration, logger: logger)
-        } catch {
-            return [
-                Finding(name, .fail, "\(error)", remedy: "correct the URL: redis://user:password@host:6379")
-            ]
-        }
-        connection.start()
-        var findings: [Finding] = []
-        do {
-            let masters = try await connection.masters()
-            for master in masters {
-                let own = masters.count == 1 ? name : "\(name) \(master)"
-                do {
-                    findings += try await redis(master, own)
-                } catch {
-                    findings.append(silent(own, error))
-                }
-            }
-        } catch {
-            findings.append(silent(name, error))
-        }
-        await connection.close()
-        return findings
-    }
-
-    private func silent(_ name: String, _ error: any Error) -> Finding {
-        Finding(
-            name, .fail, "does not answer: \(error)",
-            remedy: "see that the server runs, and that host, password and ACL let this host in")
-    }
-
-    /// One server with data.
-    private func redis(_ node: RedisNode, _ name: String) async throws -> [Finding] {
-        var findings: [Finding] = []
-        let before = Instant.now()
-        let time = try await node.send(RedisCommand("TIME")).array?.compactMap(\.int) ?? []
-        let info =
-            try await node.send(
-                RedisCommand("INFO", "server", "memory", "persistence")
-            ).text ?? ""
-        func field(_ name: String) -> String? {
-            for line in info.split(whereSeparator: \.isNewline) where line.hasPrefix("\(name):") {
-                return String(line.dropFirst(name.count + 1))
-            }
-            return nil
-        }
-        let version = field("redis_version") ?? "unknown"
-        findings.append(
-            (version.split(separator: ".").first.flatMap { Int($0) } ?? 0) >= 7
-                ? Finding(name, .ok, "version \(version)")
-                : Finding(name, .fail, "version \(version)", remedy: "Redis 7.0 is needed"))
-        if time.count == 2 {
-            let server = Instant(microseconds: Int64(time[0]) * 1_000_000 + Int64(time[1]))
-            findings.append(clock(name, server, asked: before))
-        }
-        let policy = field("maxmemory_policy") ?? "unknown"
-        findings.append(
-            policy == "noeviction"
-                ? Finding("\(name) policy", .ok, "noeviction")
-                : Finding(
-                    "\(name) policy", .fail,
-                    "maxmemory-policy is \(policy), which throws queued work away",
-                    remedy: "set maxmemory-policy noeviction"))
-        findings.append(
-            field("aof_enabled") == "1"
-                ? Finding("\(name) log", .ok, "appendonly yes")
-                : Finding(
-                    "\(name) log", .warn,
-                    "appendonly no: a restart loses the queue, which is built again",
-                    remedy: "set appendonly yes"))
-        return findings
     }
 
     // MARK: This host
