@@ -371,7 +371,9 @@ final class ClusterRouter: Sendable {
                     throw RedisError(
                         .configuration, "\(asked) is no node of a cluster: \(error.message)")
                 }
-                guard error.isTransient || error.code == .configuration else { throw error }
+                // One that has left meanwhile is closed by us, and others can be asked.
+                let hasLeft = error.code == .closed && !state.withLock { $0.isClosing }
+                guard error.isTransient || error.code == .configuration || hasLeft else { throw error }
                 failure = error
                 state.withLock { $0.turn += 1 }
                 failures += 1
