@@ -41,21 +41,21 @@ extension Library {
             return runs
         end
 
-        -- How many of `wanted` runs are of the first queue if the older run goes first. Ids of runs sort by
-        -- their time.
-        local function older(call, k, organization, wanted, depths)
+        -- How many of `wanted` runs are of the first queue if the older run goes first, behind those of each
+        -- queue that are `taken` already. Ids of runs sort by their time.
+        local function older(call, k, organization, wanted, depths, taken)
             if depths[1] == 0 then return 0 end
             if depths[2] == 0 then return wanted end
-            local first = peek(call, k, organization .. ':0', math.min(wanted, depths[1]))
-            local second = peek(call, k, organization .. ':1', math.min(wanted, depths[2]))
-            local i, j = 0, 0
+            local first = peek(call, k, organization .. ':0', taken[1] + math.min(wanted, depths[1]))
+            local second = peek(call, k, organization .. ':1', taken[2] + math.min(wanted, depths[2]))
+            local firsts, seconds, i, j = #first - taken[1], #second - taken[2], 0, 0
             while i + j < wanted do
-                if j == #second or i < #first and first[i + 1] <= second[j + 1] then
+                if j >= seconds or i < firsts and first[taken[1] + i + 1] <= second[taken[2] + j + 1] then
                     i = i + 1
                 else
                     j = j + 1
                 end
-                if i >= #first and j >= #second then break end
+                if i >= firsts and j >= seconds then break end
             end
             -- What is left where a queue has less than its depth says.
             return math.max(i, wanted - depths[2])
@@ -83,7 +83,7 @@ extension Library {
                 end
             end
             if mixed > 0 then
-                local interactive = older(call, k, candidate.organization, mixed, left)
+                local interactive = older(call, k, candidate.organization, mixed, left, shares)
                 shares[1] = shares[1] + interactive
                 shares[2] = shares[2] + mixed - interactive
                 left[1], left[2] = left[1] - interactive, left[2] - mixed + interactive
