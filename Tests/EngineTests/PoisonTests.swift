@@ -111,6 +111,33 @@ import Trust
         }
     }
 
+    @Test("A note that cannot be taken back after a trial goes before the next batch")
+    func noteLeft() async throws {
+        try await Bench.run { bench in
+            let tenant = try await bench.world.tenant(devices: 2)
+            let post = try await Post.open(bench, holding: tenant.all)
+            let (_, runs) = try await bench.world.submit(tenant, tenant.all)
+            await bench.front.offer(Array(runs[..<1]))
+            try await crash(bench)
+            for statement: SQL in [
+                """
+                CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql
+                AS $$ BEGIN RAISE EXCEPTION 'no'; END $$
+                """,
+                "CREATE TRIGGER refuse BEFORE DELETE ON suspects FOR EACH ROW EXECUTE FUNCTION refuse()",
+            ] {
+                try await bench.world.owner.execute(statement, scope: .none)
+            }
+            try await bench.dispatchAll()
+            #expect(try await notes(bench) == 1)
+            try await bench.world.owner.execute("DROP TRIGGER refuse ON suspects", scope: .none)
+            await bench.front.offer(Array(runs[1...]))
+            try await bench.dispatchAll()
+            #expect(try await notes(bench) == 0)
+            #expect(try await post.attempts().count == 2)
+        }
+    }
+
     @Test("A suspect that was cancelled or moved on meanwhile is not tried")
     func stale() async throws {
         try await Bench.run { bench in

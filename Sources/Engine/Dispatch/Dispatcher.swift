@@ -156,7 +156,15 @@ package final class Dispatcher: Sendable {
 
     /// Takes one claim whose owners have crashed, so that another crash is known to be its own.
     private func tryAlone(_ claim: Claim, in part: QueuePart, epoch: Epoch) async throws {
-        switch try await ledger.beginTrial(QueuedRun(claim), owner: owner) {
+        let trial: Trial
+        do {
+            trial = try await ledger.beginTrial(QueuedRun(claim), owner: owner)
+        } catch {
+            // It may stand there all the same, if only the reply was lost.
+            leftNotes.withLock { $0.append((claim.organization, claim.run)) }
+            throw error
+        }
+        switch trial {
         case .begun:
             do {
                 try await pass([claim], in: part, epoch: epoch)
@@ -165,7 +173,7 @@ package final class Dispatcher: Sendable {
                 await Task { await self.takeBackNote(claim.organization, claim.run) }.value
                 throw error
             }
-            try await ledger.endTrial(claim.organization, claim.run)
+            await takeBackNote(claim.organization, claim.run)
         case .stale: try await pass([claim], in: part, epoch: epoch)
         case .poisoned(let run):
             let trace = await traces(of: [(run.organization, run.job)])[run.job]
