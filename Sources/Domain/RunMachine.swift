@@ -152,6 +152,14 @@ package struct RunMachine: Sendable, Equatable {
         }
     }
 
+    /// Dispatchers have crashed over it, and over nothing else: it is not tried again.
+    package mutating func giveUp(generation: Int) throws(Refusal) {
+        guard state == .queued else { throw .wrongState(state) }
+        guard generation == self.generation else { throw .staleGeneration }
+        state = .failed
+        isAmendable = wasSent
+    }
+
     /// The agent says how the attempt ended, and it is followed by another one later.
     package mutating func retry(token: AttemptToken, after outcome: Outcome) throws(Refusal) {
         if state.isOutcome { throw refusal(of: token, outcome) }

@@ -295,6 +295,18 @@ private let noon = Instant(seconds: 1_900_000_000)
         }
     }
 
+    @Test("A run is given up in its place in the queue only, and no word amends one that was never sent")
+    func givenUp() throws {
+        var run = RunMachine()
+        #expect(throws: RunMachine.Refusal.staleGeneration) { try run.giveUp(generation: 2) }
+        try run.giveUp(generation: 1)
+        #expect(run.state == .failed && !run.isAmendable && run.attempt == 0)
+        #expect(throws: RunMachine.Refusal.wrongState(.failed)) { try run.giveUp(generation: 1) }
+        var marked = RunMachine()
+        _ = try marked.mark(generation: 1, token: AttemptToken(.zero))
+        #expect(throws: RunMachine.Refusal.wrongState(.dispatched)) { try marked.giveUp(generation: 1) }
+    }
+
     @Test("A copy of the word that led to a retry is a duplicate; another word about that attempt is late")
     func wordsAfterRetry() throws {
         var run = RunMachine()
