@@ -178,6 +178,38 @@ import Wire
             #expect(try await bench.world.count("SELECT count(*) FROM runs") == 0)
         }
     }
+
+    @Test("What was claimed in a partition that there is no more is not marked")
+    func fewer() async throws {
+        try await Bench.run(partitions: 4) { four in
+            var tenants: [TestSupport.Tenant] = []
+            for _ in 0..<12 { tenants.append(try await four.world.tenant(devices: 1)) }
+            let runs = try await submit(four, tenants)
+            await four.front.offer(runs)
+            var held: [(part: Int, epoch: Epoch, claims: [Claim])] = []
+            for part in four.front.parts {
+                let epoch = try await part.epoch()
+                let claims = try await part.queue.claim(
+                    owner: "old", limit: 128, leaseMilliseconds: 5_000, epoch: epoch)
+                held.append((part.number, epoch, claims.items))
+            }
+            #expect(held.reduce(0) { $0 + $1.claims.count } == runs.count)
+            try await four.beside(partitions: 1) { one in
+                #expect(try await one.rebuilder.checkOnce())
+                let post = try await Post.open(one)
+                for (part, epoch, claims) in held {
+                    let requests = claims.map { claim in
+                        MarkRequest(
+                            organization: claim.organization, run: claim.run, generation: claim.generation,
+                            gateway: post.id, token: .new(at: .now()))
+                    }
+                    let marked = try await one.world.worker.mark(
+                        requests, epoch: epoch.id, partition: part)
+                    #expect(marked.isEmpty, "partition \(part)")
+                }
+            }
+        }
+    }
 }
 
 /// Turns among partitions.

@@ -138,6 +138,32 @@ import Trust
         }
     }
 
+    @Test("What a worker says of a task that another has begun meanwhile changes nothing")
+    func fenceWhileOtherRuns() async throws {
+        try await TaskBench.run { bench in
+            let tenant = try await bench.world.tenant()
+            let (old, new) = (Latch(), Latch())
+            let first = bench.pool { _ in await old.pass() }
+            let id = try await bench.submit(tenant)[0]
+            _ = try await first.claimOnce()
+            try await bench.lapse()
+            try await bench.upkeepOnce()
+            let second = bench.pool(bell: 1) { _ in
+                await new.pass()
+                throw TaskRefusal("as the second says")
+            }
+            _ = try await second.claimOnce()
+            old.open()
+            try await bench.until("the first is done") { first.runningCount == 0 }
+            let task = try await bench.task(id)
+            #expect(task.state == .running && task.attempt == 2)
+            #expect(bench.metrics.count(ProbeHandler.kind, "late") == 1)
+            new.open()
+            try await bench.until("the second is done") { second.runningCount == 0 }
+            #expect(try await bench.task(id).reason == "as the second says")
+        }
+    }
+
     @Test("A handler whose lease is lost is told to break off")
     func lostLease() async throws {
         try await TaskBench.run { bench in

@@ -9,6 +9,9 @@ package final class Wake: Sendable {
         var sleeper: Task<Void, Never>?
     }
 
+    /// Whether it was called and nobody has waited since.
+    var isCalled: Bool { state.withLock(\.isCalled) }
+
     /// Calls; calls add up to one.
     func call() {
         let sleeper = state.withLock { state in
