@@ -29,7 +29,7 @@ extension World {
             if inTrial.remove(claim.run) != nil { loneDeaths[claim.run, default: 0] += 1 }
             throw crash
         } catch {
-            if plan.lapse != .notesStay { try await takeBack(claim.run, worker) }
+            try await takeBack(claim.run, worker)
             throw error
         }
     }

@@ -513,8 +513,6 @@ enum Lapse: String, CaseIterable {
     case dueIsEarly
     /// Suspects are taken together.
     case suspectsTogether
-    /// A note about a suspect stays where its trial has failed without a crash.
-    case notesStay
     /// A rebuild tells the new data set of no limits.
     case rebuildForgetsLimits
 
@@ -525,7 +523,7 @@ enum Lapse: String, CaseIterable {
         case .presenceIsReadOnce: .parking
         case .markIgnoresPauses: .mark
         case .dueIsEarly: nil
-        case .suspectsTogether, .notesStay: .poison
+        case .suspectsTogether: .poison
         case .rebuildForgetsLimits: .limits
         }
     }
