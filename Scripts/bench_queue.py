@@ -291,10 +291,18 @@ def measure_recovery(_, queue):
              {"p50ms": "p50", "p99ms": "p99", "maxms": "most"}, "ms", 0)
 
 
+def measure_cancels(_, queue):
+    say("\ncancels of single runs, 300 one after the other")
+    rows("", [queue("cancels") for _ in range(PAIRS)],
+         {"endedP50ms": "queued: ended, p50", "endedP99ms": "queued: ended, p99",
+          "toldP50ms": "sent: in the gateway's inbox, p50", "toldP99ms": "sent: in the gateway's inbox, p99"},
+         "ms", 1)
+
+
 PARTS = {"clients": measure_clients, "throughput": measure_throughput, "bypass": measure_bypass,
          "commands": measure_commands, "latency": measure_latency, "fairness": measure_fairness,
          "spread": measure_spread, "cost": measure_cost, "memory": measure_memory,
-         "recovery": measure_recovery}
+         "recovery": measure_recovery, "cancels": measure_cancels}
 
 
 def bench_queue(parts):

@@ -33,6 +33,7 @@ struct Measure: Sendable {
         case "bypass": try await bypass()
         case "cost": try await cost()
         case "recovery": try await recovery()
+        case "cancels": try await cancels()
         case "prepare": try await prepare()
         case "producer": try await producer()
         case "worker": try await worker()

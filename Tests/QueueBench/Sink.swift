@@ -42,7 +42,7 @@ final class Sink: Sendable {
         var follower: AsyncStream<ContinuousClock.Instant>.Continuation?
     }
 
-    /// Notes when attempts of this device arrive.
+    /// Notes when attempts of this device and cancels of them arrive.
     func watch(_ device: DeviceID) { watched.withLock { $0[device] = Watched() } }
 
     func arrivals(_ device: DeviceID) -> [ContinuousClock.Instant] {
@@ -84,8 +84,11 @@ final class Sink: Sendable {
                 guard let newest = letters.last else { continue }
                 last = newest.id
                 var items: [InboxLetter.Item] = []
-                for case .dispatch(let letter)? in letters.map({ InboxLetter($0.payload) }) {
-                    items += letter
+                for letter in letters.compactMap({ InboxLetter($0.payload) }) {
+                    switch letter {
+                    case .dispatch(let dispatched): items += dispatched
+                    case .cancel(let cancelled): see(cancelled)
+                    }
                 }
                 note(items)
                 feed.yield(items)
@@ -98,10 +101,14 @@ final class Sink: Sendable {
     }
 
     private func note(_ items: [InboxLetter.Item]) {
-        let now = ContinuousClock.now
         counted.withLock { counted in
             for item in items { counted[item.organization, default: 0] += 1 }
         }
+        see(items)
+    }
+
+    private func see(_ items: [InboxLetter.Item]) {
+        let now = ContinuousClock.now
         watched.withLock { watched in
             guard !watched.isEmpty else { return }
             for item in items {
