@@ -140,17 +140,18 @@ package final class QueueFront: Sendable {
         return found
     }
 
-    /// The same where some partition answers: nobody is said to hold the devices of the others.
+    /// The same where some partition answers within a second: nobody is said to hold the devices of the
+    /// others.
     package func knownPresence(
         of devices: [(OrganizationID, DeviceID)]
     ) async throws -> [Streams.Presence?] {
-        let (found, failures, partitions) = await lookUp(devices)
+        let (found, failures, partitions) = await lookUp(devices, within: .seconds(1))
         if let failure = failures.first, failures.count == partitions { throw failure }
         return found
     }
 
     private func lookUp(
-        _ devices: [(OrganizationID, DeviceID)]
+        _ devices: [(OrganizationID, DeviceID)], within limit: Duration? = nil
     ) async -> (found: [Streams.Presence?], failures: [any Error], partitions: Int) {
         typealias Answer = Result<[Streams.Presence?], any Error>
         var found = [Streams.Presence?](repeating: nil, count: devices.count)
@@ -161,7 +162,7 @@ package final class QueueFront: Sendable {
                 let wanted = places.map { devices[$0].1 }
                 tasks.addTask {
                     do {
-                        return (.success(try await part.queue.presence(of: wanted)), places)
+                        return (.success(try await part.queue.presence(of: wanted, within: limit)), places)
                     } catch {
                         return (.failure(error), places)
                     }

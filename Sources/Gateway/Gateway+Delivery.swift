@@ -52,11 +52,14 @@ extension Gateway {
         }
         guard !items.isEmpty else { return }
         let (here, gone) = try await divide(items)
-        if !gone.isEmpty {
-            try await withdrawPresence(
-                of: Dictionary(gone.map { ($0.device, $0.organization) }) { first, _ in first })
-            await front.returned(try await ledger.undeliver(gone.map { ($0.organization, $0.run, $0.token) }))
-        }
+        try await take(here)
+        guard !gone.isEmpty else { return }
+        await withdrawPresence(
+            of: Dictionary(gone.map { ($0.device, $0.organization) }) { first, _ in first })
+        await front.returned(try await ledger.undeliver(gone.map { ($0.organization, $0.run, $0.token) }))
+    }
+
+    private func take(_ here: [InboxLetter.Item]) async throws {
         guard !here.isEmpty else { return }
         // Noted as sent and committed before it is: a crash in between repeats the same attempt at the next
         // hello. What is to be sent is read meanwhile.
@@ -87,16 +90,20 @@ extension Gateway {
     }
 
     /// Presence that still names this gateway for devices that it does not hold, as when its withdrawal was
-    /// lost.
-    private func withdrawPresence(of devices: [DeviceID: OrganizationID]) async throws {
+    /// lost. Where that cannot be said it is tried at the next letter for such a device.
+    private func withdrawPresence(of devices: [DeviceID: OrganizationID]) async {
         let places = devices.map { ($0.value, $0.key) }
-        for ((organization, device), presence) in zip(places, try await front.presence(of: places)) {
-            guard let presence, presence.gateway == id, sessions[device] == nil else { continue }
-            let part = front.part(of: organization)
-            _ = try await part.call { epoch in
-                try await part.queue.absent(
-                    device: device, gateway: presence.gateway, session: presence.session, epoch: epoch)
+        do {
+            for ((organization, device), presence) in zip(places, try await front.knownPresence(of: places)) {
+                guard let presence, presence.gateway == id, sessions[device] == nil else { continue }
+                let part = front.part(of: organization)
+                _ = try await part.call { epoch in
+                    try await part.queue.absent(
+                        device: device, gateway: presence.gateway, session: presence.session, epoch: epoch)
+                }
             }
+        } catch {
+            logger.debug("presence of devices that are gone stays", metadata: ["error": "\(error)"])
         }
     }
 

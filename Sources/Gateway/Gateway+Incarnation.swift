@@ -43,8 +43,9 @@ extension Gateway {
     private func beat() async {
         let (id, sent) = (id, ContinuousClock.now)
         do {
-            try await front.mail.beat(gateway: id, milliseconds: Self.heartbeatMilliseconds)
-            pulse.withLock { $0.beat(id, sent: sent) }
+            let wasAlive = try await front.mail.beat(
+                gateway: id, milliseconds: Self.heartbeatMilliseconds)
+            pulse.withLock { $0.beat(id, sent: sent, wasAlive: wasAlive) }
         } catch {
             guard !Task.isCancelled else { return }
             logger.warning("heartbeat failed", metadata: ["gateway.id": "\(id)", "error": "\(error)"])
@@ -72,11 +73,13 @@ extension Gateway {
         do {
             try await reincarnate(besides: silent)
         } catch {
-            // The next beat or look finds it stale, and it is tried again.
+            // A later beat or look finds it stale, and it is tried again.
             pulse.withLock { $0.failed() }
             guard !Task.isCancelled else { return }
             logger.warning(
                 "no new incarnation could be taken", metadata: ["gateway.id": "\(id)", "error": "\(error)"])
+            // Each attempt may leave a row. Cancellation ends the wait early, which is what is wanted.
+            try? await Task.sleep(for: Self.pace)
         }
     }
 
@@ -102,7 +105,7 @@ extension Gateway {
         pulse.withLock { [untold] in $0.untold(untold) }
         // What lies in the old inbox was never sent; the reclaimer returns it.
         // Where that cannot be said the heartbeat has lapsed.
-        try? await front.mail.beat(gateway: old, milliseconds: 1)
+        _ = try? await front.mail.beat(gateway: old, milliseconds: 1)
         logger.notice(
             "gateway took a new incarnation",
             metadata: [

@@ -160,7 +160,7 @@ package final class Gateway: Sendable {
         let id = id
         // Best effort: a worker buries an incarnation whose heartbeat lapses, and returns what lies in its
         // inbox.
-        try? await front.mail.beat(gateway: id, milliseconds: 1)
+        _ = try? await front.mail.beat(gateway: id, milliseconds: 1)
     }
 
     func begin(_ id: GatewayID) async throws {

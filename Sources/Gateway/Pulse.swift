@@ -27,10 +27,10 @@ struct Pulse: Sendable {
         heard = noted
     }
 
-    /// A beat has arrived.
-    mutating func beat(_ id: GatewayID, sent: Moment) {
+    /// A beat has arrived, and found the one before it in force, or over.
+    mutating func beat(_ id: GatewayID, sent: Moment, wasAlive: Bool) {
         guard id == incarnation else { return }
-        if sent - self.sent > lapse { isStale = true }
+        if !wasAlive { isStale = true }
         self.sent = max(self.sent, sent)
     }
 

@@ -64,8 +64,10 @@ package final class RedisConnection: Sendable {
     /// for each. In a cluster it is one pipeline a node, without an order between the nodes.
     ///
     /// Throws when none was sent or the task was cancelled; a connection lost half-way is in the results.
-    package func send(_ commands: [RedisCommand]) async throws -> [Result<RedisValue, RedisError>] {
-        try await route.send(commands, timeout: nil)
+    package func send(
+        _ commands: [RedisCommand], timeout: Duration? = nil
+    ) async throws -> [Result<RedisValue, RedisError>] {
+        try await route.send(commands, timeout: timeout)
     }
 
     /// Carries the commands out as one `MULTI … EXEC` and returns the replies; an error among them stays a

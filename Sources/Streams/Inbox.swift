@@ -36,34 +36,52 @@ extension Queue {
         }
     }
 
-    /// A gateway's heartbeat: it is alive for so many milliseconds from now.
-    package func beat(gateway: GatewayID, milliseconds: Int) async throws {
-        for result in try await connection.send([
-            RedisCommand("SET", .string(keys.alive(gateway)), "1", "PX", .int(milliseconds)),
+    /// A gateway's heartbeat: it is alive for so many milliseconds from now. Returns whether it was alive
+    /// until now. At the server's memory limit, which refuses `SET`, one that is alive stays so.
+    @discardableResult
+    package func beat(gateway: GatewayID, milliseconds: Int) async throws -> Bool {
+        let alive = RedisArgument.string(keys.alive(gateway))
+        let replies = try await connection.send([
+            RedisCommand("PEXPIRE", alive, .int(milliseconds)),
+            RedisCommand("SET", alive, "1", "PX", .int(milliseconds)),
             RedisCommand("PEXPIRE", .string(keys.inbox(gateway)), .int(Self.inboxMilliseconds)),
-        ]) {
-            _ = try result.get()
-        }
+        ])
+        let wasAlive = try replies[0].get().int == 1
+        if case .failure(let error) = replies[1], !(wasAlive && error.serverCode == "OOM") { throw error }
+        _ = try replies[2].get()
+        return wasAlive
     }
 
     /// Which of these gateways have a living heartbeat. Those whose heartbeat lies on a node of a cluster
-    /// that cannot be reached or does not answer have none, for neither does their inbox.
+    /// that cannot be reached or does not answer within a second have none, for neither does their inbox.
     package func alive(_ gateways: [GatewayID]) async throws -> Set<GatewayID> {
-        guard !gateways.isEmpty else { return [] }
+        let (beating, _, failures) = try await heartbeats(of: gateways)
+        if let failure = failures.first, failures.count == gateways.count { throw failure }
+        return beating
+    }
+
+    /// Which of these gateways have none, by the word of a server.
+    package func dead(_ gateways: [GatewayID]) async throws -> Set<GatewayID> {
+        try await heartbeats(of: gateways).lapsed
+    }
+
+    private func heartbeats(
+        of gateways: [GatewayID]
+    ) async throws -> (beating: Set<GatewayID>, lapsed: Set<GatewayID>, failures: [RedisError]) {
+        guard !gateways.isEmpty else { return ([], [], []) }
         let replies = try await connection.send(
-            gateways.map { RedisCommand("EXISTS", .string(keys.alive($0))) })
-        var alive: Set<GatewayID> = []
-        var unreached: [RedisError] = []
+            gateways.map { RedisCommand("EXISTS", .string(keys.alive($0))) }, timeout: .seconds(1))
+        var (beating, lapsed, failures) = (Set<GatewayID>(), Set<GatewayID>(), [RedisError]())
         for (gateway, reply) in zip(gateways, replies) {
             switch reply {
-            case .success(let value): if value.int == 1 { alive.insert(gateway) }
+            case .success(let value) where value.int == 1: beating.insert(gateway)
+            case .success: lapsed.insert(gateway)
             case .failure(let error) where error.code == .connection || error.code == .timeout:
-                unreached.append(error)
+                failures.append(error)
             case .failure(let error): throw error
             }
         }
-        if unreached.count == gateways.count { throw unreached[0] }
-        return alive
+        return (beating, lapsed, failures)
     }
 
     /// Letters after the one with the given id ("0" for all), oldest first; waits up to `wait` for the first.

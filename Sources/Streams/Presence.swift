@@ -58,10 +58,10 @@ extension Queue {
     }
 
     /// Who holds each of these devices, in the same order.
-    package func presence(of devices: [DeviceID]) async throws -> [Presence?] {
+    package func presence(of devices: [DeviceID], within limit: Duration? = nil) async throws -> [Presence?] {
         guard !devices.isEmpty else { return [] }
         let fields: [RedisArgument] = devices.map { .id($0) }
-        return try await send(RedisCommand("HMGET", arguments: [.string(keys.key("presence"))] + fields))
-            .elements().map(Presence.init)
+        let command = RedisCommand("HMGET", arguments: [.string(keys.key("presence"))] + fields)
+        return try await send(command, within: limit).elements().map(Presence.init)
     }
 }

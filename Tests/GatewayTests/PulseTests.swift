@@ -23,15 +23,17 @@ import Testing
         #expect(wasNews == isNews)
     }
 
-    @Test("Beats in time keep it; one that was sent too late, or fails when the time is over, does not")
+    @Test(
+        "Beats keep it; one that finds no heartbeat any more, or fails when the time is over, does not"
+    )
     func lapse() {
         var pulse = pulse(1)
         _ = pulse.hear(Epoch("a"), from: 0, hasSessions: false)
-        pulse.beat(first, sent: start + .seconds(5))
+        pulse.beat(first, sent: start + .seconds(5), wasAlive: true)
         pulse.missed(first, at: start + .seconds(10))
         #expect(pulse.due == nil)
         var late = pulse
-        late.beat(first, sent: start + .milliseconds(10_001))
+        late.beat(first, sent: start + .seconds(6), wasAlive: false)
         #expect(late.due == [])
         var failing = pulse
         failing.missed(first, at: start + .milliseconds(10_001))
@@ -39,7 +41,7 @@ import Testing
         // A beat of the incarnation before says nothing about the new one.
         failing.begin(second, sent: start + .seconds(11))
         failing.missed(first, at: start + .seconds(60))
-        failing.beat(first, sent: start + .seconds(60))
+        failing.beat(first, sent: start + .seconds(60), wasAlive: false)
         #expect(failing.incarnation == second && failing.due == nil)
         failing.missed(second, at: start + .milliseconds(16_001))
         #expect(failing.due == [])

@@ -73,10 +73,10 @@ extension PlanTests {
                 of: [(rows.tenant.organization.queue(), after: ID(.zero))], kind: kind, limit: 10
             ).values.joined().count
         },
-        Call("backlog of tasks", 2) { world, _ in
+        Call("backlog of tasks", 4) { world, _ in
             try await world.worker.taskQueuesWithBacklog(kind: kind).count * 10
         },
-        Call("stragglers of tasks", 2) { world, _ in
+        Call("stragglers of tasks", 4) { world, _ in
             try await world.worker.taskQueuesWithBacklog(kind: kind, olderThan: .seconds(2)).count * 10
         },
         Call("running tasks", 4) { world, _ in
@@ -156,7 +156,7 @@ extension PlanTests {
             ).count
         },
         // Ten runs of ten jobs with all that hangs on them, and ten tasks.
-        Call("a step of retention", 400) { world, _ in
+        Call("a step of retention", 600) { world, _ in
             let removed = try await world.worker.removeEnded(before: 90, of: retiring, limit: 10)
             return removed == Removed(jobs: 10, runs: 10, tasks: 10) ? 10 : 0
         },

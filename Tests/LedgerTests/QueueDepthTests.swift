@@ -55,6 +55,17 @@ import Testing
         #expect(try await depths(tenant, limit: 2, atMost: 2).map(\.queued) == [0, 2])
     }
 
+    @Test("Runs that wait or run are never said to be queued")
+    func others() async throws {
+        let world = try World.here()
+        let tenant = try await world.tenant(devices: 3)
+        for _ in 0..<2 { _ = try await world.submit(tenant, tenant.all, .bulk) }
+        _ = try await world.worker.wait(try await world.submit(tenant, tenant.all, .interactive).1)
+        let depths = try await depths(tenant, atMost: 3)
+        #expect(depths.map(\.queued) == [0, 0, 3] && depths.map(\.waiting) == [3, 0, 0])
+        #expect(depths.allSatisfy { !$0.isExact })
+    }
+
     @Test("A page begins behind the queue that is named")
     func pages() async throws {
         let world = try World.here()

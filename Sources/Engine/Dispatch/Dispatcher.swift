@@ -23,7 +23,7 @@ package final class Dispatcher: Sendable {
     private let gate: ClaimGate
     let logger: Logger
     // Notes about suspects that could not be taken back: nobody has crashed there.
-    private let leftNotes = Mutex<[(OrganizationID, RunID)]>([])
+    private let leftNotes = Mutex<[(OrganizationID, RunID, own: Bool)]>([])
 
     /// A dispatcher on the worker's login, with a bell for each partition. `owner` names its leases: a word
     /// of its own for each dispatcher; the dispatchers of a process share its gate.
@@ -132,7 +132,7 @@ package final class Dispatcher: Sendable {
             defer { notes = [] }
             return notes
         }
-        for (organization, run) in left { await takeBackNote(organization, run) }
+        for (organization, run, own) in left { await takeBackNote(organization, run, own: own) }
         // Only what crashes alone is to blame for it: the others first, each suspect by itself.
         for claims in Self.passes(claims.items.filter { $0.crashes == 0 }) {
             try await pass(claims, in: part, epoch: epoch)
@@ -161,7 +161,7 @@ package final class Dispatcher: Sendable {
             trial = try await ledger.beginTrial(QueuedRun(claim), owner: owner)
         } catch {
             // It may stand there all the same, if only the reply was lost.
-            leftNotes.withLock { $0.append((claim.organization, claim.run)) }
+            leftNotes.withLock { $0.append((claim.organization, claim.run, own: true)) }
             throw error
         }
         switch trial {
@@ -170,10 +170,10 @@ package final class Dispatcher: Sendable {
                 try await pass([claim], in: part, epoch: epoch)
             } catch {
                 // No crash. In a task of its own, for this one may be cancelled.
-                await Task { await self.takeBackNote(claim.organization, claim.run) }.value
+                await Task { await self.takeBackNote(claim.organization, claim.run, own: true) }.value
                 throw error
             }
-            await takeBackNote(claim.organization, claim.run)
+            await Task { await self.takeBackNote(claim.organization, claim.run, own: false) }.value
         case .stale: try await pass([claim], in: part, epoch: epoch)
         case .poisoned(let run):
             let trace = await traces(of: [(run.organization, run.job)])[run.job]
@@ -189,12 +189,13 @@ package final class Dispatcher: Sendable {
         }
     }
 
-    private func takeBackNote(_ organization: OrganizationID, _ run: RunID) async {
+    /// Takes back its own note, or all that there are of a run that was carried through.
+    private func takeBackNote(_ organization: OrganizationID, _ run: RunID, own: Bool) async {
         do {
-            try await ledger.endTrial(organization, run)
+            try await ledger.endTrial(organization, run, of: own ? owner : nil)
         } catch {
             logger.debug("a note about a suspect is left for later", metadata: ["error": "\(error)"])
-            leftNotes.withLock { $0.append((organization, run)) }
+            leftNotes.withLock { $0.append((organization, run, own: own)) }
         }
     }
 

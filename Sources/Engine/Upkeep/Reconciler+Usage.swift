@@ -36,7 +36,8 @@ extension Reconciler {
                         ])
                 }
             } catch let error as PostgresError where error.isOfStatement {
-                // What cannot be counted holds up no other.
+                // What cannot be counted holds up no other, nor the servers again and again.
+                try await ledger.postponeUsageCheck(of: organization)
                 logger.warning(
                     "the use of a quota cannot be compared and is tried later",
                     metadata: ["organization.id": "\(organization)", "error": "\(error)"])

@@ -298,7 +298,8 @@ package final class Reconciler: Sendable {
     package func buryGateways() async throws -> Bool {
         let open = try await ledger.openGateways()
         guard !open.isEmpty else { return false }
-        let dead = Set(open).subtracting(try await front.mail.alive(open))
+        // By the word of a server: one that does not answer has its inbox still, and perhaps its gateway.
+        let dead = try await front.mail.dead(open)
         for gateway in dead {
             var items: [InboxLetter.Item] = []
             for case .dispatch(let letter)? in try await front.mail.drain(gateway: gateway).map(

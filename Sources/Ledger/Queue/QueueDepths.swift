@@ -10,8 +10,11 @@ package struct QueueDepth: Sendable {
     /// Runs that wait for their device, and those on devices.
     package let waiting: Int
     package let running: Int
-    /// Whether all were counted.
-    package let isExact: Bool
+    /// Whether all were counted; if not, there are at least so many of one or the other.
+    package var isExact: Bool { !isQueuedCut && !isRestCut }
+    /// Whether the queued ones, and whether the others of the organization were not counted to their end.
+    let isQueuedCut: Bool
+    let isRestCut: Bool
     /// The age of the oldest queued run among those that were counted, which are the first in the queue.
     package let oldestAgeSeconds: Double?
 }
@@ -19,14 +22,16 @@ package struct QueueDepth: Sendable {
 extension QueueDepth {
     /// Adds to what was not counted to its end what the organization's open runs leave; to several queues of
     /// one organization the same.
-    static func filled(_ depths: [QueueDepth], from open: [OrganizationID: OpenWorkRow]) -> [QueueDepth] {
+    static func filled(_ depths: [QueueDepth], to open: [OrganizationID: Int]) -> [QueueDepth] {
         var depths = depths
-        for (organization, row) in open {
+        for (organization, open) in open {
             let own = depths.indices.filter { depths[$0].queue.organization == organization }
-            let cut = own.filter { !depths[$0].isExact }
-            guard own.count == Priority.allCases.count, !cut.isEmpty else { continue }
+            let cut = own.filter { depths[$0].isQueuedCut }
+            guard own.count == Priority.allCases.count, !cut.isEmpty,
+                !own.contains(where: { depths[$0].isRestCut })
+            else { continue }
             let counted = own.reduce(0) { $0 + depths[$1].queued + depths[$1].waiting + depths[$1].running }
-            for at in cut { depths[at].queued += max(0, row.used.runs - counted) / cut.count }
+            for at in cut { depths[at].queued += max(0, open - counted) / cut.count }
         }
         return depths
     }
@@ -38,9 +43,9 @@ extension Ledger {
     ///
     /// A count ends at `atMost` rows of each state and queue (of waiting and running ones: of each
     /// organization), so that a view which is read again and again costs the same at a million queued runs.
-    /// What was not counted to its end is said by the counter of open runs, which has those of targets that
-    /// are being expanded too; where the page has not all queues of the organization, there are at least so
-    /// many.
+    /// Queued runs that were not counted to their end are said by the counter of open runs, which has those
+    /// of targets that are being expanded too, and what is due later. Where the page has not all queues
+    /// of the organization, or others of its runs were not counted to their end, there are at least so many.
     package func queueDepths(
         after: OrganizationQueue?, limit: Int, countingAtMost atMost: Int = Ledger.queueCountMax, scope: Scope
     ) async throws -> [QueueDepth] {
@@ -48,7 +53,7 @@ extension Ledger {
         let counted = try await pool.query(
             """
             SELECT o.id, p.priority, q.queued, w.counts[p.priority + 1], d.counts[p.priority + 1],
-                   q.queued < \(atMost) AND w.total < \(atMost) AND d.total < \(atMost), q.oldest
+                   q.queued = \(atMost), w.total = \(atMost) OR d.total = \(atMost), q.oldest
             FROM (
                 SELECT id FROM organizations
                 WHERE (\(after?.organization)::uuid IS NULL OR id >= \(after?.organization))
@@ -79,15 +84,16 @@ extension Ledger {
             ORDER BY o.id, p.priority LIMIT \(limit)
             """, scope: scope
         ) { row in
-            let (organization, priority, queued, waiting, running, isExact, oldest) = try row.decode(
-                (OrganizationID, Priority, Int, Int, Int, Bool, Double?).self)
+            let (organization, priority, queued, waiting, running, isQueuedCut, isRestCut, oldest) =
+                try row.decode((OrganizationID, Priority, Int, Int, Int, Bool, Bool, Double?).self)
             return QueueDepth(
                 queue: OrganizationQueue(organization, priority), queued: queued, waiting: waiting,
-                running: running, isExact: isExact, oldestAgeSeconds: oldest)
+                running: running, isQueuedCut: isQueuedCut, isRestCut: isRestCut, oldestAgeSeconds: oldest)
         }
-        let long = Array(Set(counted.lazy.filter { !$0.isExact }.map(\.queue.organization)))
+        let long = Array(Set(counted.lazy.filter(\.isQueuedCut).map(\.queue.organization)))
         if long.isEmpty { return counted }
-        return QueueDepth.filled(counted, from: try await openWork(of: long, scope: scope))
+        let open = try await openWork(of: long, scope: scope)
+        return QueueDepth.filled(counted, to: open.mapValues(\.used.runs))
     }
 
     /// How far a count of a queue goes: some milliseconds of walking.

@@ -56,11 +56,17 @@ extension Ledger {
         return noted > 0 ? .begun : .stale
     }
 
-    /// A claim that was taken alone was carried through: the run is no suspect any more.
-    package func endTrial(_ organization: OrganizationID, _ run: RunID) async throws {
+    /// A claim that was taken alone was carried through: the run is no suspect any more. Or, of one owner:
+    /// its trial was none, and what others have noted stays.
+    package func endTrial(
+        _ organization: OrganizationID, _ run: RunID, of owner: String? = nil
+    ) async throws {
         try await pool.execute(
-            "DELETE FROM suspects WHERE organization_id = \(organization) AND run_id = \(run)",
-            scope: .organization(organization))
+            """
+            DELETE FROM suspects
+            WHERE organization_id = \(organization) AND run_id = \(run)
+              AND (\(owner)::text IS NULL OR owner = \(owner))
+            """, scope: .organization(organization))
     }
 
     /// Removes the notes about runs that are neither open nor dead letters any more.

@@ -65,6 +65,16 @@ extension Ledger {
         }
     }
 
+    /// Puts the comparison of an organization off that could not be carried out: by a day.
+    package func postponeUsageCheck(of organization: OrganizationID) async throws {
+        try await pool.execute(
+            """
+            INSERT INTO queue_usage_checks (organization_id, due_at)
+            VALUES (\(organization), now() + interval '1 day')
+            ON CONFLICT (organization_id) DO UPDATE SET due_at = excluded.due_at
+            """, scope: .organization(organization))
+    }
+
     // Jobs that are open have open runs, or deltas that no folder has seen, or a target that is not wholly
     // expanded: there is no index of them, for every settlement would write it. A run counts as open until
     // the delta of its end is folded, as in the use.

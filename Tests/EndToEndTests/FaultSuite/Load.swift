@@ -41,8 +41,9 @@ struct Load: Sendable {
         _ body: String, _ target: Target, expiresInSeconds: Int = 3_600, priority: Priority = .standard,
         retry: Retry? = nil, isIdempotent: Bool = false, notBefore: Instant? = nil
     ) -> NewJob {
+        // What outlives its fault may have to outlive a snapshot that is held for ten minutes.
         var job = NewJob(
-            kind: .script, target: target, script: script(body), timeoutSeconds: 600,
+            kind: .script, target: target, script: script(body), timeoutSeconds: 1_800,
             expiresInSeconds: expiresInSeconds)
         (job.priority, job.retry, job.idempotent, job.notBefore) = (priority, retry, isIdempotent, notBefore)
         return job
