@@ -50,7 +50,9 @@ class Bare:
             stderr=subprocess.DEVNULL)
         while subprocess.run([f"{self.bin}/pg_isready", "-q", "-h", self.directory], check=False).returncode:
             time.sleep(0.005)
-        while not os.path.exists(f"{self.directory}/redis.sock"):
+        # It answers before it has read its file, but not with PONG.
+        ping = ["redis-cli", "-s", f"{self.directory}/redis.sock", "ping"]
+        while subprocess.run(ping, check=False, capture_output=True, text=True).stdout.strip() != "PONG":
             if self.redis.poll() is not None:
                 sys.exit("redis-server did not start")
             time.sleep(0.005)
