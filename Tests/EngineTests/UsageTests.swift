@@ -68,8 +68,12 @@ import Testing
                     """, scope: .none)
             }
             #expect(try await reconciler.checkUsage(after: OrganizationID(.zero)) == nil)
-            #expect(
-                try await world.count(compared) == world.count("SELECT count(*) - 1 FROM organizations"))
+            #expect(try await world.count(compared) == world.count("SELECT count(*) FROM organizations"))
+            let later: SQL = """
+                SELECT count(*) FROM queue_usage_checks
+                WHERE due_at > now() + interval '20 hours' AND organization_id = \(first)
+                """
+            #expect(try await world.count(later) == 1, "it is tried tomorrow")
         }
     }
 }
