@@ -30,16 +30,12 @@ let lifecycle: Target.Dependency = .product(name: "ServiceLifecycle", package: "
 let configuration: Target.Dependency = .product(name: "Configuration", package: "swift-configuration")
 let arguments: Target.Dependency = .product(name: "ArgumentParser", package: "swift-argument-parser")
 
-/// For the simulation and what it calls all the time: it plays thousands of worlds in a test run.
-let optimized = settings + [.unsafeFlags(["-O"], .when(configuration: .debug))]
-
 func target(
     _ name: String, _ dependencies: [Target.Dependency] = [], path: String? = nil,
-    resources: [Resource] = [], swiftSettings: [SwiftSetting] = settings
+    resources: [Resource] = []
 ) -> Target {
     .target(
-        name: name, dependencies: dependencies, path: path, resources: resources,
-        swiftSettings: swiftSettings)
+        name: name, dependencies: dependencies, path: path, resources: resources, swiftSettings: settings)
 }
 
 func executable(_ name: String, _ dependencies: [Target.Dependency]) -> Target {
@@ -71,10 +67,10 @@ let package = Package(
         .target(name: "CProcess"),
 
         target("Faults"),
-        target("Domain", swiftSettings: optimized),
+        target("Domain"),
         target("Wire", ["Domain"]),
         target("Trust", ["Domain", "Wire", "COpenSSL", nioCore]),
-        target("Redis", ["CHiredis", "Trust", logging, deque], swiftSettings: optimized),
+        target("Redis", ["CHiredis", "Trust", logging, deque]),
         target("Postgres", ["CPostgres", "Faults", logging]),
         target("Outbound", ["CCurl"]),
         target("Process", ["CProcess"]),
@@ -93,7 +89,7 @@ let package = Package(
                 .embedInCode("Migrations/V0010_tasks.sql"),
                 .embedInCode("Migrations/V0011_usage_checks.sql"),
             ]),
-        target("Streams", ["Domain", "Wire", "Redis", logging], swiftSettings: optimized),
+        target("Streams", ["Domain", "Wire", "Redis", logging]),
         target(
             "Engine",
             [
@@ -210,6 +206,7 @@ let package = Package(
         tests("StreamsTests", ["Streams", "Redis", "Domain", "TestSupport", logging]),
         .testTarget(
             name: "SimulationTests", dependencies: ["Streams", "Redis", "Domain", logging],
-            swiftSettings: optimized),
+            // It plays thousands of worlds.
+            swiftSettings: settings + [.unsafeFlags(["-O"], .when(configuration: .debug))]),
     ]
 )

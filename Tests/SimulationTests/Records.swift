@@ -1,5 +1,4 @@
 import Domain
-import Streams
 
 /// PostgreSQL as the simulation has it: each method is one committed statement of `Ledger`, with the same
 /// guards, and moves runs by the machine of `Domain` only.
@@ -11,27 +10,18 @@ struct Records {
         let device: DeviceID
         let lane: Lane
         let priority: Priority
-        let job: JobID
-        let site: SiteID
-        let kind: String
         var machine = RunMachine()
         var queuedAt = 0
         var expiresAt = 0
         var deadline = 0
-        /// Not to be queued before this.
         var dueAt = 0
-        var policy = RetryPolicy.none
-        /// Whether it was given up since dispatchers had crashed over it.
-        var isPoisoned = false
+        var triesLeft = 0
         var cancelledAt: Int?
         var gateway: GatewayID?
         var markedGenerations: Set<Int> = []
         var amendments = 0
 
         var queue: OrganizationQueue { OrganizationQueue(organization, priority) }
-
-        /// What limits count it by.
-        var lanes: [RunLane] { RunLane.all(job: job, site: site, kind: kind, device: device, lane: lane) }
 
         var name: AttemptName? {
             machine.token.map { AttemptName(run: run, attempt: machine.attempt, token: $0) }
@@ -46,8 +36,7 @@ struct Records {
     struct Limits {
         var weight = 1.0
         var cap: Int?
-        /// The bucket of its interactive runs; nil for the default.
-        var bucket: RunRate?
+        var isPaused = false
     }
 
     private(set) var open: [RunID: Row] = [:]
@@ -55,15 +44,7 @@ struct Records {
     private(set) var epoch: (id: String, startedAt: Int)?
     private(set) var openGateways: Set<GatewayID> = []
     var limits: [OrganizationID: Limits] = [:]
-    /// Limits that are finer than a cap.
-    var runLimits: [OrganizationID: RunLimits] = [:]
-    /// Whose each job is.
-    var jobs: [JobID: OrganizationID] = [:]
-    /// What is paused.
-    var controls: Set<Control> = []
-    /// How many dispatchers have died over a run alone, as far as is noted.
-    var suspects: [RunID: Int] = [:]
-    var violations: [String] = []
+    private(set) var violations: [String] = []
     /// The clock of PostgreSQL, in microseconds.
     var now = 0
 
@@ -79,51 +60,46 @@ struct Records {
 
     mutating func insert(_ rows: [Row]) {
         for var row in rows {
-            jobs[row.job] = row.organization
             row.queuedAt = now
             row.deadline = row.expiresAt
             open[row.run] = row
         }
     }
 
-    /// Queues the scheduled runs whose time has come, or all of them.
-    mutating func queueDue(early: Bool = false) -> [Row] {
-        let due = rows.filter {
-            $0.machine.state == .scheduled && $0.machine.token == nil && (early || $0.dueAt <= now)
+    /// The oldest queued runs of a queue after one; scheduled ones that are due become queued by it.
+    mutating func queuedRuns(of queue: OrganizationQueue, after: RunID, limit: Int) -> [Row] {
+        for (run, row) in open
+        where row.queue == queue && row.machine.state == .scheduled && row.dueAt <= now {
+            change(run) { try $0.machine.becomeDue() }
         }
-        return due.compactMap { row in
-            change(row.run) { try $0.machine.becomeDue() } ? open[row.run] : nil
-        }
-    }
-
-    /// The oldest queued runs of a queue after one that no pause covers.
-    func queuedRuns(of queue: OrganizationQueue, after: RunID, limit: Int) -> [Row] {
-        guard !isPaused(queue) else { return [] }
         return Array(
-            queued(queue).lazy.filter { $0.run > after && !self.isPaused($0) }.prefix(limit))
+            rows.lazy.filter {
+                $0.queue == queue && $0.machine.state == .queued && $0.run > after
+            }.prefix(limit))
     }
 
-    /// All queued runs of a queue, in the order of their ids.
-    func queued(_ queue: OrganizationQueue) -> [Row] {
-        open.values.filter { $0.queue == queue && $0.machine.state == .queued }.sorted { $0.run < $1.run }
-    }
-
-    /// Queues with work that has waited so long and that are not paused as a whole.
+    /// Queues with work that has waited so long.
     func backlog(olderThan age: Int) -> Set<OrganizationQueue> {
-        Set(open.values.filter { $0.machine.state == .queued && $0.queuedAt <= now - age }.map(\.queue))
-            .filter { !isPaused($0) }
+        Set(
+            open.values.filter {
+                switch $0.machine.state {
+                case .queued: $0.queuedAt <= now - age
+                case .scheduled: $0.dueAt <= now - age
+                default: false
+                }
+            }.map(\.queue))
     }
 
     // MARK: The mark and what follows
 
     mutating func mark(
-        _ requests: [(run: RunID, generation: Int, gateway: GatewayID, token: AttemptToken)], epoch: String,
-        heedsPauses: Bool = true
+        _ requests: [(run: RunID, generation: Int, gateway: GatewayID, token: AttemptToken)], epoch: String
     ) -> [Row] {
         guard self.epoch?.id == epoch else { return [] }
         var marked: [Row] = []
         for request in requests.sorted(by: { $0.run < $1.run }) {
-            guard let row = open[request.run], !heedsPauses || !isPaused(row), row.expiresAt > now
+            guard let row = open[request.run], limits[row.organization]?.isPaused != true,
+                row.expiresAt > now
             else { continue }
             let (before, now) = (row.machine.attempt, now)
             let isNew = change(request.run) { row in
@@ -136,11 +112,6 @@ struct Records {
                 violations.append("a generation was marked twice: \(request.run)")
             }
             let after = open[request.run]!
-            if isPaused(row) { violations.append("a run was marked under a pause: \(request.run)") }
-            if row.dueAt > self.now { violations.append("a run was marked before its time: \(request.run)") }
-            if after.machine.attempt > row.policy.maximumAttempts {
-                violations.append("a run has attempt \(after.machine.attempt): \(request.run)")
-            }
             if after.machine.attempt != before + (row.machine.token == nil ? 1 : 0) {
                 violations.append("attempts do not rise by one: \(request.run)")
             }
@@ -204,20 +175,16 @@ struct Records {
 
     // MARK: Ends
 
-    /// `wait` is how long the next attempt waits, if there is one.
-    mutating func settle(
-        _ name: AttemptName, _ outcome: Outcome, device: DeviceID, wait: Int = 0
-    ) -> Settlement {
+    mutating func settle(_ name: AttemptName, _ outcome: Outcome, device: DeviceID) -> Settlement {
         let now = now
         if let row = open[name.run] {
             guard row.device == device else { return .foreign }
             guard row.name == name else { return .late }
-            if row.policy.allowsAnother(after: name.attempt, endedAs: outcome), now + wait < row.expiresAt,
-                !row.machine.cancelRequested
-            {
+            if outcome == .failed, row.triesLeft > 0, !row.machine.cancelRequested {
                 let isBack = change(name.run) { row in
                     try row.machine.retry(token: name.token, after: outcome)
-                    (row.dueAt, row.deadline) = (now + wait, row.expiresAt)
+                    row.triesLeft -= 1
+                    (row.dueAt, row.deadline) = (now + 500_000, row.expiresAt)
                 }
                 return isBack ? .settled(name.run) : .late
             }
@@ -272,7 +239,7 @@ struct Records {
     }
 
     @discardableResult
-    mutating func end(_ run: RunID) -> Row? {
+    private mutating func end(_ run: RunID) -> Row? {
         guard let row = open.removeValue(forKey: run) else { return nil }
         if history.updateValue(row, forKey: run) != nil { violations.append("a run ended twice: \(run)") }
         return row
@@ -315,7 +282,7 @@ struct Records {
 
     /// Moves a run by its machine; false, and nothing has changed, where the machine refuses.
     @discardableResult
-    mutating func change(_ run: RunID, _ body: (inout Row) throws -> Void) -> Bool {
+    private mutating func change(_ run: RunID, _ body: (inout Row) throws -> Void) -> Bool {
         guard var row = open[run] else { return false }
         let before = row.machine
         do {
