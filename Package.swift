@@ -30,12 +30,16 @@ let lifecycle: Target.Dependency = .product(name: "ServiceLifecycle", package: "
 let configuration: Target.Dependency = .product(name: "Configuration", package: "swift-configuration")
 let arguments: Target.Dependency = .product(name: "ArgumentParser", package: "swift-argument-parser")
 
+/// For the simulation and what it calls all the time: it plays thousands of worlds in a test run.
+let optimized = settings + [.unsafeFlags(["-O"], .when(configuration: .debug))]
+
 func target(
     _ name: String, _ dependencies: [Target.Dependency] = [], path: String? = nil,
-    resources: [Resource] = []
+    resources: [Resource] = [], swiftSettings: [SwiftSetting] = settings
 ) -> Target {
     .target(
-        name: name, dependencies: dependencies, path: path, resources: resources, swiftSettings: settings)
+        name: name, dependencies: dependencies, path: path, resources: resources,
+        swiftSettings: swiftSettings)
 }
 
 func executable(_ name: String, _ dependencies: [Target.Dependency]) -> Target {
@@ -67,10 +71,10 @@ let package = Package(
         .target(name: "CProcess"),
 
         target("Faults"),
-        target("Domain"),
+        target("Domain", swiftSettings: optimized),
         target("Wire", ["Domain"]),
         target("Trust", ["Domain", "Wire", "COpenSSL", nioCore]),
-        target("Redis", ["CHiredis", "Trust", logging, deque]),
+        target("Redis", ["CHiredis", "Trust", logging, deque], swiftSettings: optimized),
         target("Postgres", ["CPostgres", "Faults", logging]),
         target("Outbound", ["CCurl"]),
         target("Process", ["CProcess"]),
@@ -89,7 +93,7 @@ let package = Package(
                 .embedInCode("Migrations/V0010_tasks.sql"),
                 .embedInCode("Migrations/V0011_usage_checks.sql"),
             ]),
-        target("Streams", ["Domain", "Wire", "Redis", logging]),
+        target("Streams", ["Domain", "Wire", "Redis", logging], swiftSettings: optimized),
         target(
             "Engine",
             [
@@ -206,7 +210,6 @@ let package = Package(
         tests("StreamsTests", ["Streams", "Redis", "Domain", "TestSupport", logging]),
         .testTarget(
             name: "SimulationTests", dependencies: ["Streams", "Redis", "Domain", logging],
-            // It plays thousands of worlds.
-            swiftSettings: settings + [.unsafeFlags(["-O"], .when(configuration: .debug))]),
+            swiftSettings: optimized),
     ]
 )

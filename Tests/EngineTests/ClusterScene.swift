@@ -92,11 +92,9 @@ struct ClusterScene {
                 if idle > 20 { try await bench.lapseMarks() }
             } catch let error as RedisError where error.isTransient {
                 bench.front.forgetEpoch()
-            } catch let error as QueueError {
+            } catch is QueueError {
                 bench.front.forgetEpoch()
-                if error == .libraryMissing { try await bench.queue.load(using: bench.redis) }
             }
-            if idle > 20 { try? await bench.queue.load(using: bench.redis) }  // where a master lacks it
         }
     }
 

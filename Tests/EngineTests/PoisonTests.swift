@@ -148,4 +148,20 @@ import Trust
             #expect(try await notes(bench) == 0)
         }
     }
+
+    @Test("A suspect that somebody slow has marked goes on counting, wherever its device is")
+    func dispatchedBefore() async throws {
+        try await Bench.run { bench in
+            let tenant = try await bench.world.tenant()
+            let (_, runs) = try await bench.world.submit(tenant, tenant.all)
+            await bench.front.offer(runs)
+            let claims = try await bench.claim("slow")
+            try await bench.lapseLeases()
+            #expect(try await bench.reconciler.sweepOnce())
+            #expect(try await bench.mark(claims, gateway: fresh()).count == 1)
+            try await bench.dispatchAll()
+            #expect(try await notes(bench) == 0)
+            #expect(try await bench.depth(tenant).running == 1)
+        }
+    }
 }

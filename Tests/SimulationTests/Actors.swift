@@ -20,13 +20,21 @@ class Process {
 final class Worker: Process {
     var life = 0
     var places: [OrganizationQueue: Place] = [:]
+    var courses: [OrganizationQueue: Course] = [:]
+    /// Organizations whose runs have their places, as far as this worker knows.
+    var labelled: Set<OrganizationID> = []
+    /// Notes about suspects that could not be taken back.
+    var leftNotes: [RunID] = []
+    /// Whether everything was paused, and when that was read (`ClaimGate`).
+    var gate: (isClosed: Bool, read: Int) = (false, -10_000_000)
     var begun: String?
 
     var owner: String { "\(name).\(life)" }
 
     override func die() {
         super.die()
-        (places, begun) = ([:], nil)
+        (places, courses, begun) = ([:], [:], nil)
+        (labelled, leftNotes, gate) = ([], [], (false, -10_000_000))
         life += 1
     }
 }
@@ -56,7 +64,7 @@ struct Place {
 
 extension RunID {
     /// The greatest id before this one.
-    fileprivate var predecessor: RunID {
+    var predecessor: RunID {
         guard self != RunID(.zero) else { return self }
         return RunID(UniqueID(high: value.low == 0 ? value.high - 1 : value.high, low: value.low &- 1))
     }
@@ -159,14 +167,15 @@ final class Device {
 
     let id: DeviceID
     let organization: OrganizationID
+    let site: SiteID
     var disk = Disk()
     var copy: Disk?
     var link: Link?
     /// Its journal was put back: what it forgot, nobody can know.
     var forgotten: Set<AttemptName> = []
 
-    init(_ id: DeviceID, _ organization: OrganizationID) {
-        (self.id, self.organization) = (id, organization)
+    init(_ id: DeviceID, _ organization: OrganizationID, _ site: SiteID) {
+        (self.id, self.organization, self.site) = (id, organization, site)
     }
 
     var hello: Hello {

@@ -28,6 +28,13 @@ enum Aim: CaseIterable {
     case cancel
     /// Nothing goes wrong, but devices come while their runs are put aside.
     case parking
+    /// Nothing goes wrong, and there are finer limits, rates and small buckets.
+    case limits
+    /// Runs kill whoever handles them, and nothing else does.
+    case poison
+
+    /// Whether nothing goes wrong.
+    var isCalm: Bool { self == .parking || self == .limits }
 
     /// Every other world has an aim, which follows from its seed.
     static func of(_ seed: UInt64) -> Aim? {
@@ -54,6 +61,7 @@ enum Aim: CaseIterable {
     func favour(_ work: Work) -> Int {
         switch (self, work) {
         case (.cancel, .cancel), (.mark, .entitle): 6
+        case (.limits, .entitle), (.limits, .limits): 2
         case (.acknowledge, .dispatch), (.mark, .dispatch), (.deliver, .dispatch): 5
         case (.parking, .dispatch), (.loss, .membership): 3
         case (.loss, .inbox), (.restore, .dispatch), (.cancel, .inbox), (.lateCommit, .submit): 2
@@ -79,6 +87,8 @@ extension World {
             case .sessions: try await comeAgain()
             case .rebuild: try await rebuildTwice()
             case .parking: await comeWhileParked()
+            case .limits: false
+            case .poison: await reclaimPoison()
             case .loss: await hearResults(cancelled: false)
             case .cancel: await hearResults(cancelled: true)
             }
@@ -271,6 +281,15 @@ extension World {
             now += 5_000_000
             for index in workers.indices { await begin(.rebuild(index)) }
         }
+        return true
+    }
+
+    /// The leases of who died are taken back, and another takes the suspects.
+    private func reclaimPoison() async -> Bool {
+        guard !records.open.keys.filter(poison.contains).isEmpty, random.chance(400) else { return false }
+        now += 5_100_000
+        let worker = random.below(workers.count)
+        await wholly([.sweep(worker), .stragglers(worker), .refill(worker), .dispatch(worker)])
         return true
     }
 

@@ -31,6 +31,17 @@ enum Interleaving: String, CaseIterable, Comparable {
     case membershipRemoved, membershipAdded, undeliveredByDeadline
     case bellTakenByTheDead
 
+    // Pauses.
+    case everythingPaused, priorityPaused, queuePaused, gateClosed, heldWhileClaimed, heldPassedBy
+
+    // Finer limits, rates and buckets.
+    case jobFull, siteFull, kindFull, deviceFull, deviceLaneFull, placeReopens, placesGiven
+    case rateEmpty, bucketEmpty
+
+    // Time and poison.
+    case notBeforeHeld, backoffHeld, cancelledWhileScheduled
+    case batchDies, suspectAlone, suspectCleared, poisonEnds
+
     // Service.
     case laneFull, asideFull, laneReopens, capReached, weightChanges
 

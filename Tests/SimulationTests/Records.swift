@@ -1,4 +1,5 @@
 import Domain
+import Streams
 
 /// PostgreSQL as the simulation has it: each method is one committed statement of `Ledger`, with the same
 /// guards, and moves runs by the machine of `Domain` only.
@@ -10,18 +11,27 @@ struct Records {
         let device: DeviceID
         let lane: Lane
         let priority: Priority
+        let job: JobID
+        let site: SiteID
+        let kind: String
         var machine = RunMachine()
         var queuedAt = 0
         var expiresAt = 0
         var deadline = 0
+        /// Not to be queued before this.
         var dueAt = 0
-        var triesLeft = 0
+        var policy = RetryPolicy.none
+        /// Whether it was given up since dispatchers had crashed over it.
+        var isPoisoned = false
         var cancelledAt: Int?
         var gateway: GatewayID?
         var markedGenerations: Set<Int> = []
         var amendments = 0
 
         var queue: OrganizationQueue { OrganizationQueue(organization, priority) }
+
+        /// What limits count it by.
+        var lanes: [RunLane] { RunLane.all(job: job, site: site, kind: kind, device: device, lane: lane) }
 
         var name: AttemptName? {
             machine.token.map { AttemptName(run: run, attempt: machine.attempt, token: $0) }
@@ -36,7 +46,8 @@ struct Records {
     struct Limits {
         var weight = 1.0
         var cap: Int?
-        var isPaused = false
+        /// The bucket of its interactive runs; nil for the default.
+        var bucket: RunRate?
     }
 
     private(set) var open: [RunID: Row] = [:]
@@ -44,7 +55,15 @@ struct Records {
     private(set) var epoch: (id: String, startedAt: Int)?
     private(set) var openGateways: Set<GatewayID> = []
     var limits: [OrganizationID: Limits] = [:]
-    private(set) var violations: [String] = []
+    /// Limits that are finer than a cap.
+    var runLimits: [OrganizationID: RunLimits] = [:]
+    /// Whose each job is.
+    var jobs: [JobID: OrganizationID] = [:]
+    /// What is paused.
+    var controls: Set<Control> = []
+    /// How many dispatchers have died over a run alone, as far as is noted.
+    var suspects: [RunID: Int] = [:]
+    var violations: [String] = []
     /// The clock of PostgreSQL, in microseconds.
     var now = 0
 
@@ -60,46 +79,51 @@ struct Records {
 
     mutating func insert(_ rows: [Row]) {
         for var row in rows {
+            jobs[row.job] = row.organization
             row.queuedAt = now
             row.deadline = row.expiresAt
             open[row.run] = row
         }
     }
 
-    /// The oldest queued runs of a queue after one; scheduled ones that are due become queued by it.
-    mutating func queuedRuns(of queue: OrganizationQueue, after: RunID, limit: Int) -> [Row] {
-        for (run, row) in open
-        where row.queue == queue && row.machine.state == .scheduled && row.dueAt <= now {
-            change(run) { try $0.machine.becomeDue() }
+    /// Queues the scheduled runs whose time has come, or all of them.
+    mutating func queueDue(early: Bool = false) -> [Row] {
+        let due = rows.filter {
+            $0.machine.state == .scheduled && $0.machine.token == nil && (early || $0.dueAt <= now)
         }
-        return Array(
-            rows.lazy.filter {
-                $0.queue == queue && $0.machine.state == .queued && $0.run > after
-            }.prefix(limit))
+        return due.compactMap { row in
+            change(row.run) { try $0.machine.becomeDue() } ? open[row.run] : nil
+        }
     }
 
-    /// Queues with work that has waited so long.
+    /// The oldest queued runs of a queue after one that no pause covers.
+    func queuedRuns(of queue: OrganizationQueue, after: RunID, limit: Int) -> [Row] {
+        guard !isPaused(queue) else { return [] }
+        return Array(
+            queued(queue).lazy.filter { $0.run > after && !self.isPaused($0) }.prefix(limit))
+    }
+
+    /// All queued runs of a queue, in the order of their ids.
+    func queued(_ queue: OrganizationQueue) -> [Row] {
+        open.values.filter { $0.queue == queue && $0.machine.state == .queued }.sorted { $0.run < $1.run }
+    }
+
+    /// Queues with work that has waited so long and that are not paused as a whole.
     func backlog(olderThan age: Int) -> Set<OrganizationQueue> {
-        Set(
-            open.values.filter {
-                switch $0.machine.state {
-                case .queued: $0.queuedAt <= now - age
-                case .scheduled: $0.dueAt <= now - age
-                default: false
-                }
-            }.map(\.queue))
+        Set(open.values.filter { $0.machine.state == .queued && $0.queuedAt <= now - age }.map(\.queue))
+            .filter { !isPaused($0) }
     }
 
     // MARK: The mark and what follows
 
     mutating func mark(
-        _ requests: [(run: RunID, generation: Int, gateway: GatewayID, token: AttemptToken)], epoch: String
+        _ requests: [(run: RunID, generation: Int, gateway: GatewayID, token: AttemptToken)], epoch: String,
+        heedsPauses: Bool = true
     ) -> [Row] {
         guard self.epoch?.id == epoch else { return [] }
         var marked: [Row] = []
         for request in requests.sorted(by: { $0.run < $1.run }) {
-            guard let row = open[request.run], limits[row.organization]?.isPaused != true,
-                row.expiresAt > now
+            guard let row = open[request.run], !heedsPauses || !isPaused(row), row.expiresAt > now
             else { continue }
             let (before, now) = (row.machine.attempt, now)
             let isNew = change(request.run) { row in
@@ -112,6 +136,11 @@ struct Records {
                 violations.append("a generation was marked twice: \(request.run)")
             }
             let after = open[request.run]!
+            if isPaused(row) { violations.append("a run was marked under a pause: \(request.run)") }
+            if row.dueAt > self.now { violations.append("a run was marked before its time: \(request.run)") }
+            if after.machine.attempt > row.policy.maximumAttempts {
+                violations.append("a run has attempt \(after.machine.attempt): \(request.run)")
+            }
             if after.machine.attempt != before + (row.machine.token == nil ? 1 : 0) {
                 violations.append("attempts do not rise by one: \(request.run)")
             }
@@ -175,16 +204,20 @@ struct Records {
 
     // MARK: Ends
 
-    mutating func settle(_ name: AttemptName, _ outcome: Outcome, device: DeviceID) -> Settlement {
+    /// `wait` is how long the next attempt waits, if there is one.
+    mutating func settle(
+        _ name: AttemptName, _ outcome: Outcome, device: DeviceID, wait: Int = 0
+    ) -> Settlement {
         let now = now
         if let row = open[name.run] {
             guard row.device == device else { return .foreign }
             guard row.name == name else { return .late }
-            if outcome == .failed, row.triesLeft > 0, !row.machine.cancelRequested {
+            if row.policy.allowsAnother(after: name.attempt, endedAs: outcome), now + wait < row.expiresAt,
+                !row.machine.cancelRequested
+            {
                 let isBack = change(name.run) { row in
                     try row.machine.retry(token: name.token, after: outcome)
-                    row.triesLeft -= 1
-                    (row.dueAt, row.deadline) = (now + 500_000, row.expiresAt)
+                    (row.dueAt, row.deadline) = (now + wait, row.expiresAt)
                 }
                 return isBack ? .settled(name.run) : .late
             }
@@ -239,7 +272,7 @@ struct Records {
     }
 
     @discardableResult
-    private mutating func end(_ run: RunID) -> Row? {
+    mutating func end(_ run: RunID) -> Row? {
         guard let row = open.removeValue(forKey: run) else { return nil }
         if history.updateValue(row, forKey: run) != nil { violations.append("a run ended twice: \(run)") }
         return row
@@ -282,7 +315,7 @@ struct Records {
 
     /// Moves a run by its machine; false, and nothing has changed, where the machine refuses.
     @discardableResult
-    private mutating func change(_ run: RunID, _ body: (inout Row) throws -> Void) -> Bool {
+    mutating func change(_ run: RunID, _ body: (inout Row) throws -> Void) -> Bool {
         guard var row = open[run] else { return false }
         let before = row.machine
         do {

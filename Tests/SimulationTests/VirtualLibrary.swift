@@ -194,6 +194,22 @@ enum VirtualLibrary {
                 end
             end
 
+            -- A place belongs to a run that is here, and who waits for one waits for somebody.
+            local lanes, taken, places = hashOf(k.lanes), hashOf(k.taken), {}
+            for run, text in pairs(lanes) do
+                expect(live[run], 'a place without a run:', run)
+                local organization, names = string.match(text, '^(%S+) (.*)$')
+                for name in string.gmatch(names, '%S+') do
+                    local field = organization .. ' ' .. name
+                    places[field] = (places[field] or 0) + 1
+                end
+            end
+            for field, count in pairs(places) do
+                expect(tonumber(taken[field]) == count, 'places of', field, taken[field] or 'none', count)
+            end
+            for field, count in pairs(taken) do expect(places[field], 'places of', field, count, 'none') end
+            for field in pairs(hashOf(k.wanted)) do expect(taken[field], 'wanted and free:', field) end
+
             -- Who has entries and is neither paused nor capped nor blocked aside is in service.
             local ready = redis.call('ZRANGE', k.ready, 0, -1)
             for field, count in pairs(depth) do
@@ -265,6 +281,22 @@ enum Mistake: String, CaseIterable {
     case settleFreesTwice
     /// An old generation replaces a newer one.
     case generationsDoNotRise
+    /// A claim goes on past the pause of a priority.
+    case pausedPriorityIsServed
+    /// What is resumed comes into service by the sweep only.
+    case resumeOffersNobody
+    /// Refill goes on past limits.
+    case placesAreIgnored
+    /// A run that ends keeps its places.
+    case placesLeak
+    /// A place that becomes free is told to nobody.
+    case placesWakeNobody
+    /// Refill goes on past the rate of an organization.
+    case rateIsIgnored
+    /// Interactive runs go before standard ones however many there are.
+    case bucketIsEndless
+    /// A lapsed lease is no crash.
+    case crashesAreForgotten
 
     /// Where it shows, if chance alone rarely brings it.
     var aim: Aim? {
@@ -273,6 +305,8 @@ enum Mistake: String, CaseIterable {
         case .epochIsIgnored: .rebuild
         // Shares of priorities are judged where nothing goes wrong.
         case .lowerHaveNoShare: .parking
+        case .placesAreIgnored, .placesLeak, .placesWakeNobody, .rateIsIgnored, .bucketIsEndless: .limits
+        case .crashesAreForgotten: .poison
         default: nil
         }
     }
@@ -305,6 +339,19 @@ enum Mistake: String, CaseIterable {
             ("if epoch ~= args[1] then return stale(epoch) end\n            return body(", "return body(")
         case .lowerHaveNoShare: ("local GUARANTEE = {0, 15, 5}", "local GUARANTEE = {0, 0, 0}")
         case .settleFreesTwice: ("if deadlines[i] and not seen[members[i]] then", "if true then")
+        case .pausedPriorityIsServed:
+            ("local open = not paused[i][priority] and not blocked[at]", "local open = not blocked[at]")
+        case .resumeOffersNobody:
+            ("elseif args[4] == '0' and organization ~= '*' then", "elseif false then")
+        case .placesAreIgnored:
+            ("if status == 0 and limit ~= '-' and known[field] >= tonumber(limit) then", "if false then")
+        case .placesLeak: ("if call.lanes then leaveLanes(k, runs) end", "")
+        case .placesWakeNobody: ("if priorities then", "if false then")
+        case .rateIsIgnored:
+            ("local space = math.min(room(call, k, queue), tokens)", "local space = room(call, k, queue)")
+        case .bucketIsEndless: ("tokens = math.max(0, math.floor(tokens))", "tokens = math.huge")
+        case .crashesAreForgotten:
+            ("return giveUp(call, k, expired, 1)", "return giveUp(call, k, expired, 0)")
         case .generationsDoNotRise: ("if live.generation < tonumber(generation) then", "if true then")
         }
     }

@@ -15,6 +15,7 @@ extension World {
                 }
             }
         }
+        guard try await isGateOpen(worker) else { return }
         let epoch = try await epoch(of: worker)
         let claims: Claims
         do {
@@ -24,13 +25,40 @@ extension World {
             return
         }
         guard !claims.items.isEmpty else { return }
-        let gateways = Set(claims.items.compactMap { $0.presence?.gateway }).sorted()
+        try await takeBackNotes(worker)
+        try await pass(claims, worker, epoch)
+    }
+
+    /// Whether this worker may claim, as far as it has read within half a second.
+    private func isGateOpen(_ worker: Worker) async throws -> Bool {
+        if now - worker.gate.read >= 500_000 {
+            let read = now
+            worker.gate = (try await commit("isEverythingPaused") { $0.isEverythingPaused }, read)
+        }
+        guard worker.gate.isClosed else { return true }
+        reach(.gateClosed)
+        // Who takes the bell's token and does not claim passes it on.
+        guard running?.tookBell == true else { return false }
+        let epoch = try await epoch(of: worker)
+        _ = try await call("sweep") {
+            _ = try await self.queue.sweep(limit: 1, epoch: epoch)
+            self.bellTaken = false
+            self.running?.tookBell = false
+        }
+        return false
+    }
+
+    /// Takes claims as far as they go: to their gateways, or aside if their device is offline.
+    func pass(_ claims: [Claim], _ worker: Worker, _ epoch: Epoch) async throws {
+        guard !claims.isEmpty else { return }
+        let gateways = Set(claims.compactMap { $0.presence?.gateway }).sorted()
         let before = Set(gateways.filter { aliveUntil[$0, default: 0] > redisNow })
         let alive = try await call("alive") { try await self.queue.alive(gateways) }
         if !before.subtracting(alive).isEmpty { reach(.heartbeatLapsesAfterClaim) }
+        try strike(claims, worker)
         var reachable: [(Claim, GatewayID)] = []
         var offline: [Claim] = []
-        for claim in claims.items {
+        for claim in claims {
             if let gateway = claim.presence?.gateway, alive.contains(gateway) {
                 reachable.append((claim, gateway))
             } else {
@@ -49,6 +77,11 @@ extension World {
         if bellOrphaned, !claims.items.isEmpty { reach(.bellTakenByTheDead) }
         (bellTaken, bellOrphaned) = (false, false)
         running?.tookBell = false
+        guard !claims.items.isEmpty || claims.more || !records.controls.isEmpty else {
+            // Nobody was served, and nobody is in service who could be.
+            shares.reset()
+            return claims
+        }
         let keys = queue.keys
         let replies = try await connection.send([
             RedisCommand("ZRANGE", .string(keys.key("ready")), 0, -1, "WITHSCORES"),
@@ -69,6 +102,8 @@ extension World {
             if unsettled > 4 { fail("a claim gave a device its run number \(unsettled)") }
             if unsettled == 4 { reach(.laneFull) }
         }
+        judgePauses(claims.items, paused, Self.pairs(replies[5]))
+        try await judgeBuckets(claims.items, caps, slots, paused, Self.pairs(replies[5]))
         var weights: [OrganizationID: Double] = [:]
         for organization in organizations {
             let id = organization.description
@@ -79,8 +114,7 @@ extension World {
                 if held < aside[queue] ?? 0 { reach(.laneReopens) }
                 aside[queue] = held
             }
-            guard let count = served[organization] else { continue }
-            if paused.contains(id) { fail("a paused organization was served \(count)") }
+            guard served[organization] != nil else { continue }
             let cap = caps["\(id):cap"].flatMap { Int($0) } ?? .max
             let taken = slots["o\(id)"].flatMap { Int($0) } ?? 0
             if taken > cap { fail("a claim brought \(taken) runs over the cap of \(cap)") }
@@ -97,7 +131,11 @@ extension World {
         if let wrong = shares.record(record, of: organizations) { fail(wrong) }
         if !isFaulty {
             let waiting = Self.pairs(replies[5])
-            let lower = queues.filter { waiting[$0.name] ?? "0" != "0" && aside[$0] == 0 }
+            let lower = queues.filter { queue in
+                waiting[queue.name] ?? "0" != "0" && aside[queue] == 0 && !Self.isPaused(queue, paused)
+                    // Beyond the bucket standard has no share but its age.
+                    && (queue.priority == .bulk || caps["\(queue.organization):burst"] == nil)
+            }
             if record.isExhausted { guarantees = Guarantees() }
             if let wrong = guarantees.record(claims.items, waiting: Set(lower)) { fail(wrong) }
         }
@@ -155,7 +193,8 @@ extension World {
         let marked = try await commit("mark", .markReplyLost) { records in
             self.explain(requests.map { ($0.run, $0.generation) }, epoch, records)
             let kept = self.plan.lapse == .markAcceptsAnyDataSet ? records.epoch?.id : nil
-            let marked = records.mark(requests, epoch: kept ?? epoch.id)
+            let marked = records.mark(
+                requests, epoch: kept ?? epoch.id, heedsPauses: self.plan.lapse != .markIgnoresPauses)
             if !marked.isEmpty, records.epoch?.id != epoch.id {
                 self.fail("a claim of a data set that is lost was marked")
             }
@@ -224,7 +263,8 @@ extension World {
                 reach(.endedWhileClaimed)
                 continue
             }
-            if records.limits[row.organization]?.isPaused == true { reach(.pausedWhileClaimed) }
+            if records.isPaused(row.queue) { reach(.pausedWhileClaimed) }
+            if records.isHeld(row) { reach(.heldWhileClaimed) }
             if row.expiresAt <= now { reach(.expiredWhileClaimed) }
             if row.machine.generation > request.generation { reach(.staleEntryRefused) }
             if row.machine.generation == request.generation, Records.isOnDevice(row) {
@@ -236,6 +276,7 @@ extension World {
     /// In a world without faults the ledger itself keeps the cap and the lanes.
     private func checkCalm() {
         guard !isFaulty else { return }
+        checkLanes()
         var lanes: [DeviceLane: Int] = [:]
         var running: [OrganizationID: Int] = [:]
         for row in records.open.values where Records.isOnDevice(row) {

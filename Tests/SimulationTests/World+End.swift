@@ -69,7 +69,8 @@ extension World {
             while !stations[index].ended.isEmpty { await begin(.leave(index)) }
         }
         await begin(.rebuild(0))
-        for work in [Work.sweep(0), .deadlines(0), .bury(0)] { await begin(work) }
+        for work in [Work.sweep(0), .deadlines(0), .bury(0), .due(0)] { await begin(work) }
+        if hasLimits { await begin(.limits(0)) }
         await begin(.stragglers(0))
         if round % 5 == 4 { for work in [Work.wake(0), .cancels(0)] { await begin(work) } }
         if round % 10 == 9 {
@@ -82,7 +83,9 @@ extension World {
             while !stations[index].repeated.isEmpty { await begin(.again(index)) }
         }
         await begin(.refill(0))
-        for _ in 0..<4 {
+        for turn in 0..<4 {
+            // What a limit held back has its place since.
+            if hasLimits, turn > 0 { await begin(.refill(0)) }
             await begin(.dispatch(0))
             for (index, station) in stations.enumerated() where posted.contains(station.id) {
                 await begin(.inbox(index))
@@ -116,7 +119,10 @@ extension World {
         for device in devices {
             for (name, _) in device.disk.outbox { fail("the result of \(name.run.short) was never heard") }
         }
-        for row in records.history.values.sorted(by: { $0.run < $1.run }) {
+        for run in poison.sorted() where executed.keys.contains(where: { $0.run == run }) {
+            fail("the poison \(run.short) reached a device")
+        }
+        for row in records.history.values.sorted(by: { $0.run < $1.run }) where !row.isPoisoned {
             guard let name = row.name, let device = byID[row.device], !device.forgotten.contains(name),
                 let outcome = executed[name] ?? nil
             else { continue }
@@ -127,7 +133,9 @@ extension World {
         // The field that makes a hash a table is all that may be left in these.
         let looks =
             ["live", "depth", "slots"].map { ($0, "HLEN", 1) }
-            + ["returned", "leases", "running", "due", "held"].map { ($0, "EXISTS", 0) }
+            + ["returned", "leases", "running", "due", "held", "lanes", "taken", "wanted"].map {
+                ($0, "EXISTS", 0)
+            }
         let replies = try await connection.send(
             looks.map { name, command, _ in RedisCommand(command, .string(queue.keys.key(name))) })
         for ((name, _, most), reply) in zip(looks, replies) where try reply.get().int ?? 0 > most {

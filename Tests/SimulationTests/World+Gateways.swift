@@ -322,9 +322,11 @@ extension World {
         for (link, name, outcome) in results {
             let before = records.open[name.run]
             let settlement: Records.Settlement
+            let wait = before?.policy.backoff.wait(attempt: name.attempt - 1, using: &random) ?? .zero
             do {
                 settlement = try await commit("settle", .commitReplyLost) {
-                    $0.settle(name, outcome, device: link.device.id)
+                    $0.settle(
+                        name, outcome, device: link.device.id, wait: Int(wait / .microseconds(1)))
                 }
             } catch is Lost {
                 station.results.append((link, name, outcome))

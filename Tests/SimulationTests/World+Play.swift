@@ -7,7 +7,7 @@ import Redis
 enum Work: Hashable, Sendable {
     case submit(Int), cancel(Int), entitle(Int), entitleAll(Int)
     case dispatch(Int), refill(Int), sweep(Int), deadlines(Int), stragglers(Int), cancels(Int)
-    case bury(Int), wake(Int), membership(Int), rebuild(Int)
+    case due(Int), limits(Int), bury(Int), wake(Int), membership(Int), rebuild(Int)
     case beat(Int), inbox(Int), welcome(Int), again(Int), leave(Int), results(Int), starts(Int)
 }
 
@@ -22,6 +22,8 @@ extension World {
         case .dispatch(let index): try await dispatch(workers[index])
         case .refill(let index): try await refill(workers[index])
         case .sweep(let index): try await sweep(workers[index])
+        case .due(let index): try await queueDue(workers[index])
+        case .limits(let index): try await checkLimits(workers[index])
         case .deadlines(let index): try await judgeDeadlines(workers[index])
         case .stragglers(let index): try await markStragglers(workers[index])
         case .cancels(let index): try await repeatCancels(workers[index])
@@ -53,7 +55,7 @@ extension World {
             callers[index]
         case .dispatch(let index), .refill(let index), .sweep(let index), .deadlines(let index),
             .stragglers(let index), .cancels(let index), .bury(let index), .wake(let index),
-            .membership(let index), .rebuild(let index):
+            .due(let index), .limits(let index), .membership(let index), .rebuild(let index):
             workers[index]
         case .beat(let index), .inbox(let index), .welcome(let index), .again(let index),
             .leave(let index), .results(let index), .starts(let index):
@@ -103,13 +105,13 @@ extension World {
 
     private func playStep() async throws {
         if let aim, random.chance(300), try await pursue(aim) { return }
-        if isFaulty, random.chance(30) { return try await fault() }
+        if hasFaults, random.chance(30) { return try await fault() }
         let parked = activities.filter { activity in
             activity.process.pausedUntil <= now && (!isHeld(activity) || random.chance(100))
         }
         if !parked.isEmpty, random.chance(isFaulty ? 600 : 850) {
             let activity = isFaulty ? random.pick(parked)! : parked[0]
-            if isFaulty, random.chance(12) { return await kill(activity.process) }
+            if hasFaults, random.chance(12) { return await kill(activity.process) }
             return await advance(activity)
         }
         if random.chance(550), actOfDevice() { return }
@@ -133,7 +135,10 @@ extension World {
             offer(12, .dispatch(index))
             offer(6, .refill(index))
             offer(4, .sweep(index))
-            for work in [Work.deadlines(index), .stragglers(index), .membership(index)] { offer(2, work) }
+            for work in [Work.deadlines(index), .stragglers(index), .membership(index), .due(index)] {
+                offer(2, work)
+            }
+            if hasLimits { offer(2, .limits(index)) }
             for work in [Work.bury(index), .wake(index), .cancels(index)] { offer(1, work) }
             offer(3, .rebuild(index))
         }
@@ -184,6 +189,9 @@ extension World {
     }
 
     // MARK: Faults
+
+    /// In a world of poison nothing else kills anybody, so that no innocent run may be accused.
+    private var hasFaults: Bool { isFaulty && aim != .poison }
 
     private func fault() async throws {
         let process = random.pick(workers + stations + callers as [Process])!
@@ -249,6 +257,7 @@ extension World {
     private func forgetQueue() {
         shares.reset()
         (settled, versions, bellTaken) = ([], [:], true)
+        (rates, buckets) = ([:], [:])
     }
 
     /// The server writes its file.

@@ -5,12 +5,25 @@ import Redis
 
 /// What a worker does besides: refill, reconcile, rebuild (`Refiller`, `Reconciler`, `Rebuilder`).
 extension World {
-    private static let refillLimit = 24
-
     func refill(_ worker: Worker) async throws {
         let epoch = try await epoch(of: worker)
         let marked = try await call("marked") { try await self.queue.marked(limit: 64, epoch: epoch) }
-        let open = marked.filter { $0.room > 0 }
+        let limits = try await commit("runLimits") { $0.runLimits }
+        let roomy = marked.filter { $0.room > 0 }
+        // After the marks, as whoever resumes commits before it marks.
+        let holds = try await commit("holds") { records in
+            roomy.map { records.holds(of: $0.queue.organization) }
+        }
+        var open: [Marked] = []
+        for (marked, holds) in zip(roomy, holds) {
+            if let limits = limits[marked.queue.organization] {
+                try await bring(marked, limits, holds, worker, epoch)
+            } else if !holds.isEmpty {
+                try await pass(marked, holds, worker, epoch)
+            } else {
+                open.append(marked)
+            }
+        }
         guard !open.isEmpty else { return }
         worker.places = worker.places.filter { now - $0.value.looked < 2_000_000 }
         let places = open.map { worker.places[$0.queue] ?? Place(looked: now) }
@@ -23,16 +36,7 @@ extension World {
             var place = places[index]
             let runs = queued[index]
             let isWhole = place.isFromStart && runs.count < Self.refillLimit
-            let refilled = try await call("refill") {
-                let entries = runs.map(Entry.init)
-                let result = try await self.watchingReplacements(by: entries) {
-                    try await self.queue.refill(
-                        mark.queue, version: mark.version, entries: entries, more: !isWhole, epoch: epoch)
-                }
-                self.checkRefill(result, mark)
-                return result
-            }
-            if refilled.passed < runs.count { reach(.windowFull) }
+            let refilled = try await refill(mark, runs, more: !isWhole, epoch)
             if place.isFromStart, runs.contains(where: { lateRuns.contains($0.run) }) {
                 reach(.lateCommitBelowLowWater)
             }
@@ -42,12 +46,28 @@ extension World {
         }
     }
 
+    func refill(
+        _ mark: Marked, _ runs: [Records.Row], more: Bool, _ epoch: Epoch
+    ) async throws -> Refilled {
+        let refilled = try await call("refill") {
+            let entries = runs.map(Entry.init)
+            let result = try await self.watchingReplacements(by: entries) {
+                try await self.queue.refill(
+                    mark.queue, version: mark.version, entries: entries, more: more, epoch: epoch)
+            }
+            self.checkCleared(result.cleared, mark)
+            return result
+        }
+        if refilled.passed < runs.count { reach(.windowFull) }
+        return refilled
+    }
+
     /// A mark that was set again after it was read must not be cleared.
-    private func checkRefill(_ result: Refilled, _ mark: Marked) {
+    func checkCleared(_ isCleared: Bool, _ mark: Marked) {
         let latest = versions[mark.queue] ?? 0
         guard latest > mark.version else { return }
         reach(.markedDuringRefill)
-        if result.cleared { fail("a mark was cleared that is newer than what was read") }
+        if isCleared { fail("a mark was cleared that is newer than what was read") }
     }
 
     func sweep(_ worker: Worker) async throws {
@@ -68,6 +88,15 @@ extension World {
         }
         if report.unparked > 0 { reach(.parkedUntilRoom) }
         if report.corrected > 0, !isFaulty { fail("the sweep corrected \(report.corrected) counters") }
+    }
+
+    /// Queues what was to wait for its time, and marks its organizations.
+    func queueDue(_ worker: Worker) async throws {
+        let isEarly = plan.lapse == .dueIsEarly
+        let due = try await commit("queueDue") { $0.queueDue(early: isEarly) }
+        guard !due.isEmpty else { return }
+        for row in due { reach(row.machine.attempt == 0 ? .notBeforeHeld : .backoffHeld) }
+        try await offer([], and: due.map(\.queue), by: worker)
     }
 
     func judgeDeadlines(_ worker: Worker) async throws {
@@ -171,6 +200,7 @@ extension World {
         let result = try await call("correct") { [extra] in
             try await self.queue.correct(missing: missing, extra: extra, epoch: epoch)
         }
+        if !missing.isEmpty { try await labelMissing(missing, epoch) }
         if result.added > 0 { reach(.membershipAdded) }
         if result.removed > 0 { reach(.membershipRemoved) }
     }
@@ -194,21 +224,35 @@ extension World {
             self.organizations.map { id in
                 let limits = records.limits[id] ?? Records.Limits()
                 return Entitlement(
-                    organization: id, weight: limits.weight, cap: limits.cap, paused: limits.isPaused)
+                    organization: id, weight: limits.weight, cap: limits.cap,
+                    interactiveRate: limits.bucket?.perSecond, interactiveBurst: limits.bucket?.burst)
             }
         }
+        let pauses = try await commit("pauses") { records in
+            records.controls.compactMap { if case .queues(let pause) = $0 { pause } else { nil } }
+        }
         let running = try await commit("running") { $0.running().map(Membership.init) }
+        let limited = try await commit("lanes") { records in
+            Dictionary(
+                uniqueKeysWithValues: records.runLimits.keys.map {
+                    ($0, records.labelled([], andRunningOf: $0))
+                })
+        }
         shares.reset()
         settled = []
         do {
             try await setClock()
-            try await queue.rebuild(epoch: epoch, entitlements: entitlements, running: running) {
+            try await queue.rebuild(
+                epoch: epoch, entitlements: entitlements, pauses: pauses, running: running,
+                limited: plan.lapse == .rebuildForgetsLimits ? [:] : limited
+            ) {
                 try await self.commit("keepEpoch") { $0.keepEpoch(epoch.id) }
             }
         } catch QueueError.staleEpoch {
             return reach(.rebuildOvertaken)
         }
         (shares, settled, versions) = (Shares(), [], [:])
+        (rates, buckets) = ([:], [:])
         note("rebuilt as \(epoch)")
         worker.epoch = nil
         let backlog = try await commit("backlog") { $0.backlog(olderThan: 0) }

@@ -68,8 +68,29 @@ actor World {
     var bellTaken = false
     /// Whether that one has died over it.
     var bellOrphaned = false
-    /// The highest cap that each organization ever had.
+    /// The highest cap, and the highest finer limits, that each organization ever had.
     var highestCaps: [OrganizationID: Int] = [:]
+    var highestLimits: [OrganizationID: [LimitScope: Int]] = [:]
+    /// Whether operators set finer limits, and buckets that a small world empties.
+    let hasLimits: Bool
+    let hasBuckets: Bool
+    /// What the buckets have: of rates, and of interactive runs.
+    var rates: [OrganizationID: Bucket] = [:]
+    var buckets: [OrganizationID: Bucket] = [:]
+
+    /// Runs whose entries were read before, by a claim or to be set aside: what comes back goes before all.
+    var readBefore: Set<RunID> = []
+
+    /// Whoever handles one of these dies of it; how many are to come.
+    var poison: Set<RunID> = []
+    var poisonLeft: Int
+    /// Runs that are taken alone just now, over which so many have died, and notes that could not be taken
+    /// back.
+    var inTrial: Set<RunID> = []
+    var loneDeaths: [RunID: Int] = [:]
+    var strays: [RunID: Int] = [:]
+    /// Who has died of it, and is to be buried.
+    var dying: Process?
 
     var activities: [Activity] = []
     var running: Activity?
@@ -123,8 +144,10 @@ actor World {
                 SwiftLogNoOpLogHandler()
             })
         let organizations: [OrganizationID] = (0..<3 + random.below(3)).map { _ in names.next() }
+        let sites: [[SiteID]] = organizations.map { _ in [names.next(), names.next()] }
         devices = (0..<5 + random.below(6)).map { _ in
-            Device(names.next(), organizations[random.below(organizations.count)])
+            let index = random.below(organizations.count)
+            return Device(names.next(), organizations[index], sites[index][random.below(2)])
         }
         byID = Dictionary(uniqueKeysWithValues: devices.map { ($0.id, $0) })
         workers = [Worker("worker0"), Worker("worker1")]
@@ -137,15 +160,26 @@ actor World {
         queues = organizations.flatMap { OrganizationQueue.all(of: $0) }
         steps = 60 + random.below(140)
         batch = [2, 4, 8, 16][random.below(4)]
-        let isFaulty = random.below(8) != 0
-        aim = plan.aim ?? Aim.of(plan.seed)
-        self.isFaulty = aim.map { $0 != .parking } ?? isFaulty
+        let goesWrong = random.below(8) != 0
+        let aim = plan.aim ?? Aim.of(plan.seed)
+        self.aim = aim
+        let isFaulty = aim.map { !$0.isCalm } ?? goesWrong
+        self.isFaulty = isFaulty
         runsLeft = 20 + random.below(40)
+        let hasRunLimits = random.chance(250) || aim == .limits
+        let hasSmallBuckets = random.chance(250) || aim == .limits
+        (hasLimits, hasBuckets) = (hasRunLimits, hasSmallBuckets)
+        poisonLeft = random.chance(80) && isFaulty || aim == .poison ? 1 + random.below(2) : 0
         for organization in organizations {
             let cap = random.chance(500) ? 2 + random.below(6) : nil
-            records.limits[organization] = Records.Limits(
-                weight: random.chance(300) ? 2 : 1, cap: cap, isPaused: false)
+            records.limits[organization] = Records.Limits(weight: random.chance(300) ? 2 : 1, cap: cap)
             highestCaps[organization] = cap ?? .max
+        }
+        for organization in organizations {
+            if hasSmallBuckets, random.chance(600) { records.limits[organization]?.bucket = random.bucket() }
+            let limits = hasRunLimits && random.chance(600) ? random.limits() : nil
+            records.runLimits[organization] = limits
+            highestLimits[organization, default: [:]].raise(by: limits)
         }
         self.random = random
         self.names = names
@@ -211,6 +245,10 @@ actor World {
         }
         running = nil
         activities.removeAll { $0.isOver }
+        if let process = dying {
+            dying = nil
+            await kill(process)
+        }
     }
 
     private func noteDeath(of activity: Activity) {
@@ -469,12 +507,24 @@ enum Lapse: String, CaseIterable {
     case markAcceptsAnyDataSet
     /// Whoever puts a run aside does not read presence again.
     case presenceIsReadOnce
+    /// The mark does not look at pauses.
+    case markIgnoresPauses
+    /// What waits for its time is queued before.
+    case dueIsEarly
+    /// Suspects are taken together.
+    case suspectsTogether
+    /// A rebuild tells the new data set of no limits.
+    case rebuildForgetsLimits
 
     /// Where it shows, if chance alone rarely brings it.
     var aim: Aim? {
         switch self {
         case .markAcceptsAnyDataSet: .mark
         case .presenceIsReadOnce: .parking
+        case .markIgnoresPauses: .mark
+        case .dueIsEarly: nil
+        case .suspectsTogether: .poison
+        case .rebuildForgetsLimits: .limits
         }
     }
 }

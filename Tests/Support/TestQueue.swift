@@ -21,13 +21,18 @@ package struct TestQueue: Sendable {
         on server: RedisConfiguration? = nil, partition: Int = 0, of count: Int = 1,
         _ body: (TestQueue) async throws -> Void
     ) async throws {
-        let connection = RedisConnection(configuration: try server ?? configuration(), logger: .quiet)
+        let configuration = try server ?? configuration()
+        let connection = RedisConnection(configuration: configuration, logger: .quiet)
         connection.start()
         let keys = Keyspace(
             prefix: "crmm-test-\(UInt64.random(in: 0 ... .max)):", partition: partition, of: count,
             librarySuffix: librarySuffix)
-        let made = TestQueue(
-            connection: connection, queue: Queue(connection: connection, keys: keys, logger: .quiet))
+        let queue = Queue(connection: connection, keys: keys, logger: .quiet) {
+            let loader = RedisConnection(configuration: configuration, logger: .quiet)
+            loader.start()
+            return loader
+        }
+        let made = TestQueue(connection: connection, queue: queue)
         do {
             try await made.queue.load(using: connection)
             try await body(made)

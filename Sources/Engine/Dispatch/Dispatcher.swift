@@ -174,7 +174,12 @@ package final class Dispatcher: Sendable {
                 throw error
             }
             await Task { await self.takeBackNote(claim.organization, claim.run, own: false) }.value
-        case .stale: try await pass([claim], in: part, epoch: epoch)
+        case .stale:
+            // Whatever became of it, a mark would be refused: nothing more is done with it.
+            let before = try await dispatchedBefore([claim], besides: [])
+            try await part.queue.acknowledge(
+                dispatched: before.isEmpty ? [] : [claim], dropped: before.isEmpty ? [claim] : [],
+                deadlineMilliseconds: Int(Instant.now().microseconds / 1_000), epoch: epoch)
         case .poisoned(let run):
             let trace = await traces(of: [(run.organization, run.job)])[run.job]
             logger.error(
