@@ -7,7 +7,7 @@ package final class QueuePart: Sendable {
     /// The queue of the partition.
     package let queue: Queue
     /// Wakes the refiller of this process.
-    let refill = Wake()
+    package let refill = Wake()
     private let settling: Duration
     private let known = Mutex<Known>(Known())
 

@@ -3,6 +3,7 @@ import Engine
 import Ledger
 import Postgres
 import Streams
+import Synchronization
 import Trust
 
 /// What organizations get of the queue when others have backlogs, by what arrives in an inbox.
@@ -140,12 +141,17 @@ extension Measure {
         say(result)
     }
 
-    /// How long the first run of B waits while A has a backlog over 100 devices and keeps every slot busy.
+    /// How long the first run of B waits while A has a backlog over 100 devices and takes every slot: from
+    /// its submission, and from the first slot that is free for it. A slot is a dispatcher; it is free when
+    /// it goes for its next batch.
     func neighbour() async throws {
-        guard let spread = Spread(rawValue: value("spread", 0)) else { throw BenchError("no such spread") }
-        say(
-            Self.percentiles(
-                try await waits(spread, value("runs", 1_000_000), samples: value("samples", 100))))
+        let freed = Freed()
+        let waits = try await waits(.plain, value("runs", 1_000_000), samples: value("samples", 100), freed)
+        var result: [String: Double] = [:]
+        for (name, parts) in [("", waits.map(\.whole)), ("beyond_", waits.map(\.beyondSlot))] {
+            for (member, value) in Self.percentiles(parts) { result[name + member] = value }
+        }
+        say(result)
     }
 
     /// What B's wait becomes when A's backlog is spread over sites, kinds, keys or priorities: ratios to the
@@ -156,7 +162,8 @@ extension Measure {
         for _ in 0..<rounds {
             for spread in Spread.allCases {
                 try await bed.clear()
-                all[spread, default: []].append(try await waits(spread, count, samples: samples))
+                let waits = try await waits(spread, count, samples: samples)
+                all[spread, default: []].append(waits.map(\.whole))
             }
         }
         var result: [String: Double] = [:]
@@ -175,35 +182,68 @@ extension Measure {
         say(result)
     }
 
-    private func waits(_ spread: Spread, _ count: Int, samples: Int) async throws -> [Double] {
+    /// How long the first run of each submission of B waits, in milliseconds.
+    private struct Wait: Sendable {
+        let whole: Double
+        /// From when a slot was free after the submission was answered.
+        let beyondSlot: Double
+    }
+
+    /// When the dispatchers were free, in order.
+    private final class Freed: Sendable {
+        let instants = Mutex<[ContinuousClock.Instant]>([])
+    }
+
+    /// With `freed` the dispatchers are the bench's, which say when they are free.
+    private func waits(
+        _ spread: Spread, _ count: Int, samples: Int, _ freed: Freed? = nil
+    ) async throws -> [Wait] {
         let a = try await bed.tenants(1, devices: 100, sites: spread == .sites ? 10 : 1)[0]
         let b = try await bed.tenants(1, devices: 100)[0]
         try await backlog([a], count, spread)
         let sink = try await Sink(bed, holding: a.devices + b.devices)
-        let devices = b.devices.map { ($0, sink.follow($0)) }
-        return try await running(sink) {
-            await bed.front.offer(all: [a.organization])
-            try await Task.sleep(for: .seconds(1))
-            var waits: [Double] = []
-            for sample in 0..<samples {
-                let (device, arrivals) = devices[sample % devices.count]
-                let jobs = (0..<10).map { _ in b.job([device]) }
-                let began = ContinuousClock.now
-                let (_, runs) = try await bed.api.submit(jobs, scope: .organization(b.organization))
-                await bed.front.offer(runs)
-                var isFirst = true
-                var left = jobs.count
-                for await arrival in arrivals {
-                    if isFirst { waits.append((arrival - began) / .milliseconds(1)) }
-                    (isFirst, left) = (false, left - 1)
-                    if left == 0 { break }
-                }
-                try await Task.sleep(for: .milliseconds(20))
-            }
-            let inFront = try await bed.number(
-                "SELECT count(*) FROM runs WHERE state = 1 AND organization_id = \(a.organization)")
-            guard inFront > 0 else { throw BenchError("A had not enough runs") }
-            return waits
+        guard let freed else {
+            return try await running(sink) { try await submit(b, beside: a, samples, to: sink, nil) }
         }
+        return try await timing(
+            sink, isFree: { instant in freed.instants.withLock { $0.append(instant) } }
+        ) { try await submit(b, beside: a, samples, to: sink, freed) }
+    }
+
+    private func submit(
+        _ b: BenchTenant, beside a: BenchTenant, _ samples: Int, to sink: Sink, _ freed: Freed?
+    ) async throws -> [Wait] {
+        let devices = b.devices.map { ($0, sink.follow($0)) }
+        await bed.front.offer(all: [a.organization])
+        try await Task.sleep(for: .seconds(1))
+        var waits: [Wait] = []
+        for sample in 0..<samples {
+            let (device, arrivals) = devices[sample % devices.count]
+            let jobs = (0..<10).map { _ in b.job([device]) }
+            let began = ContinuousClock.now
+            let (_, runs) = try await bed.api.submit(jobs, scope: .organization(b.organization))
+            await bed.front.offer(runs)
+            let offered = ContinuousClock.now
+            var isFirst = true
+            var left = jobs.count
+            for await arrival in arrivals {
+                if isFirst {
+                    let free = freed?.instants.withLock { instants in instants.first { $0 >= offered } }
+                    waits.append(
+                        Wait(
+                            whole: (arrival - began) / .milliseconds(1),
+                            // One that was claimed before the submission was answered waited for none.
+                            beyondSlot: max(0, (arrival - min(free ?? arrival, arrival)) / .milliseconds(1))))
+                }
+                (isFirst, left) = (false, left - 1)
+                if left == 0 { break }
+            }
+            freed?.instants.withLock { $0 = [] }
+            try await Task.sleep(for: .milliseconds(20))
+        }
+        let inFront = try await bed.number(
+            "SELECT count(*) FROM runs WHERE state = 1 AND organization_id = \(a.organization)")
+        guard inFront > 0 else { throw BenchError("A had not enough runs") }
+        return waits
     }
 }

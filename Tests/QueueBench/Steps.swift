@@ -49,24 +49,30 @@ struct Steps: Sendable {
         return (marked, times)
     }
 
-    /// Dispatches as the product does until cancelled; says when each run passed which step.
-    func dispatch(owner: String, note: @Sendable ([RunID], Times) -> Void) async throws {
+    /// Dispatches as the product does until cancelled; says when it is free for a batch, and when each run
+    /// passed which step.
+    func dispatch(
+        owner: String, isFree: @Sendable (ContinuousClock.Instant) -> Void = { _ in },
+        note: @Sendable ([RunID], Times) -> Void
+    ) async throws {
         let bell = try bed.blocking()
         while !Task.isCancelled {
             do {
                 let epoch = try await bed.front.epoch()
+                isFree(.now)
                 let claims = try await bed.queue.claim(
                     owner: owner, limit: 128, leaseMilliseconds: 5_000, epoch: epoch)
                 let claimed = ContinuousClock.now
-                if !claims.items.isEmpty {
-                    let present = claims.items.compactMap { claim in
+                for items in Dispatcher.passes(claims.items) where !items.isEmpty {
+                    let present = items.compactMap { claim in
                         claim.presence.map { (claim.organization, claim.run, claim.generation, $0.gateway) }
                     }
                     let (marked, times) = try await pass(present, claimed: claimed)
                     note(marked.map(\.run), times)
                     _ = try await bed.queue.acknowledge(
-                        dispatched: claims.items, dropped: [],
+                        dispatched: items, dropped: [],
                         deadlineMilliseconds: Int(Instant.now().microseconds / 1_000) + 120_000, epoch: epoch)
+                    bed.front.parts[0].refill.call()
                 }
                 if !claims.more { _ = try await bed.queue.waitForBell(on: bell) }
             } catch {
@@ -93,24 +99,15 @@ extension Measure {
         for device in tenant.devices { sink.watch(device) }
         let noted = Noted()
         let isTimed = value("steps", 0) == 1
-        let submitted = try await running(sink, dispatchers: isTimed ? 0 : 2) {
-            try await withThrowingTaskGroup(of: [Submitted]?.self) { group in
-                for number in 0..<(isTimed ? 2 : 0) {
-                    group.addTask {
-                        try await Steps(bed: bed).dispatch(owner: "bench.\(number)") { runs, times in
-                            noted.times.withLock { noted in for run in runs { noted[run] = times } }
-                        }
-                        return nil
-                    }
+        let submitted =
+            isTimed
+            ? try await timing(
+                sink,
+                note: { runs, times in
+                    noted.times.withLock { noted in for run in runs { noted[run] = times } }
                 }
-                group.addTask { try await submit(to: tenant, rate: rate, until: sink) }
-                defer { group.cancelAll() }
-                while let submitted = try await group.next() {
-                    if let submitted { return submitted }
-                }
-                throw BenchError("nothing was submitted")
-            }
-        }
+            ) { try await submit(to: tenant, rate: rate, until: sink) }
+            : try await running(sink) { try await submit(to: tenant, rate: rate, until: sink) }
         let timed = submitted.compactMap { item -> (item: Submitted, arrived: ContinuousClock.Instant)? in
             sink.arrivals(item.device).first.map { (item, $0) }
         }
@@ -120,9 +117,39 @@ extension Measure {
             result["later_\(name)"] = value
         }
         if isTimed {
-            result.merge(Self.parts(Array(later), noted.times.withLock(\.self))) { $1 }
+            let times = noted.times.withLock(\.self)
+            result.merge(Self.parts(Array(later), times)) { $1 }
+            let claimed = later.compactMap { timed in
+                times[timed.item.run].map { ($0.claimed - timed.item.due) / .milliseconds(1) }
+            }
+            for (name, value) in Self.percentiles(claimed) { result["claimed_\(name)"] = value }
         }
         say(result)
+    }
+
+    /// Runs a body beside workers whose dispatchers are timed, and a sink.
+    func timing<Value: Sendable>(
+        _ sink: Sink, isFree: @escaping @Sendable (ContinuousClock.Instant) -> Void = { _ in },
+        note: @escaping @Sendable ([RunID], Steps.Times) -> Void = { _, _ in },
+        _ body: @escaping @Sendable () async throws -> Value
+    ) async throws -> Value {
+        try await running(sink, dispatchers: 0) {
+            try await withThrowingTaskGroup(of: Value?.self) { group in
+                for number in 0..<2 {
+                    group.addTask {
+                        try await Steps(bed: bed).dispatch(
+                            owner: "bench.\(number)", isFree: isFree, note: note)
+                        return nil
+                    }
+                }
+                group.addTask { try await body() }
+                defer { group.cancelAll() }
+                while let value = try await group.next() {
+                    if let value { return value }
+                }
+                throw BenchError("the body did not return")
+            }
+        }
     }
 
     /// A run that was submitted: when it was due, when that began, was committed, and was offered.

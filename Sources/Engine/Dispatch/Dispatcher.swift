@@ -3,7 +3,7 @@ import Faults
 package import Ledger
 package import Logging
 package import Redis
-import Streams
+package import Streams
 import Synchronization
 import Trust
 
@@ -145,7 +145,7 @@ package final class Dispatcher: Sendable {
 
     /// In which pieces a batch is taken on: who has few runs in it does not wait for the marks of who has
     /// many.
-    static func passes(_ claims: [Claim]) -> [[Claim]] {
+    package static func passes(_ claims: [Claim]) -> [[Claim]] {
         let counts = claims.reduce(into: [:]) { $0[$1.organization, default: 0] += 1 }
         let few = claims.filter { counts[$0.organization, default: 0] <= fewRuns }
         guard !few.isEmpty, claims.count - few.count > 2 * fewRuns else { return [claims] }

@@ -13,7 +13,7 @@ package final class Wake: Sendable {
     var isCalled: Bool { state.withLock(\.isCalled) }
 
     /// Calls; calls add up to one.
-    func call() {
+    package func call() {
         let sleeper = state.withLock { state in
             state.isCalled = state.sleeper == nil
             return state.sleeper
