@@ -46,6 +46,80 @@ extension Measure {
     }
 }
 
+extension Measure {
+    /// As `drain` of one tenant, with the ready set bypassed: a claim takes from the one queue there is. No
+    /// order of organizations, tags, virtual time, shares of priorities and service; all else is the
+    /// product's.
+    func direct() async throws {
+        try await bed.redis.load(try DirectLibrary.source())
+        try await drain()
+    }
+}
+
+/// The shipped function library without its ready set, for one organization with one queue.
+private enum DirectLibrary {
+    private static let replacements = [
+        (
+            "local function plan(call, k, wanted)",
+            """
+            local function plan(call, k, wanted)
+                do
+                    local fields, candidates = redis.call('HGETALL', k.depth), {}
+                    for i = 1, #fields, 2 do
+                        local organization, priority = string.match(fields[i], '^(%x.*):(%d)$')
+                        if organization then
+                            local depth = tonumber(fields[i + 1])
+                            local share = math.min(wanted, depth)
+                            local depths, shares = {0, 0, 0}, {0, 0, 0}
+                            depths[priority + 1], shares[priority + 1] = depth, share
+                            candidates[1] = {
+                                organization = organization, place = 1, start = 0, tag = 0, cost = 1,
+                                free = math.huge, depths = depths, depth = depth, supply = share,
+                                share = share, shares = shares, served = 0,
+                            }
+                        end
+                    end
+                    return candidates
+                end
+            """
+        ),
+        (
+            "local function charge(call, k, candidate)",
+            "local function charge(call, k, candidate)\n            do return 0 end"
+        ),
+        (
+            "local function offer(call, k, organization)",
+            "local function offer(call, k, organization)\n            do return false end"
+        ),
+        (
+            "if redis.call('EXISTS', k.ready) == 1 and redis.call('EXISTS', k.bell) == 0",
+            "if redis.call('HLEN', k.depth) > 1 and redis.call('EXISTS', k.bell) == 0"
+        ),
+        (
+            "until #leases >= limit or redis.call('EXISTS', k.ready) == 0",
+            "until #leases >= limit or redis.call('HLEN', k.depth) < 2"
+        ),
+        (
+            "local reply, scores = {redis.call('EXISTS', k.ready)}, {}",
+            "local reply, scores = {redis.call('HLEN', k.depth) - 1}, {}"
+        ),
+    ]
+
+    /// Under the shipped name; the next measurement puts the shipped text back.
+    static func source() throws -> RedisFunctionLibrary {
+        let shipped = Library.source(suffix: "")
+        var source = shipped.source
+        for (text, other) in replacements {
+            let parts = source.split(separator: text, omittingEmptySubsequences: false)
+            guard parts.count == 2 else {
+                throw BenchError("the library has this text \(parts.count - 1) times: \(text)")
+            }
+            source = parts.joined(separator: other)
+        }
+        return RedisFunctionLibrary(name: shipped.name, source: source)
+    }
+}
+
 /// A stream of runs with one group of consumers.
 private final class PlainStream: Sendable {
     private let bed: Bed

@@ -30,6 +30,7 @@ struct Measure: Sendable {
         case "few": try await few()
         case "beside": try await beside()
         case "spread": try await spread()
+        case "direct": try await direct()
         case "bypass": try await bypass()
         case "cost": try await cost()
         case "recovery": try await recovery()
@@ -116,7 +117,7 @@ struct Measure: Sendable {
     }
 
     /// Claims, marks and settles what is queued already.
-    private func drain() async throws {
+    func drain() async throws {
         let count = value("runs", 20_000)
         let tenants = try await bed.tenants(value("organizations", 1), devices: value("devices", 1_000))
         for tenant in tenants { try await fill(tenant, count / tenants.count) }
