@@ -170,7 +170,12 @@ struct FaultPlan: Sendable {
         ),
         (
             "fenceRemoved", [.startedTwice, .wrongEnd, .lost],
-            [.point(.dispatcherAfterClaim, .stop, passage: 1)]
+            // Twice: a gateway that has just taken a new incarnation, as the first may have, is not alive to
+            // who claimed before, and nothing is marked for it.
+            [
+                .point(.dispatcherAfterClaim, .stop, passage: 1),
+                .point(.dispatcherAfterClaim, .stop, passage: 1),
+            ]
         ),
     ]
 
