@@ -123,23 +123,12 @@ extension Library {
             return entries
         end
 
-        -- What `entries` are for, by their place: `work`, `runs`, `generations`, `devices`, and `lanes`, the
-        -- field of each device in `slots`. An entry that was deleted while it was pending is for nothing.
-        local function parseEntries(entries)
-            local parsed = {work = {}, runs = {}, generations = {}, devices = {}, lanes = {}}
-            for i, entry in ipairs(entries) do
-                local work = entry[2] and entry[2][2]
-                if work then
-                    local run, generation, device = parseWork(work)
-                    parsed.runs[i], parsed.generations[i], parsed.devices[i] = run, generation, device
-                    parsed.lanes[i] = 'd' .. device
-                else
-                    parsed.runs[i], parsed.generations[i], parsed.devices[i] = '', '', ''
-                    parsed.lanes[i] = ''
-                end
-                parsed.work[i] = work or ''
-            end
-            return parsed
+        -- What an entry is for: work, run, generation, device. One that was deleted while it was pending is
+        -- for nothing.
+        local function parseEntry(entry)
+            local work = entry[2] and entry[2][2]
+            if not work then return '', '', '', '' end
+            return work, parseWork(work)
         end
 
         -- Unsettled runs of devices, this call's included, by their field.
@@ -180,53 +169,104 @@ extension Library {
             return live.id == id and live.priority == priority and live.crashes or nil
         end
 
-        -- Leases the candidate's share: each to `leases`, with the same place in `devices` and `crashed`.
-        local function serve(call, k, candidate, owner, lanes, leases, devices, crashed)
-            local organization = candidate.organization
-            for i, priority in ipairs(PRIORITIES) do
-                local limit = candidate.shares[i]
-                if limit > 0 then
-                    local entries = read(call, k, organization, priority, limit)
-                    -- A queue that gave less than its depth says is empty, whatever the depth says.
-                    local taken = #entries < limit and candidate.depths[i] or #entries
-                    shift(call, organization, priority, -taken)
-                    candidate.depths[i] = candidate.depths[i] - taken
-                    local parsed, known, served = parseEntries(entries), {}, 0
-                    local head = owner .. ' ' .. organization .. ' ' .. priority .. ' '
-                    if #entries > 0 then
-                        loadLanes(k, lanes, parsed.lanes)
-                        known = redis.call('HMGET', k.live, unpack(parsed.runs))
+        -- Reads as many entries from each of these queues with one command; none if one of them has no
+        -- stream.
+        local function readTogether(call, wanted, queues)
+            local names, found = {}, {}
+            for i, queue in ipairs(queues) do
+                names[i], names[#queues + i] =
+                    queueKey(call, queue.candidate.organization, queue.priority), '>'
+            end
+            local reply = redis.pcall(
+                'XREADGROUP', 'GROUP', GROUP, 'leased', 'COUNT', wanted, 'STREAMS', unpack(names))
+            if reply and reply.err then return end
+            for _, stream in ipairs(reply or {}) do found[stream[1]] = stream[2] end
+            for i, queue in ipairs(queues) do queue.entries = found[names[i]] or {} end
+        end
+
+        -- Reads what the shares of these candidates bring, now pending with `leased`: {candidate, place,
+        -- priority, limit, entries}…
+        local function readShares(call, k, candidates)
+            local queues, same = {}, {}
+            for _, candidate in ipairs(candidates) do
+                for i, priority in ipairs(PRIORITIES) do
+                    local limit = candidate.share > 0 and candidate.shares[i] or 0
+                    if limit > 0 then
+                        local queue = {candidate = candidate, place = i, priority = priority, limit = limit}
+                        queues[#queues + 1] = queue
+                        same[limit] = same[limit] or {}
+                        table.insert(same[limit], queue)
                     end
-                    for j, value in ipairs(known) do
-                        local id, device, lane = entries[j][1], parsed.devices[j], parsed.lanes[j]
-                        local crashes = crashesOf(value, priority, id, parsed.generations[j])
-                        if not crashes then
-                            discard(call, organization, priority, id)
-                        elseif lanes[lane] >= LANE then
-                            setAside(call, k, organization, priority, id, device)
-                        else
-                            leases[#leases + 1] = head .. id .. ' ' .. parsed.work[j]
-                            devices[#devices + 1], crashed[#crashed + 1] = device, crashes
-                            lanes[lane] = lanes[lane] + 1
-                            count(call, lane, 1)
-                            served = served + 1
-                        end
-                    end
-                    count(call, 'o' .. organization, served)
-                    candidate.served = candidate.served + served
                 end
+            end
+            -- What came back goes first, a queue at a time.
+            if #queues > 1 and redis.call('EXISTS', k.returned) == 0 then
+                for limit, some in pairs(same) do
+                    if #some > 1 then readTogether(call, limit, some) end
+                end
+            end
+            for _, queue in ipairs(queues) do
+                queue.entries = queue.entries
+                    or read(call, k, queue.candidate.organization, queue.priority, queue.limit)
+            end
+            return queues
+        end
+
+        -- Leases the shares of these candidates: each run to `leases`, with the same place in `devices` and
+        -- `crashed`.
+        local function serve(call, k, candidates, owner, lanes, leases, devices, crashed)
+            local items, runs, names = {}, {}, {}
+            for _, queue in ipairs(readShares(call, k, candidates)) do
+                local candidate, entries = queue.candidate, queue.entries
+                -- A queue that gave less than its depth says is empty, whatever the depth says.
+                local taken = #entries < queue.limit and candidate.depths[queue.place] or #entries
+                shift(call, candidate.organization, queue.priority, -taken)
+                candidate.depths[queue.place] = candidate.depths[queue.place] - taken
+                for _, entry in ipairs(entries) do
+                    local work, run, generation, device = parseEntry(entry)
+                    local at, lane = #items + 1, 'd' .. device
+                    items[at] = {
+                        candidate = candidate, priority = queue.priority, id = entry[1], work = work,
+                        generation = generation, device = device, lane = lane,
+                    }
+                    runs[at], names[at] = run, lane
+                end
+            end
+            if #items == 0 then return end
+            loadLanes(k, lanes, names)
+            for i, value in ipairs(redis.call('HMGET', k.live, unpack(runs))) do
+                local item = items[i]
+                local candidate, priority, id, lane = item.candidate, item.priority, item.id, item.lane
+                local organization = candidate.organization
+                local crashes = crashesOf(value, priority, id, item.generation)
+                if not crashes then
+                    discard(call, organization, priority, id)
+                elseif lanes[lane] >= LANE then
+                    setAside(call, k, organization, priority, id, item.device)
+                else
+                    leases[#leases + 1] =
+                        owner .. ' ' .. organization .. ' ' .. priority .. ' ' .. id .. ' ' .. item.work
+                    devices[#devices + 1], crashed[#crashed + 1] = item.device, crashes
+                    lanes[lane] = lanes[lane] + 1
+                    count(call, lane, 1)
+                    candidate.served = candidate.served + 1
+                end
+            end
+            for _, candidate in ipairs(candidates) do
+                if candidate.served > 0 then count(call, 'o' .. candidate.organization, candidate.served) end
             end
         end
 
-        -- Charges a candidate for what it got. Returns the start tag of its last run.
-        local function charge(call, k, candidate)
+        -- Charges a candidate for what it got; `tags` are of those who go on. Returns the start tag of its
+        -- last run.
+        local function charge(call, k, candidate, tags)
             local start, goesOn = candidate.start + candidate.served * candidate.cost, false
             for i, priority in ipairs(PRIORITIES) do
                 local isStopped = call.stopped[candidate.organization .. ':' .. priority]
                 goesOn = goesOn or candidate.depths[i] > 0 and not isStopped
             end
             if goesOn and candidate.served < candidate.free then
-                redis.call('ZADD', k.ready, decimal(start), candidate.organization)
+                tags[#tags + 1], tags[#tags + 2] = decimal(start), candidate.organization
             else
                 leave(k, candidate.organization, start)
             end
@@ -248,13 +288,14 @@ extension Library {
             moveDue(call, k, RUNS_A_CALL)
             repeat
                 local candidates, virtual = plan(call, k, limit - #leases), virtualTime(k)
-                local last = virtual
+                local last, tags = virtual, {}
+                serve(call, k, candidates, owner, lanes, leases, devices, crashed)
                 for _, candidate in ipairs(candidates) do
                     if candidate.share > 0 then
-                        serve(call, k, candidate, owner, lanes, leases, devices, crashed)
-                        last = math.max(last, charge(call, k, candidate))
+                        last = math.max(last, charge(call, k, candidate, tags))
                     end
                 end
+                if #tags > 0 then redis.call('ZADD', k.ready, unpack(tags)) end
                 if last > virtual then
                     redis.call('SET', k.virtual, decimal(last))
                     redis.call('ZREMRANGEBYSCORE', k.finish, '-inf', decimal(last))

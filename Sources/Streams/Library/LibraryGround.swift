@@ -309,7 +309,8 @@ extension Library {
             return reply
         end
 
-        -- Puts an organization into service if it has entries that are not paused, and is not at its cap.
+        -- Puts an organization that is not in service into it, if it has entries that are not paused and is
+        -- not at its cap.
         local function offer(call, k, organization)
             local depths = redis.call('HMGET', k.depth, unpack(queueFields(organization)))
             local paused, some = nil, false
@@ -319,7 +320,7 @@ extension Library {
                     some = some or not paused[priority]
                 end
             end
-            if not some or redis.call('ZSCORE', k.ready, organization) then return false end
+            if not some then return false end
             local cap = redis.call('HGET', k.caps, organization .. ':cap')
             local taken = redis.call('HGET', k.slots, 'o' .. organization)
             if cap and tonumber(taken or 0) >= tonumber(cap) then return false end
@@ -365,9 +366,11 @@ extension Library {
         local function writeQueues(call, k)
             local keys, fields = {}, {}
             for _, queue in ipairs(call.order) do
-                if queue.change ~= 0 then redis.call('HINCRBY', k.depth, queue.field, queue.change) end
-                local key = queueKey(call, queue.organization, queue.priority)
-                if redis.call('XLEN', key) == 0 then
+                local depth, key = 0, queueKey(call, queue.organization, queue.priority)
+                if queue.change ~= 0 then
+                    depth = redis.call('HINCRBY', k.depth, queue.field, queue.change)
+                end
+                if depth <= 0 and redis.call('XLEN', key) == 0 then
                     keys[#keys + 1], fields[#fields + 1] = key, queue.field
                 end
             end
@@ -396,8 +399,11 @@ extension Library {
             end
             local queues, offered = call.order, 0
             writeQueues(call, k)
-            for _, organization in ipairs(call.organizations) do
-                if offer(call, k, organization) then offered = offered + 1 end
+            if #call.organizations > 0 then
+                local tags = redis.call('ZMSCORE', k.ready, unpack(call.organizations))
+                for i, organization in ipairs(call.organizations) do
+                    if not tags[i] and offer(call, k, organization) then offered = offered + 1 end
+                end
             end
             if redis.call('EXISTS', k.marks) == 1 then
                 for _, queue in ipairs(queues) do unpark(call, k, queue.field) end
