@@ -205,8 +205,8 @@ def measure_bypass(_, queue):
     def through(verb):
         return lambda: queue(verb, runs=30_000)["runsPerSecond"]
 
-    say("\none tenant: claim, mark, inbox, settle, beside the same with the ready set bypassed (no order of"
-        "\norganizations, tags, shares), and beside the same marks, inboxes and settlements of runs that a"
+    say("\none tenant: claim, mark, inbox, settle, beside the same with the ready set bypassed (no tags,"
+        "\nvirtual time, service), and beside the same marks, inboxes and settlements of runs that a"
         "\nplain stream brings by XADD, XREADGROUP, XACK and XDEL (no caps, lanes, leases either)")
     pairs("through the queue", "/s", through("drain"), "ready set bypassed", through("direct"))
     pairs("through the queue", "/s", through("drain"), "a plain stream", through("bypass"))

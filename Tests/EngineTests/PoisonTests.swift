@@ -1,6 +1,7 @@
 import Domain
 import Ledger
 import Postgres
+import Redis
 import Streams
 import TestSupport
 import Testing
@@ -162,6 +163,24 @@ import Trust
             try await bench.dispatchAll()
             #expect(try await notes(bench) == 0)
             #expect(try await bench.depth(tenant).running == 1)
+        }
+    }
+
+    @Test("A suspect that has ended, of which the queue was not told, leaves nothing behind")
+    func endedBefore() async throws {
+        try await Bench.run { bench in
+            let tenant = try await bench.world.tenant()
+            let post = try await Post.open(bench, holding: tenant.all)
+            let (_, runs) = try await bench.world.submit(tenant, tenant.all)
+            await bench.front.offer(runs)
+            try await crash(bench)
+            #expect(try await bench.world.api.cancelRun(runs[0].run, scope: tenant.scope) != nil)
+            try await bench.dispatchAll()
+            #expect(try await post.letters().isEmpty)
+            #expect(try await notes(bench) == 0)
+            let depth = try await bench.queue.depths(of: [tenant.organization]).first
+            #expect(depth?.leased ?? 0 == 0 && depth?.running ?? 0 == 0)
+            #expect(try await bench.raw("ZCARD", "leases").int == 0)
         }
     }
 }

@@ -47,9 +47,8 @@ extension Measure {
 }
 
 extension Measure {
-    /// As `drain` of one tenant, with the ready set bypassed: a claim takes from the one queue there is. No
-    /// order of organizations, tags, virtual time, shares of priorities and service; all else is the
-    /// product's.
+    /// As `drain` of one tenant, with the ready set bypassed: a claim takes from the one queue that has
+    /// entries, without tags, virtual time, and who is in service. All else is the product's.
     func direct() async throws {
         try await bed.redis.load(try DirectLibrary.source())
         try await drain()
@@ -60,48 +59,40 @@ extension Measure {
 private enum DirectLibrary {
     private static let replacements = [
         (
-            "local function plan(call, k, wanted)",
-            """
-            local function plan(call, k, wanted)
-                do
-                    local fields, candidates = redis.call('HGETALL', k.depth), {}
-                    for i = 1, #fields, 2 do
-                        local organization, priority = string.match(fields[i], '^(%x.*):(%d)$')
-                        if organization then
-                            local depth = tonumber(fields[i + 1])
-                            local share = math.min(wanted, depth)
-                            local depths, shares = {0, 0, 0}, {0, 0, 0}
-                            depths[priority + 1], shares[priority + 1] = depth, share
-                            candidates[1] = {
-                                organization = organization, place = 1, start = 0, tag = 0, cost = 1,
-                                free = math.huge, depths = depths, depth = depth, supply = share,
-                                share = share, shares = shares, served = 0,
-                            }
-                        end
-                    end
-                    return candidates
-                end
-            """
+            "local rows = redis.call('ZRANGE', k.ready, 0, math.max(wanted, 16) - 1, 'WITHSCORES')",
+            "local rows = directRows(k)"
         ),
         (
-            "local function charge(call, k, candidate)",
-            "local function charge(call, k, candidate)\n            do return 0 end"
+            "local function charge(call, k, candidate, tags)",
+            "local function charge(call, k, candidate, tags)\n            do return 0 end"
         ),
         (
             "local function offer(call, k, organization)",
-            "local function offer(call, k, organization)\n            do return false end"
+            """
+            local function directRows(k)
+                local depths = redis.call('HGETALL', k.depth)
+                for i = 1, #depths, 2 do
+                    local organization = string.match(depths[i], '^(%x.*):%d$')
+                    if organization and tonumber(depths[i + 1]) > 0 then return {organization, '0'} end
+                end
+                return {}
+            end
+
+            local function offer(call, k, organization)
+                do return false end
+            """
         ),
         (
             "if redis.call('EXISTS', k.ready) == 1 and redis.call('EXISTS', k.bell) == 0",
-            "if redis.call('HLEN', k.depth) > 1 and redis.call('EXISTS', k.bell) == 0"
+            "if #directRows(k) > 0 and redis.call('EXISTS', k.bell) == 0"
         ),
         (
             "until #leases >= limit or redis.call('EXISTS', k.ready) == 0",
-            "until #leases >= limit or redis.call('HLEN', k.depth) < 2"
+            "until #leases >= limit or #directRows(k) == 0"
         ),
         (
             "local reply, scores = {redis.call('EXISTS', k.ready)}, {}",
-            "local reply, scores = {redis.call('HLEN', k.depth) - 1}, {}"
+            "local reply, scores = {math.min(1, #directRows(k))}, {}"
         ),
     ]
 

@@ -189,9 +189,31 @@ extension Measure {
         let beyondSlot: Double
     }
 
-    /// When the dispatchers were free, in order.
+    /// When the dispatchers were free, in order, and when the one was that took a run.
     private final class Freed: Sendable {
-        let instants = Mutex<[ContinuousClock.Instant]>([])
+        private let instants = Mutex<[ContinuousClock.Instant]>([])
+        private let runs = Mutex<[RunID: ContinuousClock.Instant]>([:])
+
+        func note(_ instant: ContinuousClock.Instant) { instants.withLock { $0.append(instant) } }
+
+        func note(_ taken: [RunID], _ times: Steps.Times) {
+            runs.withLock { runs in for run in taken { runs[run] = times.free } }
+        }
+
+        /// The first slot that was free for a run: the one that took it, if it was free before the submission
+        /// was answered, or any after that.
+        func slot(for run: RunID, committed: ContinuousClock.Instant, offered: ContinuousClock.Instant)
+            -> ContinuousClock.Instant?
+        {
+            guard let taken = runs.withLock({ $0[run] }) else { return nil }
+            let any = instants.withLock { instants in instants.first { $0 >= offered } }
+            return min(max(taken, committed), any ?? .now)
+        }
+
+        func clear() {
+            instants.withLock { $0 = [] }
+            runs.withLock { $0 = [:] }
+        }
     }
 
     /// With `freed` the dispatchers are the bench's, which say when they are free.
@@ -206,7 +228,7 @@ extension Measure {
             return try await running(sink) { try await submit(b, beside: a, samples, to: sink, nil) }
         }
         return try await timing(
-            sink, isFree: { instant in freed.instants.withLock { $0.append(instant) } }
+            sink, isFree: { freed.note($0) }, note: { freed.note($0, $1) }
         ) { try await submit(b, beside: a, samples, to: sink, freed) }
     }
 
@@ -222,23 +244,23 @@ extension Measure {
             let jobs = (0..<10).map { _ in b.job([device]) }
             let began = ContinuousClock.now
             let (_, runs) = try await bed.api.submit(jobs, scope: .organization(b.organization))
+            let committed = ContinuousClock.now
             await bed.front.offer(runs)
             let offered = ContinuousClock.now
-            var isFirst = true
+            var first: ContinuousClock.Instant?
             var left = jobs.count
             for await arrival in arrivals {
-                if isFirst {
-                    let free = freed?.instants.withLock { instants in instants.first { $0 >= offered } }
-                    waits.append(
-                        Wait(
-                            whole: (arrival - began) / .milliseconds(1),
-                            // One that was claimed before the submission was answered waited for none.
-                            beyondSlot: max(0, (arrival - min(free ?? arrival, arrival)) / .milliseconds(1))))
-                }
-                (isFirst, left) = (false, left - 1)
+                first = first ?? arrival
+                left -= 1
                 if left == 0 { break }
             }
-            freed?.instants.withLock { $0 = [] }
+            guard let first else { throw BenchError("nothing of B arrived") }
+            // The runs of a batch have one slot; the oldest went with the first.
+            let slot = freed?.slot(for: runs[0].run, committed: committed, offered: offered) ?? committed
+            waits.append(
+                Wait(
+                    whole: (first - began) / .milliseconds(1), beyondSlot: (first - slot) / .milliseconds(1)))
+            freed?.clear()
             try await Task.sleep(for: .milliseconds(20))
         }
         let inFront = try await bed.number(

@@ -14,6 +14,8 @@ struct Steps: Sendable {
 
     /// When a batch had passed each step.
     struct Times: Sendable {
+        /// When the dispatcher was free to go for the batch.
+        var free = ContinuousClock.now
         var claimed: ContinuousClock.Instant
         var marked = ContinuousClock.now
         var delivered = ContinuousClock.now
@@ -59,7 +61,8 @@ struct Steps: Sendable {
         while !Task.isCancelled {
             do {
                 let epoch = try await bed.front.epoch()
-                isFree(.now)
+                let free = ContinuousClock.now
+                isFree(free)
                 let claims = try await bed.queue.claim(
                     owner: owner, limit: 128, leaseMilliseconds: 5_000, epoch: epoch)
                 let claimed = ContinuousClock.now
@@ -67,7 +70,8 @@ struct Steps: Sendable {
                     let present = items.compactMap { claim in
                         claim.presence.map { (claim.organization, claim.run, claim.generation, $0.gateway) }
                     }
-                    let (marked, times) = try await pass(present, claimed: claimed)
+                    var (marked, times) = try await pass(present, claimed: claimed)
+                    times.free = free
                     note(marked.map(\.run), times)
                     _ = try await bed.queue.acknowledge(
                         dispatched: items, dropped: [],

@@ -1,3 +1,4 @@
+import TestSupport
 import Testing
 
 @testable import Redis
@@ -114,7 +115,7 @@ struct LoginTests {
 struct TCPTests {
     @Test("A host name is looked up, and each of its addresses tried")
     func hostName() async throws {
-        let port = Int.random(in: 20_000..<30_000)
+        let port = LoopbackPorts.free(1)[0]
         let server = try PrivateServer(arguments: ["--port", "\(port)", "--bind", "127.0.0.1"])
         let redis = RedisConnection(
             configuration: try RedisConfiguration(url: "redis://localhost:\(port)"), logger: .quiet)

@@ -177,9 +177,11 @@ package final class Dispatcher: Sendable {
         case .stale:
             // Whatever became of it, a mark would be refused: nothing more is done with it.
             let before = try await dispatchedBefore([claim], besides: [])
-            try await part.queue.acknowledge(
+            let acknowledged = try await part.queue.acknowledge(
                 dispatched: before.isEmpty ? [] : [claim], dropped: before.isEmpty ? [claim] : [],
                 deadlineMilliseconds: Int(Instant.now().microseconds / 1_000), epoch: epoch)
+            part.refill.call()
+            front.metrics.count(.leasesUnacknowledged, by: acknowledged.lost)
         case .poisoned(let run):
             let trace = await traces(of: [(run.organization, run.job)])[run.job]
             logger.error(
