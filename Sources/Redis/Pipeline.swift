@@ -6,8 +6,9 @@ import Synchronization
 /// A connection as its callers see it: the mailbox in front of the thread that owns the socket.
 ///
 /// Callers post exchanges; the thread takes all that is posted at once, writes it in one go and reads the
-/// answers while further ones are posted. Nothing waits for more to come: at one caller a command leaves at
-/// once, at a thousand the batches grow by themselves.
+/// answers while further ones are posted. A caller that finds the thread asleep writes in its stead, which
+/// saves waking it. Nothing waits for more to come: at one caller a command leaves at once, at a thousand the
+/// batches grow by themselves.
 final class Pipeline: Sendable {
     /// What becomes of the connection when a caller stops waiting for a command that was written.
     enum Abandonment {
@@ -50,6 +51,11 @@ final class Pipeline: Sendable {
     let failures = Atomic(0)
     private let pending = Atomic(0)
     private let mailbox = Mutex(Mailbox())
+    /// Whether several callers had their answers together when one had last.
+    let hasCompany = Atomic(false)
+    /// What the thread does, in the hands of whoever does it; nil before the thread runs and when it has
+    /// ended.
+    private let loop = Mutex<PipelineLoop?>(nil)
 
     init(configuration: RedisConfiguration, logger: Logger, abandonment: Abandonment) {
         self.configuration = configuration
@@ -126,7 +132,7 @@ final class Pipeline: Sendable {
             mailbox.mail.exchanges.append(exchange)
             return (true, mailbox.wakes())
         }
-        if wakes { wakeup.ring() }
+        if wakes { writeOrWake() }
         if !isOpen {
             release(count)
             exchange.fail(.closed, "the connection is closed")?.resume()
@@ -146,7 +152,48 @@ final class Pipeline: Sendable {
         settlement.resume()
     }
 
+    /// Writes what was posted, for the thread sleeps: itself where the caller is alone, else after those who
+    /// had their answers at the same time and are about to post too.
+    private func writeOrWake() {
+        if hasCompany.load(ordering: .relaxed) {
+            Task.detached { self.push() }
+        } else {
+            push()
+        }
+    }
+
+    private func push() {
+        let isDone = loop.withLockIfAvailable { $0?.push() ?? false }
+        if isDone != true { wakeup.ring() }
+    }
+
     // MARK: The thread
+
+    private func run() {
+        loop.withLock { $0 = PipelineLoop(self) }
+        while let pause = loop.withLock({ $0?.work() }) {
+            var polled = [pollfd(fd: wakeup.descriptor, events: Int16(POLLIN), revents: 0)]
+            if let socket = pause.socket { polled.append(socket) }
+            guard unsafe poll(&polled, nfds_t(polled.count), milliseconds(until: pause.until)) > 0 else {
+                continue
+            }
+            if polled[0].revents != 0 { wakeup.silence() }
+            if polled.count > 1, polled[1].revents != 0 {
+                let isReadable = polled[1].revents != Int16(POLLOUT)
+                loop.withLock { $0?.react(isReadable: isReadable) }
+            }
+        }
+        loop.withLock { $0 = nil }
+    }
+
+    private func milliseconds(until end: ContinuousClock.Instant?) -> Int32 {
+        guard let end else { return -1 }
+        let left = (end - .now).components
+        if left.seconds > 3_600 { return 3_600_000 }
+        // Rounded up: waking a moment too early would only spin.
+        return Int32(
+            max(0, left.seconds * 1_000 + (left.attoseconds + 999_999_999_999_999) / 1_000_000_000_000_000))
+    }
 
     /// Everything posted since the last time.
     func collect() -> Mail {
@@ -183,7 +230,7 @@ final class Pipeline: Sendable {
             { raw in
                 let pipeline = unsafe Unmanaged<Pipeline>.fromOpaque(raw!).takeRetainedValue()
                 unsafe name_thread("redis")
-                PipelineThread(pipeline).run()
+                pipeline.run()
                 pipeline.end()
                 return nil
             }, retained.toOpaque())

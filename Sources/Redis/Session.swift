@@ -1,6 +1,6 @@
 import DequeModule
 
-/// One established socket with what was written to it and not yet answered; used by one thread.
+/// One established socket with what was written to it and not yet answered; used by one thread at a time.
 final class Session {
     /// A command whose reply is still to come.
     struct Slot {

@@ -47,7 +47,8 @@ struct SocketAddress: Sendable {
     }
 }
 
-/// One non-blocking stream socket; closed when the last reference goes. Used by one thread.
+/// One non-blocking stream socket; closed when the last reference goes. Used by one thread at a
+/// time, but for the `poll` of another, which a close leaves alone: the kernel holds what is polled.
 final class Socket {
     /// What a send or a receive came to.
     enum Transfer {

@@ -1,6 +1,6 @@
 import Trust
 
-/// What a session sends to and receives from: a socket, in clear or behind TLS. Used by one thread.
+/// What a session sends to and receives from: a socket, in clear or behind TLS. Used by one thread at a time.
 final class Transport {
     let socket: Socket
     private let tls: TLSClientSession?

@@ -19,6 +19,9 @@ final class Connection: Sendable {
     let logger: Logger
     let wakeup = Wakeup()
     let mailbox = Mutex(Mailbox())
+    /// What the thread does, in the hands of whoever does it; nil before the thread runs and when it has
+    /// ended.
+    private let loop = Mutex<ConnectionLoop?>(nil)
     /// How many requests are here, sent or not.
     let load = Atomic(0)
     /// Whether requests would be sent now.
@@ -37,7 +40,7 @@ final class Connection: Sendable {
     /// Starts the thread; it gives unsent requests of a lost connection to `handOver`.
     func start(handOver: @escaping @Sendable (Request) -> Void) {
         Self.startThread { [self] in
-            ConnectionLoop(self, handOver: handOver).run()
+            run(handOver: handOver)
             end.settle { .success(()) }
         }
     }
@@ -79,8 +82,18 @@ final class Connection: Sendable {
             defer { if isChanged { mailbox.isWaiting = false } }
             return (isChanged, isChanged && mailbox.isWaiting)
         }
-        if mustWake { wakeup.signal() }
+        // A caller that finds the thread asleep sends by itself.
+        if mustWake, loop.withLockIfAvailable({ $0?.push() ?? false }) != true { wakeup.signal() }
         return isChanged
+    }
+
+    private func run(handOver: @escaping @Sendable (Request) -> Void) {
+        loop.withLock { $0 = ConnectionLoop(self, handOver: handOver) }
+        while let pause = loop.withLock({ $0?.work() }) {
+            let isReady = wakeup.wait(socket: pause.socket, events: pause.events, until: pause.until)
+            if isReady { loop.withLock { $0?.react() } }
+        }
+        loop.withLock { $0 = nil }
     }
 
     /// Asks the server to end what a connection that is given up was doing; one at a time, for asking may

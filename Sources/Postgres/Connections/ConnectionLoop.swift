@@ -3,7 +3,11 @@ import Logging
 import Synchronization
 
 /// What a connection's thread does: connects, sends batches without waiting for those before them, and hands
-/// out what comes back. Used by that thread alone.
+/// out what comes back.
+///
+/// All of it happens under the connection's lock. The thread lets go of it where it waits, and while it does,
+/// a caller may ``push()`` its request onto the wire: a caller that is alone has not to wait for another
+/// thread to wake up.
 ///
 /// A request's own time limit goes to the server as `statement_timeout` with its scope, so that the server
 /// ends it; its caller is told by the clock here. Cancelled and overdue requests stay in the pipeline and
@@ -18,6 +22,13 @@ final class ConnectionLoop {
         case connecting(LibPQ, LibPQ.Progress, until: ContinuousClock.Instant)
         /// The setup is sent and, once it is answered, requests are; left by loss only.
         case open(LibPQ, isReady: Bool)
+    }
+
+    /// What the thread waits for.
+    struct Pause: Sendable {
+        let socket: Int32?
+        let events: Int32
+        let until: ContinuousClock.Instant?
     }
 
     /// How many batches may be under way.
@@ -46,7 +57,10 @@ final class ConnectionLoop {
     private var serial = 0
     /// Why there is no connection; nil while there is one.
     private var outage: String?
+    private var mustReset = false
     private var isClosing = false
+    /// How long the thread waits if nobody wakes it.
+    private var sleepsUntil: ContinuousClock.Instant?
 
     init(_ shared: Connection, handOver: @escaping @Sendable (Request) -> Void) {
         self.shared = shared
@@ -54,24 +68,60 @@ final class ConnectionLoop {
         link = .down(until: clock.now)
     }
 
-    func run() {
-        while true {
-            if collect(), case .open = link {
-                lose(PostgresError(.connection, "the connection was dropped"), isDeliberate: true)
-            }
-            advance()
-            expire()
-            send()
-            if isClosing, backlog.isEmpty, inFlight.isEmpty { break }
-            wait()
+    /// Does what there is to do, up to where the thread has to wait; nil at the end.
+    func work() -> Pause? {
+        collect()
+        if mustReset, case .open = link {
+            lose(PostgresError(.connection, "the connection was dropped"), isDeliberate: true)
         }
-        shared.isReady.store(false, ordering: .relaxed)
+        mustReset = false
+        advance()
+        expire()
+        send()
+        if isClosing, backlog.isEmpty, inFlight.isEmpty {
+            shared.isReady.store(false, ordering: .relaxed)
+            return nil
+        }
+        sleepsUntil = fallAsleep() ? nextAlarm : clock.now
+        switch link {
+        case .down: return Pause(socket: nil, events: 0, until: sleepsUntil)
+        case .connecting(let handle, let progress, _):
+            let events = if case .wantsRead = progress { POLLIN } else { POLLOUT }
+            return Pause(socket: handle.descriptor, events: events, until: sleepsUntil)
+        case .open(let handle, _):
+            return Pause(
+                socket: handle.descriptor, events: hasUnwritten ? POLLIN | POLLOUT : POLLIN,
+                until: sleepsUntil)
+        }
+    }
+
+    /// Sends what is in the mailbox, in a caller's stead of the thread that sleeps; false when the thread has
+    /// to wake up: only it connects, and it may have to wait for something else now.
+    func push() -> Bool {
+        guard case .open(_, isReady: true) = link else { return false }
+        collect()
+        guard !mustReset, !isClosing else { return false }
+        send()
+        guard case .open = link, !hasUnwritten, earliest(nextAlarm, sleepsUntil) == sleepsUntil else {
+            return false
+        }
+        return fallAsleep()
+    }
+
+    /// The socket is ready. It may be another by now, and then nothing comes of it.
+    func react() {
+        shared.mailbox.withLock { $0.isWaiting = false }
+        switch link {
+        case .down: break
+        case .connecting(let handle, _, let until): goOnConnecting(handle, until: until)
+        case .open(let handle, _): receive(on: handle)
+        }
     }
 
     // MARK: The mailbox
 
-    /// Takes what has come; whether the connection is to be dropped.
-    private func collect() -> Bool {
+    /// Takes what has come.
+    private func collect() {
         let (requests, mustReset, isClosing) = shared.mailbox.withLock { mailbox in
             defer {
                 mailbox.requests = []
@@ -85,7 +135,7 @@ final class ConnectionLoop {
             nextExpiry = min(nextExpiry ?? request.deadline, request.deadline)
         }
         self.isClosing = isClosing
-        return mustReset
+        self.mustReset = self.mustReset || mustReset
     }
 
     private func leave(_ count: Int) { shared.load.subtract(count, ordering: .relaxed) }
@@ -325,31 +375,22 @@ final class ConnectionLoop {
 
     // MARK: Waiting and receiving
 
-    private func wait() {
-        let mayWait = shared.mailbox.withLock { mailbox in
+    /// Announces that the thread waits, so that the next post wakes it; false when there is mail already.
+    private func fallAsleep() -> Bool {
+        shared.mailbox.withLock { mailbox in
             mailbox.isWaiting =
                 mailbox.requests.isEmpty && !mailbox.mustReset && mailbox.isClosing == isClosing
             return mailbox.isWaiting
         }
-        guard mayWait else { return }
-        let alarms: [ContinuousClock.Instant?]
-        switch link {
-        case .down(let until):
-            alarms = [nextExpiry, until]
-            _ = shared.wakeup.wait(socket: nil, events: 0, until: alarms.compactMap(\.self).min())
-        case .connecting(let handle, let progress, let until):
-            alarms = [nextExpiry, until]
-            let events = if case .wantsRead = progress { POLLIN } else { POLLOUT }
-            let isReady = shared.wakeup.wait(
-                socket: handle.descriptor, events: events, until: alarms.compactMap(\.self).min())
-            if isReady { goOnConnecting(handle, until: until) }
-        case .open(let handle, _):
-            alarms = [nextExpiry, silentUntil]
-            let isReady = shared.wakeup.wait(
-                socket: handle.descriptor, events: hasUnwritten ? POLLIN | POLLOUT : POLLIN,
-                until: alarms.compactMap(\.self).min())
-            if isReady { receive(on: handle) }
-        }
+    }
+
+    private var nextAlarm: ContinuousClock.Instant? {
+        let ofLink =
+            switch link {
+            case .down(let until), .connecting(_, _, let until): until
+            case .open: silentUntil
+            }
+        return earliest(nextExpiry, ofLink)
     }
 
     private func receive(on handle: LibPQ) {
@@ -429,4 +470,12 @@ final class ConnectionLoop {
             lose(PostgresError(.connection, "a transaction was left open"))
         }
     }
+}
+
+/// The earlier of two instants, either of which may be missing.
+private func earliest(
+    _ first: ContinuousClock.Instant?, _ second: ContinuousClock.Instant?
+) -> ContinuousClock.Instant? {
+    guard let first, let second else { return first ?? second }
+    return min(first, second)
 }

@@ -3,8 +3,8 @@ import Glibc
 
 /// The one owner of a `PGconn`: made by `PQconnectStart`, freed with the object; no pointer leaves this file.
 ///
-/// Not thread-safe, as libpq is not for one connection (manual, 34.20): its connection's thread alone uses
-/// it.
+/// Not thread-safe, as libpq is not for one connection (manual, 34.20): its connection's lock keeps it for
+/// one thread at a time.
 @safe final class LibPQ {
     /// What a connection attempt waits for.
     enum Progress {

@@ -7,10 +7,18 @@ import Trust
 /// What the thread of a connection does: take the mail, keep the connection alive, write, read, and hand out
 /// answers.
 ///
-/// Everything here belongs to that one thread. It blocks in `poll` alone, and there until the next thing that
-/// is due (and in the resolver, when the address is a host name).
-final class PipelineThread {
-    private typealias Instant = ContinuousClock.Instant
+/// Everything here happens under the pipeline's lock. The thread lets go of it in `poll` alone, where it
+/// stays until the next thing that is due; while it does, a caller may ``push()`` what was posted. (The
+/// thread also blocks in the resolver, when the address is a host name.)
+final class PipelineLoop {
+    typealias Instant = ContinuousClock.Instant
+
+    /// What the thread waits for.
+    struct Pause: Sendable {
+        /// The socket, if there is one, and what it has to be ready for.
+        let socket: pollfd?
+        let until: Instant?
+    }
 
     /// Where a connection leads, and who is expected there.
     private struct Hop {
@@ -52,6 +60,8 @@ final class PipelineThread {
     private var outage: RedisError?
     private var settlements: [Exchange.Settlement] = []
     private var released = 0
+    /// How long the thread waits if nobody wakes it.
+    private var sleepsUntil: Instant?
     private var buffer = [UInt8](repeating: 0, count: 64 << 10)
 
     init(_ pipeline: Pipeline) {
@@ -61,24 +71,39 @@ final class PipelineThread {
         logger[metadataKey: "redis.address"] = "\(configuration)"
     }
 
-    /// Runs until the owner has closed the connection and what was under way is finished or its grace is
-    /// over.
-    func run() {
-        while true {
-            let now = Instant.now
-            accept(pipeline.collect(), now: now)
-            expire(now: now)
-            advance(now: now)
-            settle()
-            // Looked at now, when what nobody waits for any more is thrown away.
-            if let closesAt, isIdle || now >= closesAt { break }
-            let mayBlock = pipeline.fallAsleep(seenClosing: closesAt != nil)
-            waitForEvents(until: mayBlock ? nextEvent : now)
-        }
-        let error = RedisError(.closed, "the connection was closed before the answer came")
-        lose(error, retryAt: .now)
-        refuseWaiting(error)
+    /// Does what there is to do, up to where the thread has to wait; nil at the end, when the owner has
+    /// closed the connection and what was under way is finished or its grace is over.
+    func work() -> Pause? {
+        let now = Instant.now
+        accept(pipeline.collect(), now: now)
+        expire(now: now)
+        advance(now: now)
         settle()
+        // Looked at now, when what nobody waits for any more is thrown away.
+        if let closesAt, isIdle || now >= closesAt {
+            let error = RedisError(.closed, "the connection was closed before the answer came")
+            lose(error, retryAt: now)
+            refuseWaiting(error)
+            settle()
+            return nil
+        }
+        let mayBlock = pipeline.fallAsleep(seenClosing: closesAt != nil)
+        sleepsUntil = mayBlock ? nextEvent : now
+        return Pause(socket: polledSocket, until: sleepsUntil)
+    }
+
+    /// Writes what was posted, in a caller's stead of the thread that sleeps; false when the thread has to
+    /// wake up: only it connects, and it may have to wait for something else now.
+    func push() -> Bool {
+        guard case .ready = link, closesAt == nil else { return false }
+        let now = Instant.now
+        accept(pipeline.collect(), now: now)
+        if case .ready = link { advance(now: now) }
+        settle()
+        guard case .ready(let session) = link, !session.hasUnsent, waiting.isEmpty, closesAt == nil,
+            earliest(nextEvent, sleepsUntil) == sleepsUntil
+        else { return false }
+        return pipeline.fallAsleep(seenClosing: false)
     }
 
     /// Nothing is left that closing should wait for.
@@ -371,31 +396,31 @@ final class PipelineThread {
     private func settle() {
         pipeline.release(released)
         released = 0
+        if settlements.isEmpty { return }
+        pipeline.hasCompany.store(settlements.count > 1, ordering: .relaxed)
         for index in settlements.indices { settlements[index].resume() }
         settlements.removeAll(keepingCapacity: true)
     }
 
-    private func waitForEvents(until end: Instant?) {
-        var polled = [pollfd(fd: pipeline.wakeup.descriptor, events: Int16(POLLIN), revents: 0)]
+    private var polledSocket: pollfd? {
         switch link {
-        case .down: break
+        case .down: nil
         case .connecting(let socket, _, _, _):
-            polled.append(pollfd(fd: socket.descriptor, events: Int16(POLLOUT), revents: 0))
+            pollfd(fd: socket.descriptor, events: Int16(POLLOUT), revents: 0)
         case .securing(let transport, _, _):
-            let events = Int16(transport.hasUnsent ? POLLIN | POLLOUT : POLLIN)
-            polled.append(pollfd(fd: transport.socket.descriptor, events: events, revents: 0))
+            pollfd(
+                fd: transport.socket.descriptor,
+                events: Int16(transport.hasUnsent ? POLLIN | POLLOUT : POLLIN), revents: 0)
         case .greeting(let session, _, _, _), .ready(let session):
-            let events = Int16(session.hasUnsent ? POLLIN | POLLOUT : POLLIN)
-            polled.append(pollfd(fd: session.descriptor, events: events, revents: 0))
-        }
-        guard unsafe poll(&polled, nfds_t(polled.count), milliseconds(until: end)) > 0 else { return }
-        if polled[0].revents != 0 { pipeline.wakeup.silence() }
-        if polled.count > 1, polled[1].revents != 0 {
-            react(isReadable: polled[1].revents != Int16(POLLOUT), now: .now)
+            pollfd(
+                fd: session.descriptor, events: Int16(session.hasUnsent ? POLLIN | POLLOUT : POLLIN),
+                revents: 0)
         }
     }
 
-    private func react(isReadable: Bool, now: Instant) {
+    /// The socket is ready. It may be another by now, and then nothing comes of it.
+    func react(isReadable: Bool) {
+        let now = Instant.now
         switch link {
         case .down: break
         case .connecting(let socket, let hop, let others, _):
@@ -415,14 +440,5 @@ final class PipelineThread {
             // Reading comes first, since it may find the connection lost.
             if isReadable { receive(session, now: now) } else { flush(session, now: now) }
         }
-    }
-
-    private func milliseconds(until end: Instant?) -> Int32 {
-        guard let end else { return -1 }
-        let left = (end - .now).components
-        if left.seconds > 3_600 { return 3_600_000 }
-        // Rounded up: waking a moment too early would only spin.
-        return Int32(
-            max(0, left.seconds * 1_000 + (left.attoseconds + 999_999_999_999_999) / 1_000_000_000_000_000))
     }
 }
