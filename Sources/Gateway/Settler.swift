@@ -9,8 +9,9 @@ import Wire
 
 /// Commits results in batches and acknowledges each only after its commit.
 ///
-/// No linger: while one batch commits, the next gathers. A batch that fails for a passing reason is tried
-/// again whole; one that fails for another is bisected, so that one bad result costs nobody else's.
+/// No linger: while one batch commits, the next gathers, and the queue is told of the one before. A batch
+/// that fails for a passing reason is tried again whole; one that fails for another is bisected, so that one
+/// bad result costs nobody else's.
 final class Settler: Sendable {
     /// A result with the session that waits for its acknowledgement.
     struct Item: Sendable {
@@ -53,8 +54,10 @@ final class Settler: Sendable {
     /// Commits until `finish`, and then what is there still. Not to be cancelled: a commit under way would be
     /// given up.
     func run() async {
-        for await _ in wake { await drain() }
-        await drain()
+        await withTaskGroup(of: Void.self) { telling in
+            for await _ in wake { await drain(telling: &telling) }
+            await drain(telling: &telling)
+        }
     }
 
     /// Ends `run` once everything taken in is settled or given up.
@@ -63,7 +66,7 @@ final class Settler: Sendable {
         ring.finish()
     }
 
-    private func drain() async {
+    private func drain(telling: inout TaskGroup<Void>) async {
         while true {
             let batch = pending.withLock { pending in
                 let batch = Array(pending.prefix(count(of: pending)))
@@ -72,7 +75,12 @@ final class Settler: Sendable {
             }
             if batch.isEmpty { return }
             // A run may be named twice in a batch (a resent result): the copies settle one after the other.
-            for part in distinct(batch) { await commit(part) }
+            for part in distinct(batch) {
+                let runs = await commit(part)
+                // One batch at a time: where the queue is slow, settling is.
+                await telling.next()
+                telling.addTask { await self.settled(runs) }
+            }
         }
     }
 
@@ -95,7 +103,8 @@ final class Settler: Sendable {
         return again.isEmpty ? [first] : [first] + distinct(again)
     }
 
-    private func commit(_ items: [Item]) async {
+    /// Returns the runs that have ended by it.
+    private func commit(_ items: [Item]) async -> [SettledRun] {
         var wait = Duration.milliseconds(50)
         while true {
             do {
@@ -106,8 +115,7 @@ final class Settler: Sendable {
                 FaultPoint.reach(.gatewayAfterAcknowledge)
                 counters.count(settlements)
                 metrics.settled(items.map(\.result), settlements)
-                await settled(settlements.compactMap(\.settledRun))
-                return
+                return settlements.compactMap(\.settledRun)
             } catch let error as PostgresError where !error.isTransient {
                 guard items.count > 1 else {
                     logger.error(
@@ -115,14 +123,13 @@ final class Settler: Sendable {
                         metadata: items[0].metadata(error))
                     counters.increment("refusedResults")
                     items[0].session.close(.malformed("a result could not be recorded"))
-                    return
+                    return []
                 }
-                await commit(Array(items[..<(items.count / 2)]))
-                await commit(Array(items[(items.count / 2)...]))
-                return
+                let first = await commit(Array(items[..<(items.count / 2)]))
+                return await first + commit(Array(items[(items.count / 2)...]))
             } catch {
                 // Agents keep what is not acknowledged: giving up at shutdown loses nothing.
-                if isFinishing.load(ordering: .relaxed) { return }
+                if isFinishing.load(ordering: .relaxed) { return [] }
                 logger.warning(
                     "settlement is tried again", metadata: ["results": "\(items.count)", "error": "\(error)"])
                 // Cancellation ends the wait early, which is what is wanted.

@@ -21,7 +21,7 @@ extension Measure {
         let settling = Task { await sink.run() }
         defer { settling.cancel() }
         let took = try await withThrowingTaskGroup(of: Double?.self) { group in
-            for number in 0..<value("dispatchers", 2) {
+            for number in 0..<value("dispatchers", 3) {
                 group.addTask {
                     try await stream.consume(as: "bench.\(number)")
                     return nil

@@ -109,7 +109,7 @@ struct Measure: Sendable {
 
     /// Runs a body beside workers and a sink.
     func running<Value: Sendable>(
-        _ sink: Sink, dispatchers: Int = 2, _ body: @escaping @Sendable () async throws -> Value
+        _ sink: Sink, dispatchers: Int = 3, _ body: @escaping @Sendable () async throws -> Value
     ) async throws -> Value {
         let task = Task { await sink.run() }
         defer { task.cancel() }
@@ -123,7 +123,7 @@ struct Measure: Sendable {
         for tenant in tenants { try await fill(tenant, count / tenants.count) }
         let total = count / tenants.count * tenants.count
         let sink = try await Sink(bed, holding: tenants.flatMap(\.devices))
-        let took = try await running(sink, dispatchers: value("dispatchers", 2)) {
+        let took = try await running(sink, dispatchers: value("dispatchers", 3)) {
             try await seconds {
                 await mark(tenants)
                 try await wait(for: [sink], total: total)

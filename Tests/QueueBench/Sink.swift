@@ -125,14 +125,18 @@ final class Sink: Sendable {
                 self.ring.finish()
             }
             group.addTask {
-                for await _ in self.wake {
-                    while true {
-                        let batch = self.pending.withLock { pending in
-                            defer { pending.removeFirst(min(256, pending.count)) }
-                            return Array(pending.prefix(256))
+                await withTaskGroup(of: Void.self) { telling in
+                    for await _ in self.wake {
+                        while true {
+                            let batch = self.pending.withLock { pending in
+                                defer { pending.removeFirst(min(256, pending.count)) }
+                                return Array(pending.prefix(256))
+                            }
+                            if batch.isEmpty { break }
+                            let runs = await self.commit(batch)
+                            await telling.next()
+                            telling.addTask { await self.tell(runs) }
                         }
-                        if batch.isEmpty { break }
-                        await self.commit(batch)
                     }
                 }
             }
@@ -152,7 +156,13 @@ final class Sink: Sendable {
         ring.yield()
     }
 
-    private func commit(_ items: [InboxLetter.Item]) async {
+    private func tell(_ runs: [SettledRun]) async {
+        await bed.front.settled(runs)
+        settled.add(runs.count, ordering: .relaxed)
+    }
+
+    /// Returns the runs that have ended by it.
+    private func commit(_ items: [InboxLetter.Item]) async -> [SettledRun] {
         do {
             let now = Instant.now()
             let settlements = try await bed.gateway.settle(
@@ -165,11 +175,10 @@ final class Sink: Sendable {
                             stdoutHead: [], stdoutTail: [], stdoutBytes: 0, stderrHead: [], stderrTail: [],
                             stderrBytes: 0))
                 })
-            let runs = settlements.compactMap(\.settledRun)
-            await bed.front.settled(runs)
-            settled.add(runs.count, ordering: .relaxed)
+            return settlements.compactMap(\.settledRun)
         } catch {
             if !Task.isCancelled { Self.complain("a sink cannot settle: \(error)") }
+            return []
         }
     }
 }
@@ -177,7 +186,7 @@ final class Sink: Sendable {
 /// Workers: dispatchers, refill and reconciler, as the worker's role has them.
 struct Workers: Sendable {
     let bed: Bed
-    var dispatchers = 2
+    var dispatchers = 3
     var name = "bench"
 
     /// Works beside a body.

@@ -139,7 +139,7 @@ extension Measure {
     ) async throws -> Value {
         try await running(sink, dispatchers: 0) {
             try await withThrowingTaskGroup(of: Value?.self) { group in
-                for number in 0..<2 {
+                for number in 0..<3 {
                     group.addTask {
                         try await Steps(bed: bed).dispatch(
                             owner: "bench.\(number)", isFree: isFree, note: note)

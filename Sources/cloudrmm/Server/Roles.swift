@@ -118,6 +118,9 @@ struct Roles {
         return connection
     }
 
+    /// While one batch commits, another is claimed and a third acknowledged.
+    private static let dispatcherCount = 3
+
     /// The worker: rebuilds, refills, dispatches, reconciles, and does the platform's own tasks.
     func makeWorker() async throws -> (part: Part, readiness: Readiness) {
         let pool = try await makeCheckedPool(
@@ -129,7 +132,7 @@ struct Roles {
         let rebuilder = Rebuilder(ledger: ledger, front: front, connection: connection, logger: logger)
         let refiller = Refiller(ledger: ledger, front: front, logger: logger)
         let reconciler = Reconciler(ledger: ledger, front: front, logger: logger)
-        let bells = (0..<2).map { _ in
+        let bells = (0..<Self.dispatcherCount).map { _ in
             front.parts.map { _ in RedisBlockingConnection(configuration: configuration, logger: logger) }
         }
         metrics.watch(QueueGauges(ledger: ledger, front: front))
