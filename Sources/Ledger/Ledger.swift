@@ -45,6 +45,9 @@ package struct Ledger: Sendable {
         Migration(
             version: 11, name: "usage_checks",
             sql: String(decoding: PackageResources.V0011_usage_checks_sql, as: UTF8.self)),
+        Migration(
+            version: 12, name: "folds",
+            sql: String(decoding: PackageResources.V0012_folds_sql, as: UTF8.self)),
     ]
 
     /// Succeeds when the database answers.

@@ -14,7 +14,7 @@ package final class Queue: Sendable {
     let logger: Logger
 
     /// The most runs that one function call takes, so that none blocks the server for long.
-    static let runsPerCall = 128
+    package static let runsPerCall = 128
     private static let triesMax = 4
 
     private let loader: (@Sendable () -> RedisConnection)?

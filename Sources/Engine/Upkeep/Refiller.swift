@@ -118,21 +118,55 @@ package final class Refiller: Sendable {
         let queued = try await contents.queued(
             zip(open, places).map { ($0.queue, after: $1.after) }, Self.limit)
         let life = min(Self.lowWaterLife, max(Self.lowWaterLifeMin, (now() - began) * 20))
-        for (marked, var place) in zip(open, places) {
-            let runs = queued[marked.queue] ?? []
-            let isWhole = place.isFromStart && runs.count < Self.limit
-            if place.isFromStart { place.life = life }
-            let refilled = try await part.queue.refill(
-                marked.queue, version: marked.version, entries: runs.map(Entry.init), more: !isWhole,
-                epoch: epoch)
-            FaultPoint.reach(.refillerMidBatch)
-            admitted += refilled.admitted
-            front.metrics.count(.refills, by: refilled.admitted)
-            place.move(by: runs, passed: refilled.passed)
-            if refilled.cleared { place.beginPass() }
-            self.places.withLock { [place] in $0[marked.queue] = place }
+        let steps = zip(open, places).map { marked, place in
+            var step = Step(marked: marked, place: place, runs: queued[marked.queue] ?? [])
+            if place.isFromStart { step.place.life = life }
+            return step
+        }
+        for steps in Self.together(steps) {
+            admitted += try await inEach(steps) { step in
+                try await self.take(step, in: part, epoch: epoch)
+            }.reduce(0, +)
         }
         return admitted
+    }
+
+    /// What was read for a marked queue, and where its place was.
+    private struct Step: Sendable {
+        let marked: Marked
+        var place: Place
+        let runs: [QueuedRun]
+    }
+
+    /// In which parts steps are sent together: thousands of queues with a run or two do not wait for each
+    /// other's answers, and a claim that is sent meanwhile not for more than a call's entries.
+    private static func together(_ steps: [Step]) -> [[Step]] {
+        var parts: [[Step]] = []
+        var entries = 0
+        for step in steps {
+            entries += step.runs.count
+            if parts.isEmpty || entries > Queue.runsPerCall || parts[parts.count - 1].count == 32 {
+                parts.append([])
+                entries = step.runs.count
+            }
+            parts[parts.count - 1].append(step)
+        }
+        return parts
+    }
+
+    /// Puts what was read into the queue; returns how many entries were new.
+    private func take(_ step: Step, in part: QueuePart, epoch: Epoch) async throws -> Int {
+        var place = step.place
+        let isWhole = place.isFromStart && step.runs.count < Self.limit
+        let refilled = try await part.queue.refill(
+            step.marked.queue, version: step.marked.version, entries: step.runs.map(Entry.init),
+            more: !isWhole, epoch: epoch)
+        FaultPoint.reach(.refillerMidBatch)
+        front.metrics.count(.refills, by: refilled.admitted)
+        place.move(by: step.runs, passed: refilled.passed)
+        if refilled.cleared { place.beginPass() }
+        places.withLock { [place] in $0[step.marked.queue] = place }
+        return refilled.admitted
     }
 
     /// The limits of all organizations, as they were half a second ago at the most.
