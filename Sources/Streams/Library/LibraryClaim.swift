@@ -30,13 +30,39 @@ extension Library {
             heap[i] = item
         end
 
+        -- Shares `wanted` runs out where each costs the same. Who has had none stands in order already; who
+        -- has had some comes again in the same order, for tags only rise.
+        local function shareEqually(candidates, wanted)
+            local fresh, again, first, last = 1, {}, 1, 0
+            while wanted > 0 do
+                local candidate, other = again[first], candidates[fresh]
+                if candidate and not (other and before(other, candidate)) then
+                    first = first + 1
+                elseif other then
+                    candidate, fresh = other, fresh + 1
+                else
+                    return
+                end
+                candidate.share, candidate.tag = candidate.share + 1, candidate.tag + candidate.cost
+                wanted = wanted - 1
+                if candidate.share < candidate.supply then
+                    last = last + 1
+                    again[last] = candidate
+                end
+            end
+        end
+
+        local function costTheSame(candidates)
+            for i = 2, #candidates do
+                if candidates[i].cost ~= candidates[1].cost then return false end
+            end
+            return true
+        end
+
         -- Shares `wanted` runs out among candidates (sorted by tag), one at a time to the least start tag.
         local function share(candidates, wanted)
+            if costTheSame(candidates) then return shareEqually(candidates, wanted) end
             local heap, size = {unpack(candidates)}, #candidates
-            if size == 1 then
-                heap[1].share = math.min(wanted, heap[1].supply)
-                return
-            end
             while wanted > 0 and size > 0 do
                 local first = heap[1]
                 first.share = first.share + 1
@@ -70,7 +96,7 @@ extension Library {
             local depths = redis.call('HMGET', k.depth, unpack(depthFields))
             local caps = redis.call('HMGET', k.caps, unpack(capFields))
             local slots = redis.call('HMGET', k.slots, unpack(slotFields))
-            local prices = costs(k, organizations)
+            local prices, stopped = costs(k, organizations), call.stopped
             for i = 1, #rows / 2 do
                 local candidate = {
                     organization = rows[2 * i - 1], place = i,
@@ -78,12 +104,15 @@ extension Library {
                     depths = {}, depth = 0, share = 0, served = 0,
                 }
                 candidate.cost = prices[i] / tonumber(caps[2 * i] or 1)
+                local pausedHere = paused[i]
                 for j, priority in ipairs(PRIORITIES) do
-                    local at = #PRIORITIES * (i - 1) + j
-                    local open = not paused[i][priority] and not blocked[at]
-                        and not call.stopped[depthFields[at]]
-                    candidate.depths[j] = open and tonumber(depths[at] or 0) or 0
-                    candidate.depth = candidate.depth + candidate.depths[j]
+                    local at, depth = #PRIORITIES * (i - 1) + j, 0
+                    if depths[at] and not pausedHere[priority] and not blocked[at]
+                        and not stopped[depthFields[at]] then
+                        depth = math.max(0, tonumber(depths[at]))
+                    end
+                    candidate.depths[j] = depth
+                    candidate.depth = candidate.depth + depth
                 end
                 local cap = tonumber(caps[2 * i - 1] or nil)
                 candidate.free = cap and cap - tonumber(slots[i] or 0) or math.huge
@@ -189,10 +218,10 @@ extension Library {
         local function readShares(call, k, candidates)
             local queues, same = {}, {}
             for _, candidate in ipairs(candidates) do
-                for i, priority in ipairs(PRIORITIES) do
-                    local limit = candidate.share > 0 and candidate.shares[i] or 0
+                for i, limit in ipairs(candidate.shares) do
                     if limit > 0 then
-                        local queue = {candidate = candidate, place = i, priority = priority, limit = limit}
+                        local queue =
+                            {candidate = candidate, place = i, priority = PRIORITIES[i], limit = limit}
                         queues[#queues + 1] = queue
                         same[limit] = same[limit] or {}
                         table.insert(same[limit], queue)
@@ -244,9 +273,12 @@ extension Library {
                 elseif lanes[lane] >= LANE then
                     setAside(call, k, organization, priority, id, item.device)
                 else
-                    leases[#leases + 1] =
-                        owner .. ' ' .. organization .. ' ' .. priority .. ' ' .. id .. ' ' .. item.work
-                    devices[#devices + 1], crashed[#crashed + 1] = item.device, crashes
+                    -- No two leases are the same, also of one owner and entry: each call has a number.
+                    call.number = call.number or tick(k)
+                    local at = #leases + 1
+                    leases[at] = owner .. ' ' .. organization .. ' ' .. priority .. ' ' .. id .. ' '
+                        .. item.work .. ' ' .. call.number
+                    devices[at], crashed[at] = item.device, crashes
                     lanes[lane] = lanes[lane] + 1
                     count(call, lane, 1)
                     candidate.served = candidate.served + 1
@@ -261,9 +293,12 @@ extension Library {
         -- last run.
         local function charge(call, k, candidate, tags)
             local start, goesOn = candidate.start + candidate.served * candidate.cost, false
-            for i, priority in ipairs(PRIORITIES) do
-                local isStopped = call.stopped[candidate.organization .. ':' .. priority]
-                goesOn = goesOn or candidate.depths[i] > 0 and not isStopped
+            local hasStopped = next(call.stopped)
+            for i, depth in ipairs(candidate.depths) do
+                if depth > 0 then
+                    local queue = hasStopped and candidate.organization .. ':' .. PRIORITIES[i]
+                    goesOn = goesOn or not (queue and call.stopped[queue])
+                end
             end
             if goesOn and candidate.served < candidate.free then
                 tags[#tags + 1], tags[#tags + 2] = decimal(start), candidate.organization
@@ -307,11 +342,9 @@ extension Library {
             local reply, scores = {redis.call('EXISTS', k.ready)}, {}
             if #leases == 0 then return reply end
             local deadline = decimal(now() + tonumber(args[4]))
-            local number = ' ' .. tick(k)  -- no two leases are the same, also of one owner and entry
             for i, lease in ipairs(leases) do
-                lease = lease .. number
                 scores[2 * i - 1], scores[2 * i], reply[3 * i - 1] = deadline, lease, lease
-                devices[i] = string.sub(devices[i], 1, 36)
+                devices[i] = string.sub(devices[i], 1, ID)
             end
             redis.call('ZADD', k.leases, unpack(scores))
             for i, presence in ipairs(redis.call('HMGET', k.presence, unpack(devices))) do

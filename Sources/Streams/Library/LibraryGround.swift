@@ -79,9 +79,15 @@ extension Library {
 
         local WHOLE_MOST = 1e15
 
+        local small = {}  -- the texts of what counters mostly are
+
         local function decimal(x)
+            local text = small[x]
+            if text then return text end
             local isWhole = x % 1 == 0 and x < WHOLE_MOST and x > -WHOLE_MOST
-            return string.format(isWhole and '%d' or '%.17g', x)
+            text = string.format(isWhole and '%d' or '%.17g', x)
+            if isWhole and x >= 0 and x <= 1024 then small[x] = text end
+            return text
         end
 
         local function now()

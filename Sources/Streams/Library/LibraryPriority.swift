@@ -120,13 +120,15 @@ extension Library {
         local function divide(call, k, candidates)
             local divided, bucketed, fields = {}, {}, {}
             for _, candidate in ipairs(candidates) do
-                local depths, kinds = candidate.depths, 0
-                for i = 1, #PRIORITIES do kinds = kinds + (depths[i] > 0 and 1 or 0) end
-                if candidate.share == candidate.depth then
+                local depths, only = candidate.depths
+                for i, depth in ipairs(depths) do
+                    if depth == candidate.depth then only = i end
+                end
+                candidate.shares = {0, 0, 0}
+                if only then
+                    candidate.shares[only] = candidate.share
+                elseif candidate.share == candidate.depth then
                     candidate.shares = {unpack(depths)}
-                elseif kinds == 1 then
-                    candidate.shares = {}
-                    for i = 1, #PRIORITIES do candidate.shares[i] = depths[i] > 0 and candidate.share or 0 end
                 elseif candidate.share > 0 then
                     divided[#divided + 1] = candidate
                     fields[#fields + 1] = candidate.organization .. ':1'

@@ -51,17 +51,20 @@ extension Library {
         local function discardAll(call, claims)
             local batches = {}
             for _, claim in ipairs(claims) do
-                local key = queueKey(call, claim.organization, claim.priority)
-                if not batches[key] then
-                    batches[key] = {}
-                    batches[#batches + 1] = key
+                local field = claim.organization .. ':' .. claim.priority
+                local batch = batches[field]
+                if not batch then
+                    batch = {}
+                    batches[field], batches[#batches + 1] = batch, claim
                 end
-                table.insert(batches[key], claim.id)
-                shift(call, claim.organization, claim.priority, 0)
+                batch[#batch + 1] = claim.id
             end
-            for _, key in ipairs(batches) do
-                redis.call('XACK', key, GROUP, unpack(batches[key]))
-                redis.call('XDEL', key, unpack(batches[key]))
+            for _, claim in ipairs(batches) do
+                local key = queueKey(call, claim.organization, claim.priority)
+                local ids = batches[claim.organization .. ':' .. claim.priority]
+                redis.call('XACK', key, GROUP, unpack(ids))
+                redis.call('XDEL', key, unpack(ids))
+                shift(call, claim.organization, claim.priority, 0)
             end
         end
 
