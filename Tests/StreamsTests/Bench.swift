@@ -44,7 +44,7 @@ struct Bench: Sendable {
         let head = queue.keys.key("")
         var names = Set(
             try await keys().filter { $0.hasPrefix(head) }.map { String($0.dropFirst(head.count)) })
-        for name in ["live", "slots", "presence", "depth", "caps"] {
+        for name in ["live", "slots", "presence", "depth", "caps", "versions"] {
             // A key that is no hash fails, and stays.
             if let fields = try? await hash(name), fields.isEmpty { names.remove(name) }
         }

@@ -249,6 +249,25 @@ import Testing
             #expect(shares == Dictionary(uniqueKeysWithValues: organizations.map { ($0, 1) }))
         }
     }
+
+    @Test("What stands for many organizations or queues is no list, in which each is found by walking")
+    func tables() async throws {
+        try await Bench.run { bench in
+            let organizations = (0..<40).map { _ in Draw.organization() }
+            for organization in organizations { try await bench.enqueue(Draw.entries(2), organization) }
+            try await bench.queue.mark(organizations.map { $0.queue() }, epoch: bench.epoch)
+            _ = try await bench.queue.marked(limit: 1, epoch: bench.epoch)
+            for (key, encoding) in [("ready", "skiplist"), ("marks", "skiplist"), ("versions", "hashtable")] {
+                let name = RedisArgument.string(bench.queue.keys.key(key))
+                let shown = try await bench.connection.send(RedisCommand("OBJECT", "ENCODING", name))
+                #expect(shown.text == encoding, "\(key)")
+            }
+            #expect(try await bench.members("ready").count == 40)
+            try await bench.finish(try await bench.claim(80))
+            #expect(try await bench.members("ready").isEmpty)
+            try await bench.invariants()
+        }
+    }
 }
 
 extension Sequence<Claim> {

@@ -138,7 +138,7 @@ import Testing
                 "returned": Bound(command: "HLEN", most: 180), "credits": Bound(command: "HLEN", most: 180),
                 "slots": Bound(command: "HLEN", most: devices + 5 * 60 + 1),
                 "caps": Bound(command: "HLEN", most: 4 * 60 + 1),
-                "versions": Bound(command: "HLEN", most: 180),
+                "versions": Bound(command: "HLEN", most: 181),
                 "marks": Bound(command: "ZCARD", most: 180), "buckets": Bound(command: "ZCARD", most: 60),
                 "ready": Bound(command: "ZCARD", most: 60), "finish": Bound(command: "ZCARD", most: 60),
                 "leases": Bound(command: "ZCARD", most: leased),

@@ -89,6 +89,7 @@ extension Library {
         local MARKED = {'marks', 'versions', 'depth', 'slots', 'live', 'running', 'held'}
         define('marked', FREE, MARKED, function(call, k, args)
             local limit, time, reply = tonumber(args[2]), now(), {}
+            makeTable(k, 'marks')
             local marked = redis.call(
                 'ZRANGEBYSCORE', k.marks, '-inf', decimal(time), 'LIMIT', 0, RUNS_A_CALL)
             for _, queue in ipairs(marked) do

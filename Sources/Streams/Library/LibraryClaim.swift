@@ -334,6 +334,7 @@ extension Library {
                 if last > virtual then
                     redis.call('SET', k.virtual, decimal(last))
                     redis.call('ZREMRANGEBYSCORE', k.finish, '-inf', decimal(last))
+                    makeTable(k, 'finish')
                 end
                 conclude(call, k)
                 round = round + 1

@@ -27,7 +27,7 @@ extension Library {
         -- A field that is too long for the compact encoding of a hash, in which up to 512 fields are compared
         -- one after the other: a hash that has it is a table from the start. Nobody names it.
         local TABLE = '-----------------------------------------------------------------'
-        local TABLES = {'live', 'slots', 'presence', 'depth', 'caps'}
+        local TABLES = {'live', 'slots', 'presence', 'depth', 'caps', 'versions'}
 
         local partitions = {}  -- tag → the full names of its keys
 
@@ -36,7 +36,7 @@ extension Library {
             local tag = string.sub(epochKey, 1, -6)
             local names = partitions[tag]
             if not names then
-                names = {}
+                names = {tables = {}}
                 for name in pairs(KINDS) do names[name] = tag .. name end
                 partitions[tag] = names
             end
@@ -44,6 +44,19 @@ extension Library {
                 tag = tag, names = names, counts = {}, queues = {}, order = {}, organizations = {},
                 stopped = {},
             }
+        end
+
+        -- A sorted set has such an encoding up to 128 members, and is a table from its first long one until
+        -- it is empty. Of those that stand for organizations or queues, one that has some is made a table.
+        local function makeTable(k, name)
+            local size = redis.call('ZCARD', k[name])
+            if size < 16 then
+                k.tables[name] = nil
+            elseif size <= 128 and not k.tables[name] then
+                redis.call('ZADD', k[name], 0, TABLE)
+                redis.call('ZREM', k[name], TABLE)
+                k.tables[name] = true
+            end
         end
 
         local function refusal(call, uses)
@@ -414,6 +427,7 @@ extension Library {
             if redis.call('EXISTS', k.marks) == 1 then
                 for _, queue in ipairs(queues) do unpark(call, k, queue.field) end
             end
+            if offered > 0 then makeTable(k, 'ready') end
             call.organizations = {}
             ring(k)
             return offered
