@@ -75,12 +75,7 @@ final class Settler: Sendable {
             }
             if batch.isEmpty { return }
             // A run may be named twice in a batch (a resent result): the copies settle one after the other.
-            for part in distinct(batch) {
-                let runs = await commit(part)
-                // One batch at a time: where the queue is slow, settling is.
-                await telling.next()
-                telling.addTask { await self.settled(runs) }
-            }
+            for part in distinct(batch) { await commit(part, telling: &telling) }
         }
     }
 
@@ -103,8 +98,7 @@ final class Settler: Sendable {
         return again.isEmpty ? [first] : [first] + distinct(again)
     }
 
-    /// Returns the runs that have ended by it.
-    private func commit(_ items: [Item]) async -> [SettledRun] {
+    private func commit(_ items: [Item], telling: inout TaskGroup<Void>) async {
         var wait = Duration.milliseconds(50)
         while true {
             do {
@@ -115,7 +109,10 @@ final class Settler: Sendable {
                 FaultPoint.reach(.gatewayAfterAcknowledge)
                 counters.count(settlements)
                 metrics.settled(items.map(\.result), settlements)
-                return settlements.compactMap(\.settledRun)
+                // One batch at a time: where the queue is slow, settling is.
+                await telling.next()
+                telling.addTask { await self.settled(settlements.compactMap(\.settledRun)) }
+                return
             } catch let error as PostgresError where !error.isTransient {
                 guard items.count > 1 else {
                     logger.error(
@@ -123,13 +120,14 @@ final class Settler: Sendable {
                         metadata: items[0].metadata(error))
                     counters.increment("refusedResults")
                     items[0].session.close(.malformed("a result could not be recorded"))
-                    return []
+                    return
                 }
-                let first = await commit(Array(items[..<(items.count / 2)]))
-                return await first + commit(Array(items[(items.count / 2)...]))
+                await commit(Array(items[..<(items.count / 2)]), telling: &telling)
+                await commit(Array(items[(items.count / 2)...]), telling: &telling)
+                return
             } catch {
                 // Agents keep what is not acknowledged: giving up at shutdown loses nothing.
-                if isFinishing.load(ordering: .relaxed) { return [] }
+                if isFinishing.load(ordering: .relaxed) { return }
                 logger.warning(
                     "settlement is tried again", metadata: ["results": "\(items.count)", "error": "\(error)"])
                 // Cancellation ends the wait early, which is what is wanted.

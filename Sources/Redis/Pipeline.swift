@@ -153,7 +153,8 @@ final class Pipeline: Sendable {
     }
 
     /// Writes what was posted, for the thread sleeps: itself where the caller is alone, else after those who
-    /// had their answers at the same time and are about to post too.
+    /// had their answers at the same time and are about to post too: at the end of the pool's queue, in which
+    /// they stand.
     private func writeOrWake() {
         if hasCompany.load(ordering: .relaxed) {
             Task.detached { self.push() }
@@ -174,9 +175,9 @@ final class Pipeline: Sendable {
         while let pause = loop.withLock({ $0?.work() }) {
             var polled = [pollfd(fd: wakeup.descriptor, events: Int16(POLLIN), revents: 0)]
             if let socket = pause.socket { polled.append(socket) }
-            guard unsafe poll(&polled, nfds_t(polled.count), milliseconds(until: pause.until)) > 0 else {
-                continue
-            }
+            let ready = unsafe poll(&polled, nfds_t(polled.count), milliseconds(until: pause.until))
+            mailbox.withLock { $0.isAsleep = false }
+            guard ready > 0 else { continue }
             if polled[0].revents != 0 { wakeup.silence() }
             if polled.count > 1, polled[1].revents != 0 {
                 let isReadable = polled[1].revents != Int16(POLLOUT)

@@ -98,7 +98,11 @@ final class PipelineLoop {
         guard case .ready = link, closesAt == nil else { return false }
         let now = Instant.now
         accept(pipeline.collect(), now: now)
-        if case .ready = link { advance(now: now) }
+        // Whether the server is silent is the thread's to say, which reads before it does.
+        if case .ready(let session) = link {
+            fill(session, now: now)
+            flush(session, now: now)
+        }
         settle()
         guard case .ready(let session) = link, !session.hasUnsent, waiting.isEmpty, closesAt == nil,
             earliest(nextEvent, sleepsUntil) == sleepsUntil
@@ -143,10 +147,7 @@ final class PipelineLoop {
         var kept: Deque<Exchange> = []
         for exchange in waiting {
             if exchange.deadline <= now {
-                let (code, why) = whyNotWritten
-                released += exchange.commands.count
-                keep(
-                    exchange.fail(code, "\(label(exchange)) was not sent within \(exchange.timeout): \(why)"))
+                refuseLate(exchange)
             } else {
                 nextDeadline = earliest(nextDeadline, exchange.deadline)
                 kept.append(exchange)
@@ -167,6 +168,12 @@ final class PipelineLoop {
         if isAbandoned, pipeline.abandonment == .dropsConnection {
             lose(RedisError(.timeout, "the caller has gone"), retryAt: now)
         }
+    }
+
+    private func refuseLate(_ exchange: Exchange) {
+        let (code, why) = whyNotWritten
+        released += exchange.commands.count
+        keep(exchange.fail(code, "\(label(exchange)) was not sent within \(exchange.timeout): \(why)"))
     }
 
     private var whyNotWritten: (RedisError.Code, String) {
@@ -305,6 +312,10 @@ final class PipelineLoop {
 
     private func fill(_ session: Session, now: Instant) {
         while session.hasRoom, let exchange = waiting.popFirst() {
+            guard exchange.deadline > now else {
+                refuseLate(exchange)
+                continue
+            }
             guard exchange.write() else {
                 released += exchange.commands.count
                 continue
@@ -418,7 +429,8 @@ final class PipelineLoop {
         }
     }
 
-    /// The socket is ready. It may be another by now, and then nothing comes of it.
+    /// The socket is ready. If a caller has lost the connection meanwhile there is none, and nothing comes of
+    /// it.
     func react(isReadable: Bool) {
         let now = Instant.now
         switch link {

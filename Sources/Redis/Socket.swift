@@ -47,8 +47,8 @@ struct SocketAddress: Sendable {
     }
 }
 
-/// One non-blocking stream socket; closed when the last reference goes. Used by one thread at a
-/// time, but for the `poll` of another, which a close leaves alone: the kernel holds what is polled.
+/// One non-blocking stream socket; closed when the last reference goes. Used by one thread at a time, but for
+/// the `poll` of the connection's thread: where a caller has closed it, that is woken, and finds none.
 final class Socket {
     /// What a send or a receive came to.
     enum Transfer {

@@ -30,6 +30,25 @@ struct FaultTests {
         await redis.close()
     }
 
+    @Test("A command whose time is over before it is written is not written, and says so")
+    func lateCommand() async throws {
+        let server = try FakeServer { descriptor, _ in
+            while hear(descriptor) > 0 { say(descriptor, ":1\r\n") }
+        }
+        defer { server.stop() }
+        let redis = try connection(to: server)
+        #expect(try await redis.send(RedisCommand("FIRST")) == .integer(1))
+        let writes = redis.writes
+        let error = await #expect(throws: RedisError.self) {
+            try await redis.send(RedisCommand("LATE"), timeout: .nanoseconds(1))
+        }
+        #expect(error?.code == .timeout)
+        #expect(error?.mayHaveRun == false)
+        #expect(redis.writes == writes)
+        #expect(try await redis.send(RedisCommand("NEXT")) == .integer(1))
+        await redis.close()
+    }
+
     @Test("A reply that comes after its caller's time limit is thrown away and shifts nothing")
     func lateReply() async throws {
         let server = try FakeServer { descriptor, _ in

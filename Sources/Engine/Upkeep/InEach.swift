@@ -2,8 +2,9 @@ import Synchronization
 
 /// Does a step for each partition (or what there is of it) side by side, and returns what came of those that
 /// worked. One that fails is left to the next round if others worked; if none did, its error is thrown.
+/// With `all` the first error is thrown in any case, after the others have done their step.
 func inEach<Item: Sendable, Value: Sendable>(
-    _ items: [Item], _ step: @escaping @Sendable (Item) async throws -> Value
+    _ items: [Item], all: Bool = false, _ step: @escaping @Sendable (Item) async throws -> Value
 ) async throws -> [Value] {
     if items.count == 1 { return [try await step(items[0])] }
     return try await withThrowingTaskGroup(of: Result<Value, any Error>.self) { tasks in
@@ -19,7 +20,7 @@ func inEach<Item: Sendable, Value: Sendable>(
             case .failure(let error): failure = failure ?? error
             }
         }
-        if let failure, values.isEmpty { throw failure }
+        if let failure, all || values.isEmpty { throw failure }
         return values
     }
 }

@@ -124,7 +124,7 @@ package final class Refiller: Sendable {
             return step
         }
         for steps in Self.together(steps) {
-            admitted += try await inEach(steps) { step in
+            admitted += try await inEach(steps, all: true) { step in
                 try await self.take(step, in: part, epoch: epoch)
             }.reduce(0, +)
         }

@@ -82,7 +82,8 @@ final class Connection: Sendable {
             defer { if isChanged { mailbox.isWaiting = false } }
             return (isChanged, isChanged && mailbox.isWaiting)
         }
-        // A caller that finds the thread asleep sends by itself.
+        // A caller that finds the thread asleep sends by itself. Who holds the lock already never gets here:
+        // it takes the mail first, or says that the thread is up.
         if mustWake, loop.withLockIfAvailable({ $0?.push() ?? false }) != true { wakeup.signal() }
         return isChanged
     }

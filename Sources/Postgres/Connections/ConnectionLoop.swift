@@ -108,8 +108,11 @@ final class ConnectionLoop {
         return fallAsleep()
     }
 
-    /// The socket is ready. It may be another by now, and then nothing comes of it.
+    /// The socket is ready. If a caller has lost the connection meanwhile there is none, and nothing comes of
+    /// it.
     func react() {
+        // The thread is up: what a lost connection hands over may come back to this mailbox, and must not be
+        // pushed by who holds the lock.
         shared.mailbox.withLock { $0.isWaiting = false }
         switch link {
         case .down: break
