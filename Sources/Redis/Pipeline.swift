@@ -51,7 +51,7 @@ final class Pipeline: Sendable {
     let failures = Atomic(0)
     private let pending = Atomic(0)
     private let mailbox = Mutex(Mailbox())
-    /// Whether several callers had their answers together when one had last.
+    /// Whether several callers had their answers together, a moment ago.
     let hasCompany = Atomic(false)
     /// What the thread does, in the hands of whoever does it; nil before the thread runs and when it has
     /// ended.
@@ -154,7 +154,7 @@ final class Pipeline: Sendable {
 
     /// Writes what was posted, for the thread sleeps: itself where the caller is alone, else after those who
     /// had their answers at the same time and are about to post too: at the end of the pool's queue, in which
-    /// they stand.
+    /// they stand. The thread looks by itself a moment later.
     private func writeOrWake() {
         if hasCompany.load(ordering: .relaxed) {
             Task.detached { self.push() }

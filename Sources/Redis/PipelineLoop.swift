@@ -13,6 +13,8 @@ import Trust
 final class PipelineLoop {
     typealias Instant = ContinuousClock.Instant
 
+    private static let companyLife = Duration.milliseconds(5)
+
     /// What the thread waits for.
     struct Pause: Sendable {
         /// The socket, if there is one, and what it has to be ready for.
@@ -62,6 +64,8 @@ final class PipelineLoop {
     private var released = 0
     /// How long the thread waits if nobody wakes it.
     private var sleepsUntil: Instant?
+    /// Until when callers that had their answers together count as company.
+    private var companyEnds: Instant?
     private var buffer = [UInt8](repeating: 0, count: 64 << 10)
 
     init(_ pipeline: Pipeline) {
@@ -78,17 +82,22 @@ final class PipelineLoop {
         accept(pipeline.collect(), now: now)
         expire(now: now)
         advance(now: now)
-        settle()
+        settle(now: now)
         // Looked at now, when what nobody waits for any more is thrown away.
         if let closesAt, isIdle || now >= closesAt {
             let error = RedisError(.closed, "the connection was closed before the answer came")
             lose(error, retryAt: now)
             refuseWaiting(error)
-            settle()
+            settle(now: now)
             return nil
         }
+        if let end = companyEnds, end <= now {
+            companyEnds = nil
+            pipeline.hasCompany.store(false, ordering: .relaxed)
+        }
         let mayBlock = pipeline.fallAsleep(seenClosing: closesAt != nil)
-        sleepsUntil = mayBlock ? nextEvent : now
+        // Where company is to write, the thread looks soon whether it has: the pool may be busy.
+        sleepsUntil = mayBlock ? earliest(nextEvent, companyEnds) : now
         return Pause(socket: polledSocket, until: sleepsUntil)
     }
 
@@ -103,7 +112,7 @@ final class PipelineLoop {
             fill(session, now: now)
             flush(session, now: now)
         }
-        settle()
+        settle(now: now)
         guard case .ready(let session) = link, !session.hasUnsent, waiting.isEmpty, closesAt == nil,
             earliest(nextEvent, sleepsUntil) == sleepsUntil
         else { return false }
@@ -403,12 +412,16 @@ final class PipelineLoop {
         if let settlement { settlements.append(settlement) }
     }
 
-    /// Makes room for new commands, then resumes the callers that are done.
-    private func settle() {
+    /// Makes room for new commands, then resumes the callers that are done. Several of them are company: they
+    /// are about to post again, together.
+    private func settle(now: Instant) {
         pipeline.release(released)
         released = 0
         if settlements.isEmpty { return }
-        pipeline.hasCompany.store(settlements.count > 1, ordering: .relaxed)
+        if settlements.count > 1 {
+            companyEnds = now + Self.companyLife
+            pipeline.hasCompany.store(true, ordering: .relaxed)
+        }
         for index in settlements.indices { settlements[index].resume() }
         settlements.removeAll(keepingCapacity: true)
     }

@@ -1,3 +1,4 @@
+import Foundation
 import Synchronization
 import Testing
 
@@ -46,6 +47,35 @@ struct FaultTests {
         #expect(error?.mayHaveRun == false)
         #expect(redis.writes == writes)
         #expect(try await redis.send(RedisCommand("NEXT")) == .integer(1))
+        await redis.close()
+    }
+
+    @Test("A command goes out while every thread of the pool is busy, also after answers that came together")
+    func busyPool() async throws {
+        let heard = Heard()
+        let server = try FakeServer { descriptor, _ in
+            // Two commands, answered at once, then a third.
+            var bytes = 0
+            while bytes < 2 * ping.count { bytes += hear(descriptor) }
+            say(descriptor, ":1\r\n:2\r\n")
+            hear(descriptor)
+            heard.all.store(true, ordering: .relaxed)
+            say(descriptor, ":3\r\n")
+            hear(descriptor)
+        }
+        defer { server.stop() }
+        let redis = try connection(to: server)
+        async let first = redis.send(RedisCommand("PING"))
+        async let second = redis.send(RedisCommand("PING"))
+        #expect(try await [first, second].map(\.int) == [1, 2])
+        let end = ContinuousClock.now + .seconds(5)
+        for _ in 0..<2 * ProcessInfo.processInfo.activeProcessorCount {
+            Task.detached {
+                while !heard.all.load(ordering: .relaxed), ContinuousClock.now < end {}
+            }
+        }
+        #expect(try await redis.send(RedisCommand("PING"), timeout: .seconds(20)) == .integer(3))
+        #expect(ContinuousClock.now < end)
         await redis.close()
     }
 
@@ -243,4 +273,11 @@ struct FaultTests {
         #expect(try await redis.send(RedisCommand("PING")) == .status("PONG"))
         await redis.close()
     }
+}
+
+private let ping = "*1\r\n$4\r\nPING\r\n".utf8
+
+/// Whether a server has heard what it waits for.
+private final class Heard: Sendable {
+    let all = Atomic(false)
 }
