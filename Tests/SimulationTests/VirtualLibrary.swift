@@ -341,7 +341,10 @@ enum Mistake: String, CaseIterable {
         case .lowerHaveNoShare: ("local GUARANTEE = {0, 15, 5}", "local GUARANTEE = {0, 0, 0}")
         case .settleFreesTwice: ("if deadlines[i] and not seen[members[i]] then", "if true then")
         case .pausedPriorityIsServed:
-            ("local open = not paused[i][priority] and not blocked[at]", "local open = not blocked[at]")
+            (
+                "if depths[at] and not pausedHere[priority] and not blocked[at]",
+                "if depths[at] and not blocked[at]"
+            )
         case .resumeOffersNobody:
             ("elseif args[4] == '0' and organization ~= '*' then", "elseif false then")
         case .placesAreIgnored:
