@@ -56,7 +56,11 @@ struct FaultTests {
         let server = try FakeServer { descriptor, _ in
             // Two commands, answered at once, then a third.
             var bytes = 0
-            while bytes < 2 * ping.count { bytes += hear(descriptor) }
+            while bytes < 2 * ping.count {
+                let count = hear(descriptor)
+                guard count > 0 else { return }
+                bytes += count
+            }
             say(descriptor, ":1\r\n:2\r\n")
             hear(descriptor)
             heard.all.store(true, ordering: .relaxed)
@@ -67,7 +71,8 @@ struct FaultTests {
         let redis = try connection(to: server)
         async let first = redis.send(RedisCommand("PING"))
         async let second = redis.send(RedisCommand("PING"))
-        #expect(try await [first, second].map(\.int) == [1, 2])
+        // Either may have been sent first.
+        #expect(try await Set([first.int, second.int]) == [1, 2])
         let end = ContinuousClock.now + .seconds(5)
         for _ in 0..<2 * ProcessInfo.processInfo.activeProcessorCount {
             Task.detached {
