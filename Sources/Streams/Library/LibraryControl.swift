@@ -289,6 +289,7 @@ extension Library {
 
         rebuilding('open', function(call, k, args)
             for _, name in ipairs(TABLES) do redis.call('HSET', k[name], TABLE, '') end
+            k.tables = {}  -- what was made before was lost
             redis.call('DEL', k.rebuild)
             redis.call('SET', k.epoch, args[1])
             return 1
