@@ -5,7 +5,7 @@ package enum LocalPort {
     /// Whether nobody listens on a port of 127.0.0.1 now. A hint: somebody may take it meanwhile.
     package static func isFree(_ port: Int) -> Bool {
         guard let number = UInt16(exactly: port) else { return false }
-        let descriptor = socket(AF_INET, Int32(SOCK_STREAM.rawValue), 0)
+        let descriptor = socket(AF_INET, Int32(SOCK_STREAM.rawValue | SOCK_CLOEXEC.rawValue), 0)
         guard descriptor >= 0 else { return false }
         defer { close(descriptor) }
         var on: Int32 = 1

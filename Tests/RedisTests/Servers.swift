@@ -53,7 +53,7 @@ final class FakeServer: Sendable {
     /// `script` gets the descriptor of each connection and its number, from 0; it is closed afterwards.
     init(script: @escaping @Sendable (Int32, Int) -> Void) throws {
         path = "/tmp/cloudrmm-fake-\(getpid())-\(UInt32.random(in: 0 ... .max)).sock"
-        listener = socket(AF_UNIX, Int32(SOCK_STREAM.rawValue), 0)
+        listener = socket(AF_UNIX, Int32(SOCK_STREAM.rawValue | SOCK_CLOEXEC.rawValue), 0)
         let family = unsafe withUnsafeBytes(of: sa_family_t(AF_UNIX)) { unsafe Array($0) }
         let bytes = family + path.utf8 + [0]
         let bound = unsafe bytes.withUnsafeBytes {
@@ -88,6 +88,8 @@ final class FakeServer: Sendable {
             let descriptor = accept(listener, nil, nil)
             guard descriptor >= 0 else { break }
             run(descriptor, accepted.add(1, ordering: .relaxed).oldValue)
+            // A server that another test started meanwhile may have inherited the descriptor.
+            shutdown(descriptor, Int32(SHUT_RDWR))
             close(descriptor)
         }
         close(listener)
