@@ -18,28 +18,6 @@ final class Pipeline: Sendable {
         case dropsConnection
     }
 
-    /// What the thread finds when it looks into the mailbox.
-    struct Mail {
-        var exchanges: [Exchange] = []
-        var dropsConnection = false
-        var isClosing = false
-    }
-
-    private enum Life { case created, running, ended }
-
-    private struct Mailbox {
-        var life = Life.created
-        var mail = Mail()
-        var isAsleep = false
-        var closers: [CheckedContinuation<Void, Never>] = []
-
-        /// Whether the thread has to be woken, which then nobody else has to do.
-        mutating func wakes() -> Bool {
-            defer { isAsleep = false }
-            return isAsleep
-        }
-    }
-
     let configuration: RedisConfiguration
     let logger: Logger
     let abandonment: Abandonment
@@ -51,8 +29,6 @@ final class Pipeline: Sendable {
     let failures = Atomic(0)
     private let pending = Atomic(0)
     private let mailbox = Mutex(Mailbox())
-    /// Whether several callers had their answers together, a moment ago.
-    let hasCompany = Atomic(false)
     /// What the thread does, in the hands of whoever does it; nil before the thread runs and when it has
     /// ended.
     private let loop = Mutex<PipelineLoop?>(nil)
@@ -122,18 +98,20 @@ final class Pipeline: Sendable {
                 with: .failure(RedisError(.cancelled, "the task was cancelled before the command was sent")))
             return
         }
-        guard pending.add(count, ordering: .relaxed).newValue <= configuration.pendingMax else {
+        let underWay = pending.add(count, ordering: .relaxed).newValue
+        guard underWay <= configuration.pendingMax else {
             release(count)
             exchange.fail(.overloaded, "\(configuration.pendingMax) commands wait already")?.resume()
             return
         }
-        let (isOpen, wakes) = mailbox.withLock { mailbox in
-            guard mailbox.life == .running, !mailbox.mail.isClosing else { return (false, false) }
-            mailbox.mail.exchanges.append(exchange)
-            return (true, mailbox.wakes())
-        }
-        if wakes { writeOrWake() }
-        if !isOpen {
+        switch mailbox.withLock({ $0.post(exchange, underWay: underWay) }) {
+        case .nothing: break
+        case .write: push()
+        case .promise:
+            // Those who had their answers at the same time are about to post too, and stand in the pool's
+            // queue. The thread looks by itself a moment later.
+            Task.detached { self.push() }
+        case .refuse:
             release(count)
             exchange.fail(.closed, "the connection is closed")?.resume()
         }
@@ -152,17 +130,7 @@ final class Pipeline: Sendable {
         settlement.resume()
     }
 
-    /// Writes what was posted, for the thread sleeps: itself where the caller is alone, else after those who
-    /// had their answers at the same time and are about to post too: at the end of the pool's queue, in which
-    /// they stand. The thread looks by itself a moment later.
-    private func writeOrWake() {
-        if hasCompany.load(ordering: .relaxed) {
-            Task.detached { self.push() }
-        } else {
-            push()
-        }
-    }
-
+    /// Writes what was posted in the stead of the thread, which sleeps, or wakes it.
     private func push() {
         let isDone = loop.withLockIfAvailable { $0?.push() ?? false }
         if isDone != true { wakeup.ring() }
@@ -176,7 +144,7 @@ final class Pipeline: Sendable {
             var polled = [pollfd(fd: wakeup.descriptor, events: Int16(POLLIN), revents: 0)]
             if let socket = pause.socket { polled.append(socket) }
             let ready = unsafe poll(&polled, nfds_t(polled.count), milliseconds(until: pause.until))
-            mailbox.withLock { $0.isAsleep = false }
+            mailbox.withLock { $0.watch = .someone }
             guard ready > 0 else { continue }
             if polled[0].revents != 0 { wakeup.silence() }
             if polled.count > 1, polled[1].revents != 0 {
@@ -197,25 +165,18 @@ final class Pipeline: Sendable {
     }
 
     /// Everything posted since the last time.
-    func collect() -> Mail {
-        mailbox.withLock { mailbox in
-            mailbox.isAsleep = false
-            defer {
-                mailbox.mail.exchanges = []
-                mailbox.mail.dropsConnection = false
-            }
-            return mailbox.mail
-        }
+    func collect() -> Mailbox.Mail {
+        mailbox.withLock { $0.collect() }
     }
 
     /// Announces that the thread waits, so that the next post rings; false when there is mail already.
     func fallAsleep(seenClosing: Bool) -> Bool {
-        mailbox.withLock { mailbox in
-            let mail = mailbox.mail
-            let isEmpty = mail.exchanges.isEmpty && !mail.dropsConnection && mail.isClosing == seenClosing
-            mailbox.isAsleep = isEmpty
-            return isEmpty
-        }
+        mailbox.withLock { $0.fallAsleep(seenClosing: seenClosing) }
+    }
+
+    /// Says whether several callers had their answers together, a moment ago.
+    func setCompany(_ hasCompany: Bool) {
+        mailbox.withLock { $0.hasCompany = hasCompany }
     }
 
     /// Commands have left, with or without an answer: others may come in their place.

@@ -93,7 +93,7 @@ final class PipelineLoop {
         }
         if let end = companyEnds, end <= now {
             companyEnds = nil
-            pipeline.hasCompany.store(false, ordering: .relaxed)
+            pipeline.setCompany(false)
         }
         let mayBlock = pipeline.fallAsleep(seenClosing: closesAt != nil)
         // Where company is to write, the thread looks soon whether it has: the pool may be busy.
@@ -138,7 +138,7 @@ final class PipelineLoop {
 
     // MARK: Mail and time limits
 
-    private func accept(_ mail: Pipeline.Mail, now: Instant) {
+    private func accept(_ mail: Mailbox.Mail, now: Instant) {
         // First: the commands of the same mail were posted after the caller had gone.
         if mail.dropsConnection, case .ready = link {
             lose(RedisError(.cancelled, "the caller has gone"), retryAt: now)
@@ -420,7 +420,7 @@ final class PipelineLoop {
         if settlements.isEmpty { return }
         if settlements.count > 1 {
             companyEnds = now + Self.companyLife
-            pipeline.hasCompany.store(true, ordering: .relaxed)
+            pipeline.setCompany(true)
         }
         for index in settlements.indices { settlements[index].resume() }
         settlements.removeAll(keepingCapacity: true)
