@@ -218,7 +218,7 @@ import Testing
     func halved(mayBeThere: Bool) async throws {
         try await World.with { world in
             let tenant = try await world.tenant(devices: 2)
-            // A device that is gone halves the batch, and the half without the first job fails.
+            // A device that is gone halves the batch, and the half that finds the first job committed fails.
             let jobs = [[tenant.all[0]], [tenant.all[1], fresh()]].map { world.job(tenant, devices: $0) }
             let failure: SQL =
                 mayBeThere ? "PERFORM pg_terminate_backend(pg_backend_pid())" : "RAISE EXCEPTION 'no'"
@@ -227,16 +227,15 @@ import Testing
                 [
                     """
                     CREATE FUNCTION fail() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
-                        IF (SELECT count(*) FROM made) = 1 AND EXISTS (SELECT FROM made WHERE total = 2) THEN
+                        IF NEW.total = 2 AND EXISTS (
+                            SELECT FROM jobs WHERE total = 1 AND xmin <> pg_current_xact_id()::xid
+                        ) THEN
                             \(fragment: failure);
                         END IF;
-                        RETURN NULL;
+                        RETURN NEW;
                     END $$
                     """,
-                    """
-                    CREATE TRIGGER fail AFTER INSERT ON jobs REFERENCING NEW TABLE AS made
-                    FOR EACH STATEMENT EXECUTE FUNCTION fail()
-                    """,
+                    "CREATE TRIGGER fail BEFORE INSERT ON jobs FOR EACH ROW EXECUTE FUNCTION fail()",
                 ])
             let (outcomes, runs) = try await world.api.submit(jobs, scope: tenant.scope)
             #expect(outcomes == [.accepted(.active), .failed(mayBeThere: mayBeThere)])

@@ -162,66 +162,70 @@ extension Ledger {
 
     /// As `submit`, of jobs that want no key twice.
     func submitTogether(_ jobs: [SubmittedJob], scope: Scope) async throws -> ([Submission], [QueuedRun]) {
-        var listed = (
-            runs: [RunID](), jobs: [JobID](), organizations: [OrganizationID](), devices: [DeviceID]()
-        )
+        var listed: [QueuedRun] = []
+        var owners: [JobID] = []
         var leaves: [Int32] = []
         for job in jobs {
             for (leaf, device) in (job.devices ?? []).enumerated() {
-                listed.runs.append(.new(at: job.id.value.createdAt))
-                listed.jobs.append(job.id)
-                listed.organizations.append(job.organization)
-                listed.devices.append(device)
+                listed.append(
+                    QueuedRun(
+                        organization: job.organization, run: .new(at: job.id.value.createdAt), device: device,
+                        generation: 1, lane: Lane(job.kind), priority: job.priority))
+                owners.append(job.id)
                 leaves.append(Int32(leaf))
             }
         }
         let slots = jobs.contains { $0.unique != nil } ? Self.slotStatements(jobs) : nil
-        let insert: SQL = """
-            WITH committed AS (
-            INSERT INTO jobs (organization_id, id, site_id, kind, state, priority, statement, target_devices,
-                              timeout_seconds, maximum_attempts, idempotent, expires_at, created_by,
-                              idempotency_key, request_hash, total, not_before, retry_on,
-                              backoff_seconds, backoff_seconds_max, retry_of, trace, charged)
-            SELECT u.* FROM unnest(
-                \(jobs.map(\.organization)), \(jobs.map(\.id)), \(jobs.map(\.ownSite)),
-                \(jobs.map(\.kind.rawValue)), \(jobs.map { $0.devices == nil ? JobState.accepted : .active }),
-                \(jobs.map(\.priority)), \(jobs.map { PostgresData($0.statement) }),
-                \(jobs.map(\.listedDevices)), \(jobs.map { Int32($0.timeoutSeconds) }),
-                \(jobs.map { Int32($0.maximumAttempts) }), \(jobs.map(\.idempotent)),
-                \(jobs.map(\.expiresAt)), \(jobs.map(\.principal)), \(jobs.map(\.idempotencyKey)),
-                \(jobs.map { PostgresData($0.requestHash) }),
-                \(jobs.map { $0.devices.map { Int32($0.count) } }), \(jobs.map(\.notBefore)),
-                \(jobs.map { RetriedOutcome.bits(of: $0.retry.outcomes) }),
-                \(jobs.map { Int32($0.retry.backoffSeconds) }),
-                \(jobs.map { Int32($0.retry.maximumBackoffSeconds) }), \(jobs.map(\.retryOf)),
-                \(jobs.map { $0.trace.map { PostgresData($0.bytes) } }),
-                \(jobs.map { $0.devices == nil ? Int32(clamping: $0.expectedRuns) : 0 }))
-                    AS u(organization_id, id)
-            \(fragment: slots?.filter ?? "")
+        // An insert that looks for conflicts costs more.
+        let conflicts: SQL =
+            jobs.contains { $0.idempotencyKey != nil }
+            ? """
             ON CONFLICT (organization_id, created_by, idempotency_key) WHERE idempotency_key IS NOT NULL
             DO NOTHING
-            RETURNING id, organization_id, coalesce(total, charged) AS runs,
-                      \(fragment: Self.jobBytes) AS bytes
-            ), \(fragment: Self.openedWork(from: "committed"))
-            SELECT id FROM committed
-            """
+            """ : ""
         // Jobs that lost a conflict have no row and get no run. A device that was judged and is gone fails
-        // the batch, so that no job waits for a run which does not exist; the halves are tried again.
-        let expand: SQL = """
-            WITH listed AS MATERIALIZED (
-                SELECT l.*, j.priority, j.kind, j.expires_at, j.maximum_attempts, j.not_before
-                FROM unnest(\(listed.organizations), \(listed.jobs), \(listed.runs), \(listed.devices),
-                            \(leaves)) AS l(organization_id, job_id, run_id, device_id, leaf)
-                CROSS JOIN LATERAL (
-                    SELECT * FROM jobs j WHERE j.organization_id = l.organization_id AND j.id = l.job_id
-                    OFFSET 0
-                ) j
+        // the batch, so that no job waits for a run which does not exist; the halves are tried again. The
+        // full join is one that cannot be made by going through all jobs for each run.
+        let insert: SQL = """
+            WITH committed AS (
+                INSERT INTO jobs (organization_id, id, site_id, kind, state, priority, statement,
+                                  target_devices, timeout_seconds, maximum_attempts, idempotent, expires_at,
+                                  created_by, idempotency_key, request_hash, total, not_before, retry_on,
+                                  backoff_seconds, backoff_seconds_max, retry_of, trace, charged)
+                SELECT u.* FROM unnest(
+                    \(jobs.map(\.organization)), \(jobs.map(\.id)), \(jobs.map(\.ownSite)),
+                    \(jobs.map(\.kind.rawValue)),
+                    \(jobs.map { $0.devices == nil ? JobState.accepted : .active }),
+                    \(jobs.map(\.priority)), \(jobs.map { PostgresData($0.statement) }),
+                    \(jobs.map(\.listedDevices)), \(jobs.map { Int32($0.timeoutSeconds) }),
+                    \(jobs.map { Int32($0.maximumAttempts) }), \(jobs.map(\.idempotent)),
+                    \(jobs.map(\.expiresAt)), \(jobs.map(\.principal)), \(jobs.map(\.idempotencyKey)),
+                    \(jobs.map { PostgresData($0.requestHash) }),
+                    \(jobs.map { $0.devices.map { Int32($0.count) } }), \(jobs.map(\.notBefore)),
+                    \(jobs.map { RetriedOutcome.bits(of: $0.retry.outcomes) }),
+                    \(jobs.map { Int32($0.retry.backoffSeconds) }),
+                    \(jobs.map { Int32($0.retry.maximumBackoffSeconds) }), \(jobs.map(\.retryOf)),
+                    \(jobs.map { $0.trace.map { PostgresData($0.bytes) } }),
+                    \(jobs.map { $0.devices == nil ? Int32(clamping: $0.expectedRuns) : 0 }))
+                        AS u(organization_id, id)
+                \(fragment: slots?.filter ?? "")
+                \(fragment: conflicts)
+                RETURNING id, organization_id, priority, expires_at, maximum_attempts, not_before,
+                          coalesce(total, charged) AS runs, \(fragment: Self.jobBytes) AS bytes
+            ), \(fragment: Self.openedWork(from: "committed")), listed AS MATERIALIZED (
+                SELECT * FROM (
+                    SELECT c.*, l.run_id, l.device_id, l.lane, l.leaf
+                    FROM unnest(\(owners), \(listed.map(\.run)), \(listed.map(\.device)),
+                                \(listed.map(\.lane)), \(leaves))
+                        AS l(job_id, run_id, device_id, lane, leaf)
+                    FULL JOIN committed c ON c.id = l.job_id OFFSET 0
+                ) l
+                WHERE id IS NOT NULL AND run_id IS NOT NULL
             ), made AS (
                 INSERT INTO runs (organization_id, id, job_id, device_id, site_id, state, priority, lane,
                                   leaf, generation, expires_at, deadline, maximum_attempts, due_at)
-                SELECT l.organization_id, l.run_id, l.job_id, d.id, d.site_id,
-                       CASE WHEN l.not_before > now() THEN 0 ELSE 1 END, l.priority,
-                       CASE l.kind WHEN 'script' THEN 1 ELSE 0 END, l.leaf,
+                SELECT l.organization_id, l.run_id, l.id, d.id, d.site_id,
+                       CASE WHEN l.not_before > now() THEN 0 ELSE 1 END, l.priority, l.lane, l.leaf,
                        CASE WHEN l.not_before > now() THEN 0 ELSE 1 END, l.expires_at, l.expires_at,
                        l.maximum_attempts, CASE WHEN l.not_before > now() THEN crmm_due(l.not_before) END
                 FROM listed l
@@ -229,16 +233,15 @@ extension Ledger {
                     SELECT * FROM devices d
                     WHERE d.organization_id = l.organization_id AND d.id = l.device_id OFFSET 0
                 ) d
-                RETURNING organization_id, id, device_id, lane, priority, state
+                RETURNING id, state
             )
-            SELECT m.organization_id, m.id, m.device_id, m.lane, m.priority
-            FROM (SELECT crmm_require((SELECT count(*) FROM made) = (SELECT count(*) FROM listed),
-                                      'a device of a job is gone')) c
-            LEFT JOIN made m ON m.state = 1
+            SELECT crmm_require((SELECT count(*) FROM made) = (SELECT count(*) FROM listed),
+                                'a device of a job is gone'),
+                   (SELECT coalesce(array_agg(id), '{}') FROM committed),
+                   (SELECT coalesce(array_agg(id), '{}') FROM made WHERE state = 1)
             """
         var statements = (slots.map { [$0.take] } ?? []) + [insert]
         statements += slots.map { [$0.require, $0.cancel] } ?? []
-        if !listed.jobs.isEmpty { statements.append(expand) }
         if let redrive = Self.redrive(jobs) { statements.append(redrive) }
         let results: [PostgresResult]
         do {
@@ -259,7 +262,9 @@ extension Ledger {
                 return (outcomes + second.map { _ in failed }, runs)
             }
         }
-        let inserted = Set(try results[slots == nil ? 0 : 1].rows.map { try $0.decode(JobID.self) })
+        let (_, committed, queued) = try results[slots == nil ? 0 : 1].rows[0].decode(
+            (Bool, [JobID], [RunID]).self)
+        let inserted = Set(committed)
         var replaced: [JobID: JobID] = [:]
         if slots != nil {
             for row in results[3].rows {
@@ -267,17 +272,8 @@ extension Ledger {
                 replaced[job] = old
             }
         }
-        var runs: [QueuedRun] = []
-        if !listed.jobs.isEmpty {
-            runs = try results[slots == nil ? 1 : 4].rows.compactMap { row in
-                let (organization, run, device, lane, priority) = try row.decode(
-                    (OrganizationID?, RunID?, DeviceID?, Lane?, Priority?).self)
-                guard let organization, let run, let device, let lane, let priority else { return nil }
-                return QueuedRun(
-                    organization: organization, run: run, device: device, generation: 1, lane: lane,
-                    priority: priority)
-            }
-        }
+        let isQueued = Set(queued)
+        let runs = listed.filter { isQueued.contains($0.run) }
         var outcomes: [Submission] = []
         for job in jobs {
             if inserted.contains(job.id) {

@@ -26,6 +26,11 @@ package struct PostgresBytes: Sendable {
     /// Appends an array's element: its length, then its value; −1 alone for NULL.
     mutating func append<Value: PostgresEncodable>(element: Value?) {
         guard let element else { return append(integer: Int32(-1)) }
+        append(present: element)
+    }
+
+    /// Appends an array's element that is not NULL.
+    mutating func append<Value: PostgresEncodable>(present element: Value) {
         let start = bytes.count
         append(integer: Int32(0))
         element.encode(into: &self)
@@ -69,7 +74,7 @@ struct PostgresBind: Sendable {
     init<Value: PostgresEncodable>(elements: [Value]) {
         type = Value.postgresArrayType
         var encoded = Self.header(count: elements.count, hasNulls: false, of: Value.postgresType)
-        for element in elements { encoded.append(element: element) }
+        for element in elements { encoded.append(present: element) }
         bytes = encoded.bytes
     }
 
