@@ -1,6 +1,13 @@
 /// What was posted to a connection's thread, and who sees to it.
 struct Mailbox {
-    enum Life { case created, running, ended }
+    enum Life {
+        /// Nothing was sent yet. Left by the first caller, or by the owner who closes.
+        case created
+        /// The thread takes what is posted. Left when the owner closes and what was under way has ended.
+        case running
+        /// Nobody takes anything. Final.
+        case ended
+    }
 
     /// What the thread finds when it looks.
     struct Mail {
@@ -10,11 +17,12 @@ struct Mailbox {
     }
 
     enum Watch {
-        /// The thread looks before it sleeps, or somebody has been told to write.
+        /// The thread looks before it sleeps, or somebody has been told to write. Left by `fallAsleep`.
         case someone
-        /// The thread sleeps: whoever posts has to write, or to wake it.
+        /// The thread sleeps: whoever posts has to write, or to wake it. Left by the first who does.
         case nobody
-        /// The thread sleeps, and a task at the end of the pool's queue will write.
+        /// The thread sleeps, and a task at the end of the pool's queue will write. Left by that task, by
+        /// whoever writes before it, or by the thread, which looks soon.
         case promised
     }
 
@@ -37,22 +45,30 @@ struct Mailbox {
     /// Commands in the mail.
     private var posted = 0
 
-    /// Takes an exchange. In company the first who posts promises that all of it is written, and whoever
-    /// makes half of what is under way whole writes that: the server works on one half while the callers of
-    /// the other go on.
+    /// Takes an exchange. In company the first who posts promises that all is written after the others have
+    /// posted, and whoever completes half of what is under way writes that: the server works on one half
+    /// while the callers of the other go on.
     mutating func post(_ exchange: Exchange, underWay: Int) -> Errand {
         guard life == .running, !mail.isClosing else { return .refuse }
         mail.exchanges.append(exchange)
         posted += exchange.commands.count
+        let isPart = posted >= max(Self.partMin, underWay / 2)
         switch watch {
-        case .nobody where hasCompany:
+        case .nobody where hasCompany && !isPart:
             watch = .promised
             return .promise
-        case .promised where posted < max(Self.partMin, underWay / 2), .someone: return .nothing
+        case .promised where !isPart, .someone: return .nothing
         case .nobody, .promised:
             watch = .someone
             return .write
         }
+    }
+
+    /// Whether what was promised is still to be written, which then nobody else has to do.
+    mutating func keepsPromise() -> Bool {
+        guard case .promised = watch else { return false }
+        watch = .someone
+        return true
     }
 
     /// Whether the thread has to be woken, which then nobody else has to do.

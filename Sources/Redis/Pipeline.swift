@@ -7,8 +7,8 @@ import Synchronization
 ///
 /// Callers post exchanges; the thread takes all that is posted at once, writes it in one go and reads the
 /// answers while further ones are posted. A caller that finds the thread asleep writes in its stead, which
-/// saves waking it. Nothing waits for more to come: at one caller a command leaves at once, at a thousand the
-/// batches grow by themselves.
+/// saves waking it. No clock makes batches: at one caller a command leaves at once, and callers that had
+/// their answers together have their next commands written together.
 final class Pipeline: Sendable {
     /// What becomes of the connection when a caller stops waiting for a command that was written.
     enum Abandonment {
@@ -110,7 +110,9 @@ final class Pipeline: Sendable {
         case .promise:
             // Those who had their answers at the same time are about to post too, and stand in the pool's
             // queue. The thread looks by itself a moment later.
-            Task.detached { self.push() }
+            Task.detached {
+                if self.mailbox.withLock({ $0.keepsPromise() }) { self.push() }
+            }
         case .refuse:
             release(count)
             exchange.fail(.closed, "the connection is closed")?.resume()

@@ -41,3 +41,26 @@ package enum QueueUser: String, Sendable, CaseIterable {
 
     private static let cluster = "+cluster|slots +asking"
 }
+
+/// A login of Redis with what its own servers need of each other. Redis names these rights in its
+/// documentation of ACLs.
+package enum ServerUser: String, Sendable, CaseIterable {
+    /// A replica at its master. It receives every key, so its password is worth as much as the data.
+    case replica = "crmm-replica"
+    /// A sentinel at the servers that it watches: it makes one the master and drops clients. It may make a
+    /// server follow any other, so its password is worth as much as the data and the server.
+    case sentinel = "crmm-sentinel"
+
+    /// Its rules as `ACL SETUSER` and files of users take them, without state and password.
+    package var rules: String {
+        switch self {
+        case .replica: "resetchannels -@all +psync +replconf +ping"
+        case .sentinel:
+            "allchannels -@all +multi +slaveof +ping +exec +subscribe +config|rewrite +role +publish +info "
+                + "+client|setname +client|kill +script|kill"
+        }
+    }
+
+    /// One line of a file of users; `hash` is the SHA-256 of the password in hexadecimal digits.
+    package func line(passwordHash hash: String) -> String { "user \(rawValue) on #\(hash) \(rules)" }
+}

@@ -66,6 +66,12 @@ import Trust
             let jobs = rows.queued.map { world.job(rows.tenant, devices: [$0.queued.device]) }
             return try await world.api.submit(jobs, scope: rows.tenant.scope).1.count
         },
+        Call("submit with keys", 45) { world, rows in
+            let jobs = rows.queued.map {
+                world.job(rows.tenant, devices: [$0.queued.device], key: "\($0.queued.run)")
+            }
+            return try await world.api.submit(jobs, scope: rows.tenant.scope).1.count
+        },
         Call("facts of a run", 20) { world, rows in
             var found = 0
             for run in rows.queued.map(\.queued) {
@@ -151,7 +157,9 @@ import Trust
             ).count
         },
         Call("running", 3) { world, rows in
-            try await world.worker.running(after: rows.running[4].queued, limit: 10).count
+            // By device: after the first of ten there are more than ten.
+            let first = rows.running.map(\.queued).min { "\($0.device)" < "\($1.device)" }
+            return try await world.worker.running(after: first, limit: 10).count
         },
         Call("openAttempts", 2) { world, rows in
             try await world.gateway.openAttempts(

@@ -157,7 +157,7 @@ extension Measure {
     /// What B's wait becomes when A's backlog is spread over sites, kinds, keys or priorities: ratios to the
     /// wait beside a plain backlog that was measured just before.
     func spread() async throws {
-        let (count, samples, rounds) = (value("runs", 60_000), value("samples", 40), value("rounds", 5))
+        let (count, samples, rounds) = (value("runs", 120_000), value("samples", 40), value("rounds", 5))
         var all: [Spread: [[Double]]] = [:]
         for _ in 0..<rounds {
             for spread in Spread.allCases {

@@ -18,6 +18,7 @@ import Testing
         }
 
         func collect() -> Int { mailbox.collect().exchanges.count }
+        func keepsPromise() -> Bool { mailbox.keepsPromise() }
         func wakes() -> Bool { mailbox.wakes() }
         func fallsAsleep(seenClosing: Bool = false) -> Bool { mailbox.fallAsleep(seenClosing: seenClosing) }
     }
@@ -52,7 +53,29 @@ import Testing
         #expect(box.fallsAsleep())
         #expect(box.post(underWay: 1) == .promise)
         for underWay in 2...15 { #expect(box.post(underWay: underWay) == .nothing) }
-        #expect(box.post(50, underWay: 100) == .write)
+        #expect(box.post(underWay: 16) == .write)
+        #expect(box.collect() == 16)
+        #expect(box.fallsAsleep())
+        #expect(box.post(underWay: 101) == .promise)
+        #expect(box.post(50, underWay: 102) == .write)
+        #expect(box.collect() == 2)
+        #expect(box.fallsAsleep())
+        #expect(box.post(50, underWay: 50) == .write)
+    }
+
+    @Test("A promise is kept once, and not where somebody else has written")
+    func promise() {
+        let box = Box(hasCompany: true)
+        #expect(box.fallsAsleep())
+        #expect(box.post(underWay: 1) == .promise)
+        #expect(box.keepsPromise())
+        #expect(!box.keepsPromise())
+        #expect(box.collect() == 1)
+        #expect(box.fallsAsleep())
+        #expect(!box.keepsPromise())
+        #expect(box.post(underWay: 1) == .promise)
+        #expect(box.collect() == 1)
+        #expect(!box.keepsPromise())
     }
 
     @Test("An order to the thread wakes it, also where a write was promised; a closed box takes nothing")

@@ -215,6 +215,56 @@ struct QueueUserTests {
         }
     }
 
+    @Test(
+        "Where only these users are, replicas follow, sentinels make one the master, and neither reads keys")
+    func replication() async throws {
+        func user(_ name: String, _ rules: String) -> [String] {
+            ["--user", name, "on", ">\(name)"] + rules.split(separator: " ").map(String.init)
+        }
+        let servers = try await RedisFailover(
+            users: RedisFailover.Users(
+                arguments: ["--user", "default", "off"]
+                    + QueueUser.allCases.flatMap { user($0.rawValue, "resetchannels " + $0.rules()) }
+                    + ServerUser.allCases.flatMap { user($0.rawValue, $0.rules) },
+                replica: ServerUser.replica.rawValue, sentinel: ServerUser.sentinel.rawValue))
+        defer { servers.stop() }
+        let installation = Installation { servers.url(credentials: $0) }
+        try await begin(installation) { installation, epoch in
+            let queue = try installation.queue(.worker)
+            let organization = Draw.organization()
+            _ = try await queue.enqueue(Draw.entries(3), in: organization.queue(), epoch: epoch)
+            let worker = try installation.connection(.worker)
+            #expect(
+                try await worker.send(RedisCommand("INFO", "replication")).text?.contains("state=online")
+                    == true)
+            for user in ServerUser.allCases {
+                let other = RedisConnection(
+                    configuration: try RedisConfiguration(
+                        url: servers.masterURL(credentials: "\(user.rawValue):\(user.rawValue)@")),
+                    logger: .quiet)
+                for words: [RedisArgument] in [["GET", "crmm:{0}:epoch"], ["SCAN", 0], ["FLUSHALL"]] {
+                    guard case .string(let name) = words[0] else { continue }
+                    let error = await #expect(throws: RedisError.self) {
+                        try await other.send(RedisCommand(name, arguments: Array(words.dropFirst())))
+                    }
+                    #expect(error?.serverCode == "NOPERM", "\(user): \(error?.message ?? "")")
+                }
+                await other.close()
+            }
+            func server() async -> String? {
+                // While there is no master nobody answers.
+                try? await worker.send(RedisCommand("INFO", "server")).text?
+                    .split(separator: "\r\n").first { $0.hasPrefix("run_id:") }.map(String.init)
+            }
+            let before = try #require(await server())
+            servers.killMaster()
+            var after = await server()
+            while after == nil || after == before { after = await server() }
+            #expect(try await queue.epoch() == epoch)
+            await worker.close()
+        }
+    }
+
     @Test("A line of the file of users holds the hash and not the password")
     func line() {
         let line = QueueUser.loader.line(passwordHash: "ab12")

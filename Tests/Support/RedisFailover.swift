@@ -26,16 +26,31 @@ package final class RedisFailover: Sendable {
         }
     }
 
+    /// The users of the servers, as arguments, and who the replica and the sentinels are, each with its name
+    /// as password.
+    package struct Users: Sendable {
+        let arguments: [String]
+        let replica: String
+        let sentinel: String
+
+        package init(arguments: [String], replica: String, sentinel: String) {
+            (self.arguments, self.replica, self.sentinel) = (arguments, replica, sentinel)
+        }
+    }
+
     /// Starts all and returns when the sentinels, which may want a password, know each other and the replica.
-    package init(sentinelPassword: String? = nil, tls: TLS? = nil) async throws {
+    package init(sentinelPassword: String? = nil, tls: TLS? = nil, users: Users? = nil) async throws {
         (password, self.tls) = (sentinelPassword, tls)
         directory = "/tmp/crmm-failover-\(UInt32.random(in: 0 ... .max))"
         try FileManager.default.createDirectory(atPath: directory, withIntermediateDirectories: false)
         let free = LoopbackPorts.free(5)
         ports = (free[0], free[1], Array(free[2...]))
+        let login = users.map { ["--masteruser", $0.replica, "--masterauth", $0.replica] } ?? []
+        let common = login + (users?.arguments ?? [])
         var started = [
-            try Self.start(directory, Self.listen(free[0], tls)),
-            try Self.start(directory, Self.listen(free[1], tls) + ["--replicaof", "127.0.0.1 \(free[0])"]),
+            try Self.start(directory, Self.listen(free[0], tls) + common),
+            try Self.start(
+                directory, Self.listen(free[1], tls) + ["--replicaof", "127.0.0.1 \(free[0])"] + common),
         ]
         for port in free[2...] {
             let file = "\(directory)/sentinel-\(port).conf"
@@ -44,8 +59,14 @@ package final class RedisFailover: Sendable {
                 "sentinel monitor main 127.0.0.1 \(free[0]) 2",
                 "sentinel down-after-milliseconds main 300", "sentinel failover-timeout main 2000",
             ]
-            let login = sentinelPassword.map { ["requirepass \($0)"] } ?? []
-            let text = (lines + login).joined(separator: "\n") + "\n"
+            let own = sentinelPassword.map { ["requirepass \($0)"] } ?? []
+            let watched =
+                users.map {
+                    [
+                        "sentinel auth-user main \($0.sentinel)", "sentinel auth-pass main \($0.sentinel)",
+                    ]
+                } ?? []
+            let text = (lines + own + watched).joined(separator: "\n") + "\n"
             try Data(text.utf8).write(to: URL(filePath: file))
             started.append(try Self.run([file, "--sentinel"] + Self.listen(port, tls)))
         }
@@ -63,6 +84,11 @@ package final class RedisFailover: Sendable {
         let places = ports.sentinels.map { "127.0.0.1:\($0)" }.joined(separator: ",")
         let scheme = tls == nil ? "redis+sentinel" : "rediss+sentinel"
         return "\(scheme)://\(credentials)\(places)/\(master)\(parameters)"
+    }
+
+    /// The address of the first master itself; credentials end with `@`.
+    package func masterURL(credentials: String) -> String {
+        "redis://\(credentials)127.0.0.1:\(ports.master)"
     }
 
     /// The master dies as by a crash.

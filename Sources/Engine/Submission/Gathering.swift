@@ -78,9 +78,7 @@ package final class Gathering<Item: Sendable, Answer: Sendable>: Sendable {
         do {
             let answers = try await call(scope, members.map(\.item))
             precondition(answers.count == members.count, "an answer an item")
-            for (index, answer) in answers.enumerated() {
-                members[members.startIndex + index].caller.resume(returning: answer)
-            }
+            for (member, answer) in zip(members, answers) { member.caller.resume(returning: answer) }
         } catch let error as PostgresError where members.count > 1 && error.isRefused {
             let middle = members.startIndex + members.count / 2
             await answer(members[..<middle], scope: scope)

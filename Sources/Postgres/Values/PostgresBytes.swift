@@ -29,7 +29,7 @@ package struct PostgresBytes: Sendable {
         append(present: element)
     }
 
-    /// Appends an array's element that is not NULL.
+    /// Appends an array's element that is not NULL: without an optional, whose type the runtime looks up.
     mutating func append<Value: PostgresEncodable>(present element: Value) {
         let start = bytes.count
         append(integer: Int32(0))
