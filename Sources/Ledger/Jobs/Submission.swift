@@ -154,55 +154,10 @@ extension Ledger {
     /// Devices are joined under the scope, so a device that the scope does not see gets no run, and its job
     /// is refused; the caller has judged the list before and signs only what it saw. Targets that are a site
     /// or an organization are expanded by `expand`, chunk by chunk.
-    ///
-    /// Many jobs are committed by halves, side by side: so a lone caller has two of the server's cores. If
-    /// one half fails, the other keeps its outcomes; a job that the server refuses for itself fails alone.
     /// - Returns: one outcome a job, in order, and the runs that were queued.
     package func submit(_ jobs: [SubmittedJob], scope: Scope) async throws -> ([Submission], [QueuedRun]) {
-        if jobs.contains(where: { $0.unique != nil }) { return try await submitUnique(jobs, scope: scope) }
-        guard Self.goesByHalves(jobs) else { return try await submitTogether(jobs, scope: scope) }
-        async let first = part(Array(jobs.prefix(jobs.count / 2)), scope: scope)
-        async let second = part(Array(jobs.dropFirst(jobs.count / 2)), scope: scope)
-        let (one, other) = await (first, second)
-        if let failure = one.failure, let another = other.failure {
-            throw other.outcomes.contains(.failed(mayBeThere: true)) ? another : failure
-        }
-        return (one.outcomes + other.outcomes, one.runs + other.runs)
-    }
-
-    /// Halves that wait for each other's keys would wait for ever.
-    private static func goesByHalves(_ jobs: [SubmittedJob]) -> Bool {
-        guard jobs.count >= halvedFrom else { return false }
-        let keys = jobs.compactMap(\.idempotencyKey)
-        return Set(keys).count == keys.count
-    }
-
-    private static let halvedFrom = 200
-
-    /// What became of a part of a batch.
-    private struct Part {
-        let outcomes: [Submission]
-        let runs: [QueuedRun]
-        var failure: (any Error)?
-    }
-
-    /// Submits a part of a batch, whose failure is not to take away what became of the rest; where what one
-    /// of its jobs says may be to blame, each half of the part is tried by itself.
-    private func part(_ jobs: [SubmittedJob], scope: Scope) async -> Part {
-        do {
-            let (outcomes, runs) = try await submitTogether(jobs, scope: scope)
-            return Part(outcomes: outcomes, runs: runs)
-        } catch let error as PostgresError where jobs.count > 1 && error.isOfData {
-            let first = await part(Array(jobs.prefix(jobs.count / 2)), scope: scope)
-            let second = await part(Array(jobs.dropFirst(jobs.count / 2)), scope: scope)
-            return Part(
-                outcomes: first.outcomes + second.outcomes, runs: first.runs + second.runs,
-                failure: first.failure == nil ? nil : second.failure)
-        } catch {
-            let mayBeThere = (error as? PostgresError)?.mayHaveCommitted ?? false
-            return Part(
-                outcomes: jobs.map { _ in .failed(mayBeThere: mayBeThere) }, runs: [], failure: error)
-        }
+        jobs.contains { $0.unique != nil }
+            ? try await submitUnique(jobs, scope: scope) : try await submitTogether(jobs, scope: scope)
     }
 
     /// As `submit`, of jobs that want no key twice.
@@ -298,8 +253,14 @@ extension Ledger {
             guard jobs.count > 1 else { return ([.missingDevice], []) }
             let (first, second) = (jobs.prefix(jobs.count / 2), jobs.dropFirst(jobs.count / 2))
             let (outcomes, runs) = try await submitTogether(Array(first), scope: scope)
-            let rest = await part(Array(second), scope: scope)
-            return (outcomes + rest.outcomes, runs + rest.runs)
+            do {
+                let (others, more) = try await submitTogether(Array(second), scope: scope)
+                return (outcomes + others, runs + more)
+            } catch let error as PostgresError {
+                // What the first half committed keeps its outcome.
+                let failed = Submission.failed(mayBeThere: error.mayHaveCommitted)
+                return (outcomes + second.map { _ in failed }, runs)
+            }
         }
         let (_, committed, queued) = try results[slots == nil ? 0 : 1].rows[0].decode(
             (Bool, [JobID], [RunID]).self)
@@ -324,6 +285,9 @@ extension Ledger {
                 } catch is PostgresError {
                     // Its key was there before; what stands there is for another time.
                     outcomes.append(.failed(mayBeThere: true))
+                } catch is LedgerError {
+                    // Its key was there before, and what held it has been removed since.
+                    outcomes.append(.failed(mayBeThere: false))
                 }
             }
         }
@@ -462,12 +426,4 @@ extension Ledger {
 
     // Far more than a chunk takes.
     private static let expansionTimeout = Duration.seconds(10)
-}
-
-extension PostgresError {
-    /// Whether the server refused what was said, and nothing is committed: data exceptions and violations of
-    /// constraints.
-    fileprivate var isOfData: Bool {
-        !mayHaveCommitted && ["22", "23"].contains { sqlState?.hasPrefix($0) == true }
-    }
 }
