@@ -34,9 +34,10 @@ extension Ledger {
             """
             SELECT (SELECT count(*) FROM (
                         SELECT FROM runs
-                        WHERE organization_id = \(queue.organization) AND priority = \(queue.priority)
-                          AND state = 1 AND id < \(run)
-                        ORDER BY id LIMIT \(atMost)) r),
+                        WHERE state = 1 AND organization_id = \(queue.organization)
+                          AND (priority, id) < (\(queue.priority), \(run))
+                          AND priority >= \(queue.priority)
+                        ORDER BY priority, id LIMIT \(atMost)) r),
                    (SELECT count(*) FROM (
                         SELECT FROM runs
                         WHERE organization_id = \(queue.organization) AND priority < \(queue.priority)

@@ -76,8 +76,8 @@ extension Ledger {
                 SELECT count(*) AS queued,
                        extract(epoch FROM now() - min(queued_at))::double precision AS oldest
                 FROM (SELECT queued_at FROM runs
-                      WHERE organization_id = o.id AND priority = p.priority AND state = 1
-                      ORDER BY id LIMIT \(atMost)) r
+                      WHERE \(fragment: Self.isQueued("o.id", "p.priority", after: "\(JobID(.zero))"))
+                      ORDER BY priority, id LIMIT \(atMost)) r
             ) q
             WHERE (\(after?.organization)::uuid IS NULL
                    OR (o.id, p.priority) > (\(after?.organization), \(after?.priority)))

@@ -14,13 +14,21 @@ extension Ledger {
                         \(queues.map(\.after))) AS q(organization_id, priority, after)
             CROSS JOIN LATERAL (
                 SELECT id, device_id, generation, lane FROM runs
-                WHERE organization_id = q.organization_id AND priority = q.priority AND state = 1
-                  AND id > q.after
+                WHERE \(fragment: Self.isQueued("q.organization_id", "q.priority", after: "q.after"))
                   AND \(fragment: Self.notPaused("q.organization_id", priority: "q.priority", job: "job_id"))
-                ORDER BY id LIMIT \(limit)
+                ORDER BY priority, id LIMIT \(limit)
             ) r
             """, scope: .organizations(queues.map(\.queue.organization)), decode: Self.queuedRun)
         return Dictionary(grouping: rows, by: \.queue)
+    }
+
+    /// That a run is queued there, behind another one, in the order of priority and id: with an equality on
+    /// the priority too, the order of ids alone would do, which the primary key has, over all tenants.
+    static func isQueued(_ organization: SQL, _ priority: SQL, after run: SQL) -> SQL {
+        """
+        state = 1 AND organization_id = \(fragment: organization)
+        AND (priority, id) > (\(fragment: priority), \(fragment: run)) AND priority <= \(fragment: priority)
+        """
     }
 
     /// Every queue with a backlog, by a loose index scan: as many probes as there are such queues.

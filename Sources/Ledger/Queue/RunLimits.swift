@@ -134,9 +134,9 @@ extension Ledger {
             """
             WITH walked AS MATERIALIZED (
                 SELECT id, device_id, generation, lane, job_id, site_id, wave FROM runs
-                WHERE organization_id = \(queue.organization) AND priority = \(queue.priority) AND state = 1
-                  AND id > \(after)
-                ORDER BY id LIMIT \(rows)
+                WHERE \(fragment: Self.isQueued(
+                        "\(queue.organization)", "\(queue.priority)", after: "\(after)"))
+                ORDER BY priority, id LIMIT \(rows)
             )
             SELECT b.n, b.last, e.id, e.device_id, e.generation, e.lane, e.job_id, e.site_id, e.kind
             FROM (SELECT count(*) AS n, (SELECT id FROM walked ORDER BY id DESC LIMIT 1) AS last

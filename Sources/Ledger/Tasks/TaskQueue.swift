@@ -61,9 +61,9 @@ extension Ledger {
                         \(queues.map(\.after))) AS q(organization_id, priority, after)
             CROSS JOIN LATERAL (
                 SELECT id, generation FROM tasks
-                WHERE kind = \(kind.name) AND organization_id = q.organization_id
-                  AND priority = q.priority AND state = 1 AND id > q.after
-                ORDER BY kind, organization_id, priority, id LIMIT \(limit)
+                WHERE state = 1 AND kind = \(kind.name) AND organization_id = q.organization_id
+                  AND (priority, id) > (q.priority, q.after) AND priority <= q.priority
+                ORDER BY priority, id LIMIT \(limit)
             ) t
             """, scope: .organizations(queues.map(\.queue.organization)), decode: Self.queuedTask)
         return Dictionary(grouping: rows, by: \.queue)
