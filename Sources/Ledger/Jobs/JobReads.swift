@@ -75,7 +75,7 @@ extension Ledger {
     /// One job, if the scope sees it.
     package func job(_ id: JobID, scope: Scope) async throws -> JobRow? {
         try await pool.query(
-            "\(fragment: Self.jobColumns) WHERE j.id = \(id)", scope: scope, decode: Self.job
+            "\(fragment: Self.jobColumns) FROM jobs j WHERE j.id = \(id)", scope: scope, decode: Self.job
         ).first
     }
 
@@ -83,14 +83,11 @@ extension Ledger {
     package func jobs(
         organization: OrganizationID?, before: JobID?, limit: Int, scope: Scope
     ) async throws -> [JobRow] {
-        // Two statements, so that each has its index.
-        let ofOrganization: SQL = organization.map { "j.organization_id = \($0) AND" } ?? ""
+        var listing = Listing(table: "jobs", isNewestFirst: true, limit: limit)
+        if let before { listing.before = before.value }
+        let page = listing.page(of: organization, scope: scope, as: "j")
         return try await pool.query(
-            """
-            \(fragment: Self.jobColumns)
-            WHERE \(fragment: ofOrganization) j.id < \(before ?? Self.endOfIDs)
-            ORDER BY j.id DESC LIMIT \(limit)
-            """, scope: scope, decode: Self.job)
+            "\(fragment: Self.jobColumns) FROM \(fragment: page)", scope: scope, decode: Self.job)
     }
 
     static let endOfIDs = JobID(UniqueID(high: .max, low: .max))
@@ -130,7 +127,8 @@ extension Ledger {
         }.first
     }
 
-    // Open runs are counted where they stand, ended ones are row and deltas: together exact at any moment.
+    // Of the job `j`. Open runs are counted where they stand, ended ones are row and deltas: together exact
+    // at any moment.
     private static let jobColumns: SQL = """
         SELECT j.id, j.organization_id, j.kind, j.priority, j.state, j.total, j.timeout_seconds, j.created_at,
                j.expires_at, j.finished_at, j.cancel_requested_at, j.not_before, j.maximum_attempts,
@@ -150,7 +148,6 @@ extension Ledger {
                     count(*) FILTER (WHERE state = 2), count(*) FILTER (WHERE state = 3),
                     count(*) FILTER (WHERE state = 4)]::integer[]
                 FROM (\(fragment: runsOfJob)) r)
-        FROM jobs j
         """
 
     // The open runs of the job `j`. The fence leaves nothing but their job to find them by.

@@ -51,24 +51,16 @@ package struct TaskFilter: Sendable, Hashable {
 extension Ledger {
     /// The tasks that a scope sees, by when they were made.
     package func tasks(_ filter: TaskFilter, _ page: PageRequest, scope: Scope) async throws -> [TaskRow] {
-        let after = page.after.map { TaskID($0) } ?? TaskID(.zero)
-        // Two statements, so that each has its index.
-        var (ofOrganization, order): (SQL, SQL) = ("t.id > \(after)", "t.id")
-        if let organization = filter.organization {
-            ofOrganization = """
-                t.organization_id IS NOT NULL AND (t.organization_id, t.id) > (\(organization), \(after))
-                AND (t.organization_id, t.id) <= (\(organization), \(TaskID(Self.endOfIDs.value)))
-                """
-            order = "t.organization_id, t.id"
-        }
-        return try await pool.query(
+        var listing = Listing(table: "tasks", isNewestFirst: false, limit: page.limit)
+        listing.condition = """
+            (\(filter.kind?.name)::text IS NULL OR t.kind = \(filter.kind?.name))
+            AND (\(filter.state)::smallint IS NULL OR t.state = \(filter.state))
             """
-            SELECT \(fragment: Self.taskColumns) FROM tasks t
-            WHERE \(fragment: ofOrganization)
-              AND (\(filter.kind?.name)::text IS NULL OR t.kind = \(filter.kind?.name))
-              AND (\(filter.state)::smallint IS NULL OR t.state = \(filter.state))
-            ORDER BY \(fragment: order) LIMIT \(page.limit)
-            """, scope: scope, decode: Self.taskRow)
+        if let after = page.after { listing.after = after }
+        let rows = listing.page(of: filter.organization, scope: scope, as: "t")
+        return try await pool.query(
+            "SELECT \(fragment: Self.taskColumns) FROM \(fragment: rows)", scope: scope,
+            decode: Self.taskRow)
     }
 
     /// One task.

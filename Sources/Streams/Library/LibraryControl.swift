@@ -145,7 +145,7 @@ extension Library {
 
         -- limit → came into service, moved from due, corrected counters, marks with room again
         define('sweep', FREE, SWEEPING, function(call, k, args)
-            local limit, corrected, unparked = tonumber(args[2]), 0, 0
+            local limit, corrected = tonumber(args[2]), 0
             local moved = moveDue(call, k, RUNS_A_CALL)
             local page = redis.call('HSCAN', k.depth, redis.call('GET', k.cursor) or '0', 'COUNT', limit)
             redis.call('SET', k.cursor, page[1])
@@ -164,9 +164,7 @@ extension Library {
                 end
             end
             local parked = redis.call('ZRANGEBYSCORE', k.marks, PARKED, PARKED, 'LIMIT', 0, limit)
-            for _, queue in ipairs(parked) do
-                if unpark(call, k, queue) then unparked = unparked + 1 end
-            end
+            local unparked = unpark(call, k, parked)
             reopenSome(call, k, RUNS_A_CALL)
             redis.call('ZREMRANGEBYSCORE', k.finish, '-inf', decimal(virtualTime(k)))
             redis.call('ZREMRANGEBYSCORE', k.buckets, '-inf', decimal(now()))

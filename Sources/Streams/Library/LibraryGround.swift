@@ -382,17 +382,26 @@ extension Library {
             return freed
         end
 
+        -- Writes the depths; a queue that has nothing to claim, and nothing pending either, is deleted.
+        -- Returns the queues that were changed.
         local function writeQueues(call, k)
-            local keys, fields = {}, {}
-            for _, queue in ipairs(call.order) do
-                local depth, key = 0, queueKey(call, queue.organization, queue.priority)
+            local order, names, set, keys, fields = call.order, {}, {}, {}, {}
+            if #order == 0 then return names end
+            for i, queue in ipairs(order) do names[i] = queue.field end
+            for i, value in ipairs(redis.call('HMGET', k.depth, unpack(names))) do
+                local queue = order[i]
+                local depth = tonumber(value or 0) + queue.change
                 if queue.change ~= 0 then
-                    depth = redis.call('HINCRBY', k.depth, queue.field, queue.change)
+                    set[#set + 1], set[#set + 2] = queue.field, decimal(depth)
                 end
-                if depth <= 0 and redis.call('XLEN', key) == 0 then
-                    keys[#keys + 1], fields[#fields + 1] = key, queue.field
+                if depth <= 0 then
+                    local key = queueKey(call, queue.organization, queue.priority)
+                    if redis.call('XLEN', key) == 0 then
+                        keys[#keys + 1], fields[#fields + 1] = key, queue.field
+                    end
                 end
             end
+            if #set > 0 then redis.call('HSET', k.depth, unpack(set)) end
             if #keys > 0 then
                 redis.call('DEL', unpack(keys))
                 for _, key in ipairs({k.depth, k.returned, k.credits}) do
@@ -400,14 +409,20 @@ extension Library {
                 end
             end
             call.queues, call.order = {}, {}
+            return names
         end
 
-        local function unpark(call, k, queue)
-            if redis.call('ZSCORE', k.marks, queue) == 'inf' and hasRoom(call, k, queue) then
-                redis.call('ZADD', k.marks, decimal(now()), queue)
-                return true
+        -- Marks of these queues that are parked wait no longer where there is room; returns how many.
+        local function unpark(call, k, queues)
+            local unparked = 0
+            if #queues == 0 then return unparked end
+            for i, since in ipairs(redis.call('ZMSCORE', k.marks, unpack(queues))) do
+                if since == 'inf' and hasRoom(call, k, queues[i]) then
+                    redis.call('ZADD', k.marks, decimal(now()), queues[i])
+                    unparked = unparked + 1
+                end
             end
-            return false
+            return unparked
         end
 
         -- The end of every function that changes something; returns how many organizations came into service.
@@ -416,17 +431,14 @@ extension Library {
             if #freed > 0 and redis.call('EXISTS', k.held) == 1 then
                 for _, lane in ipairs(freed) do reopen(call, k, lane.device, lane.room) end
             end
-            local queues, offered = call.order, 0
-            writeQueues(call, k)
+            local offered, queues = 0, writeQueues(call, k)
             if #call.organizations > 0 then
                 local tags = redis.call('ZMSCORE', k.ready, unpack(call.organizations))
                 for i, organization in ipairs(call.organizations) do
                     if not tags[i] and offer(call, k, organization) then offered = offered + 1 end
                 end
             end
-            if redis.call('EXISTS', k.marks) == 1 then
-                for _, queue in ipairs(queues) do unpark(call, k, queue.field) end
-            end
+            if redis.call('EXISTS', k.marks) == 1 then unpark(call, k, queues) end
             if offered > 0 then makeTable(k, 'ready') end
             call.organizations = {}
             ring(k)
