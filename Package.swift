@@ -93,6 +93,7 @@ let package = Package(
                 .embedInCode("Migrations/V0010_tasks.sql"),
                 .embedInCode("Migrations/V0011_usage_checks.sql"),
                 .embedInCode("Migrations/V0012_folds.sql"),
+                .embedInCode("Migrations/V0013_suspects.sql"),
             ]),
         target("Streams", ["Domain", "Wire", "Redis", logging], swiftSettings: optimized),
         target(

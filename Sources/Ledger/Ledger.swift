@@ -48,6 +48,9 @@ package struct Ledger: Sendable {
         Migration(
             version: 12, name: "folds",
             sql: String(decoding: PackageResources.V0012_folds_sql, as: UTF8.self)),
+        Migration(
+            version: 13, name: "suspects",
+            sql: String(decoding: PackageResources.V0013_suspects_sql, as: UTF8.self)),
     ]
 
     /// Succeeds when the database answers.

@@ -133,14 +133,16 @@ struct Bench: Sendable {
     }
 
     /// Marks claims as a worker would that dies right after.
-    func mark(_ claims: [Claim], gateway: GatewayID, epoch: String? = nil) async throws -> [MarkedRun] {
+    func mark(
+        _ claims: [Claim], gateway: GatewayID, epoch: String? = nil, alone: Bool = false
+    ) async throws -> [MarkedRun] {
         let current = try await front.epoch().id
         return try await world.worker.mark(
             claims.map {
                 MarkRequest(
                     organization: $0.organization, run: $0.run, generation: $0.generation, gateway: gateway,
                     token: fresh())
-            }, epoch: epoch ?? current, partition: 0)
+            }, epoch: epoch ?? current, partition: 0, alone: alone)
     }
 
     /// Dispatches until nothing is left to claim.

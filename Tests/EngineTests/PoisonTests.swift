@@ -92,6 +92,72 @@ import Trust
         }
     }
 
+    /// Whoever has these claims dies behind the mark: they are reclaimed, found to be dispatched, and queued
+    /// again when their gateway has not taken them in time.
+    private func dieBehindMark(
+        _ claims: [Claim], _ bench: Bench, gateway: GatewayID, alone: Bool = false
+    ) async throws {
+        #expect(try await bench.mark(claims, gateway: gateway, alone: alone).count == claims.count)
+        try await bench.lapseLeases()
+        #expect(try await bench.reconciler.sweepOnce())
+        try await bench.dispatchAll()
+        try await bench.lapseMarks()
+        #expect(try await bench.reconciler.judgeDeadlines())
+        #expect(try await bench.refiller.refillOnce() >= claims.count)
+    }
+
+    @Test("What was marked by who then died is taken alone in its next generation, and then no suspect")
+    func aloneBehindMark() async throws {
+        try await Bench.run { bench in
+            let tenant = try await bench.world.tenant(devices: 3)
+            let post = try await Post.open(bench, holding: tenant.all)
+            let (_, runs) = try await bench.world.submit(tenant, tenant.all)
+            await bench.front.offer(Array(runs[..<2]))
+            try await dieBehindMark(bench.claim(), bench, gateway: post.id)
+            try await bench.dispatchAll()
+            let letters = try await post.letters().map { letter in
+                if case .dispatch(let items) = letter { items.map(\.run) } else { [] as [RunID] }
+            }
+            #expect(letters.map(\.count) == [1, 1, 1] && letters.first == [runs[2].run])
+            #expect(Set(letters.joined()) == Set(runs.map(\.run)))
+            #expect(try await notes(bench) == 0)
+            #expect(try await bench.world.count("SELECT count(*) FROM runs WHERE suspect") == 0)
+            let depth = try await bench.depth(tenant)
+            #expect(depth.leased == 0 && depth.running == 3)
+        }
+    }
+
+    @Test("A run over which three dispatchers died alone behind its mark fails as poison")
+    func poisonBehindMark() async throws {
+        try await Bench.run { bench in
+            let tenant = try await bench.world.tenant()
+            let post = try await Post.open(bench, holding: tenant.all)
+            let (_, runs) = try await bench.world.submit(tenant, tenant.all)
+            await bench.front.offer(runs)
+            try await dieBehindMark(bench.claim(), bench, gateway: post.id)
+            for number in 1...3 {
+                let claims = try await bench.claim()
+                try #require(claims.map(\.crashes) == [0])
+                #expect(try await bench.mark(claims, gateway: post.id).isEmpty, "not among others")
+                let suspect = QueuedRun(
+                    organization: claims[0].organization, run: claims[0].run, device: claims[0].device,
+                    generation: claims[0].generation, lane: claims[0].lane, priority: claims[0].priority)
+                #expect(try await bench.world.worker.beginTrial(suspect, owner: "dead \(number)") == .begun)
+                try await dieBehindMark(claims, bench, gateway: post.id, alone: true)
+            }
+            try await bench.dispatchAll()
+            #expect(try await post.attempts().isEmpty)
+            let letters = try await bench.world.api.deadLetters(
+                DeadLetterFilter(), limit: 10, scope: tenant.scope)
+            #expect(letters.map(\.run.id) == runs.map(\.run) && letters.first?.reason == .poison)
+            let crashes = try await bench.world.api.crashes(
+                of: runs[0].run, organization: tenant.organization, scope: tenant.scope)
+            #expect(crashes.map(\.owner) == ["dead 1", "dead 2", "dead 3"])
+            let depth = try await bench.depth(tenant)
+            #expect(depth.ready.isEmpty && depth.leased == 0 && depth.running == 0)
+        }
+    }
+
     @Test("A failure that is no crash is not counted as one")
     func failure() async throws {
         try await Bench.run { bench in

@@ -134,12 +134,11 @@ package final class Dispatcher: Sendable {
         }
         for (organization, run, own) in left { await takeBackNote(organization, run, own: own) }
         // Only what crashes alone is to blame for it: the others first, each suspect by itself.
+        var suspects = claims.items.filter { $0.crashes > 0 }
         for claims in Self.passes(claims.items.filter { $0.crashes == 0 }) {
-            try await pass(claims, in: part, epoch: epoch)
+            suspects += try await pass(claims, in: part, epoch: epoch)
         }
-        for suspect in claims.items where suspect.crashes > 0 {
-            try await tryAlone(suspect, in: part, epoch: epoch)
-        }
+        for suspect in suspects { try await tryAlone(suspect, in: part, epoch: epoch) }
         return (claims.more, claims.items.count)
     }
 
@@ -167,7 +166,7 @@ package final class Dispatcher: Sendable {
         switch trial {
         case .begun:
             do {
-                try await pass([claim], in: part, epoch: epoch)
+                try await pass([claim], alone: true, in: part, epoch: epoch)
             } catch {
                 // No crash. In a task of its own, for this one may be cancelled.
                 await Task { await self.takeBackNote(claim.organization, claim.run, own: true) }.value
@@ -176,7 +175,11 @@ package final class Dispatcher: Sendable {
             await Task { await self.takeBackNote(claim.organization, claim.run, own: false) }.value
         case .stale:
             // Whatever became of it, a mark would be refused: nothing more is done with it.
-            let before = try await dispatchedBefore([claim], besides: [])
+            let before = try await dispatchedBefore([claim])
+            // Whoever marked it may have died of it.
+            if !before.isEmpty {
+                try await ledger.suspect([(claim.organization, claim.run, claim.generation)])
+            }
             let acknowledged = try await part.queue.acknowledge(
                 dispatched: before.isEmpty ? [] : [claim], dropped: before.isEmpty ? [claim] : [],
                 deadlineMilliseconds: Int(Instant.now().microseconds / 1_000), epoch: epoch)
@@ -206,9 +209,13 @@ package final class Dispatcher: Sendable {
         }
     }
 
-    /// Takes claims as far as they go: to their gateways, or aside if their device is offline.
-    private func pass(_ claims: [Claim], in part: QueuePart, epoch: Epoch) async throws {
-        guard !claims.isEmpty else { return }
+    /// Takes claims as far as they go: to their gateways, or aside if their device is offline. Returns those
+    /// that are to be taken alone.
+    @discardableResult
+    private func pass(
+        _ claims: [Claim], alone: Bool = false, in part: QueuePart, epoch: Epoch
+    ) async throws -> [Claim] {
+        guard !claims.isEmpty else { return [] }
         // Presence came with the claim; heartbeats are read after it, so that a lapsed gateway is not written
         // to.
         let gateways = Array(Set(claims.compactMap { $0.presence?.gateway }))
@@ -223,7 +230,7 @@ package final class Dispatcher: Sendable {
             }
         }
         try await park(offline, in: part, epoch: epoch)
-        try await deliver(reachable, in: part, epoch: epoch)
+        return try await deliver(reachable, alone: alone, in: part, epoch: epoch)
     }
 
     /// Runs of offline devices: waiting is committed, then presence is read again, so that a device which
@@ -247,10 +254,12 @@ package final class Dispatcher: Sendable {
         await front.offer(try await ledger.reconnect(back))
     }
 
+    /// Marks claims and writes them to their gateways. Returns the suspects among them, with which nothing
+    /// was done.
     private func deliver(
-        _ claims: [(claim: Claim, gateway: GatewayID)], in part: QueuePart, epoch: Epoch
-    ) async throws {
-        guard !claims.isEmpty else { return }
+        _ claims: [(claim: Claim, gateway: GatewayID)], alone: Bool, in part: QueuePart, epoch: Epoch
+    ) async throws -> [Claim] {
+        guard !claims.isEmpty else { return [] }
         let now = Instant.now()
         FaultPoint.reach(.dispatcherBeforeMark)
         let marked = try await ledger.mark(
@@ -259,11 +268,14 @@ package final class Dispatcher: Sendable {
                     organization: claim.organization, run: claim.run, generation: claim.generation,
                     gateway: gateway,
                     token: .new(at: now))
-            }, epoch: epoch.id, partition: part.number)
+            }, epoch: epoch.id, partition: part.number, alone: alone)
         front.tally.marked(marked.lazy.map(\.organization))
         front.metrics.marked(marked)
         FaultPoint.reach(.dispatcherAfterMark)
-        let before = try await dispatchedBefore(claims.map(\.claim), besides: Set(marked.map(\.run)))
+        let isMarked = Set(marked.map(\.run))
+        let unmarked = claims.map(\.claim).filter { !isMarked.contains($0.run) }
+        let before = try await dispatchedBefore(unmarked)
+        let suspects = alone ? [] : try await ledger.suspects(among: unmarked.map(QueuedRun.init))
         let items = Dictionary(grouping: marked, by: \.gateway)
         let letters = items.map { gateway, runs in
             Letter(gateway: gateway, payload: InboxLetter.dispatch(runs.map(\.letterItem)).encoded)
@@ -276,23 +288,25 @@ package final class Dispatcher: Sendable {
         FaultPoint.reach(.dispatcherBeforeAcknowledge)
         let acknowledged = try await part.queue.acknowledge(
             dispatched: claims.map(\.claim).filter { passed.contains($0.run) },
-            dropped: claims.map(\.claim).filter { !passed.contains($0.run) },
+            dropped: claims.map(\.claim).filter { !passed.contains($0.run) && !suspects.contains($0.run) },
             deadlineMilliseconds: Int(deadline.microseconds / 1_000), epoch: epoch)
         // What was leased is in the window until now.
         part.refill.call()
         front.metrics.count(.leasesUnacknowledged, by: acknowledged.lost)
         await note(marked.filter { !refused.contains($0.gateway) })
-        guard !refused.isEmpty else { return }
+        let left = unmarked.filter { suspects.contains($0.run) }
+        guard !refused.isEmpty else { return left }
         // A full inbox: back to queued, in the next generation, to be brought again by refill.
         let back = try await ledger.undeliver(
             marked.filter { refused.contains($0.gateway) }.map { ($0.organization, $0.run, $0.token) })
         await front.returned(back)
+        return left
     }
 
     /// Those of refused claims whose run was dispatched by whoever crashed over it before it acknowledged:
     /// they go on counting for caps and limits.
-    private func dispatchedBefore(_ claims: [Claim], besides marked: Set<RunID>) async throws -> Set<RunID> {
-        let suspects = claims.filter { $0.crashes > 0 && !marked.contains($0.run) }
+    private func dispatchedBefore(_ claims: [Claim]) async throws -> Set<RunID> {
+        let suspects = claims.filter { $0.crashes > 0 }
         guard !suspects.isEmpty else { return [] }
         let running = try await ledger.areRunning(suspects.map { ($0.organization, $0.run) })
         return Set(suspects.filter { running[$0.run] == $0.generation }.map(\.run))

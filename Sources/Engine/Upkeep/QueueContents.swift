@@ -17,6 +17,8 @@ package struct QueueContents: Sendable {
     let running: @Sendable (QueuedRun?, Int) async throws -> [RunningRun]
     /// Those of these that run, with their generation.
     let areRunning: @Sendable ([(OrganizationID, RunID)]) async throws -> [RunID: Int]
+    /// Of these, in their generation, the owner died after it had begun them.
+    let suspect: @Sendable ([(OrganizationID, RunID, Int)]) async throws -> Void
     /// Limits of what may run now, finer than a cap.
     let limits: @Sendable () async throws -> [OrganizationID: RunLimits]
     /// What runs of an organization that has limits, with what these count by.
@@ -33,19 +35,22 @@ package struct QueueContents: Sendable {
             backlog: { try await ledger.queuesWithBacklog(olderThan: $0) },
             running: { try await ledger.running(after: $0, limit: $1) },
             areRunning: { try await ledger.areRunning($0) },
+            suspect: { try await ledger.suspect($0) },
             limits: { try await ledger.runLimits() },
             lanes: { try await ledger.lanes(of: [], andRunningOf: $0) },
             holds: { try await ledger.holds(of: $0) },
             pauses: { try await ledger.pauses(of: nil, scope: .platform) })
     }
 
-    /// The tasks of a kind: pauses and finer limits are of devices' runs and do not hold for them.
+    /// The tasks of a kind: pauses and finer limits are of devices' runs and do not hold for them, and their
+    /// crashes are counted when their worker is given up.
     package static func tasks(_ kind: TaskKind, _ ledger: Ledger) -> QueueContents {
         QueueContents(
             queued: { try await ledger.queuedTasks(of: $0, kind: kind, limit: $1) },
             backlog: { try await ledger.taskQueuesWithBacklog(kind: kind, olderThan: $0) },
             running: { try await ledger.runningTasks(kind: kind, after: $0, limit: $1) },
             areRunning: { try await ledger.areTasksRunning($0) },
+            suspect: { _ in },
             limits: { [:] }, lanes: { _ in [] }, holds: { _ in [:] }, pauses: { [] })
     }
 }

@@ -173,8 +173,8 @@ package final class Reconciler: Sendable {
     }
 
     /// Claims whose owner died after their mark was committed are on their devices: they go on counting, or
-    /// their slots would be given to others beyond a cap. Returns how many there were, and how many other
-    /// lapsed claims.
+    /// their slots would be given to others beyond a cap. If they are not on their devices they are suspects
+    /// when they are queued again. Returns how many there were, and how many other lapsed claims.
     private func keepDispatched(
         in part: QueuePart, epoch: Epoch
     ) async throws -> (kept: Int, left: Int) {
@@ -183,6 +183,7 @@ package final class Reconciler: Sendable {
         let running = try await contents.areRunning(lapsed.map { ($0.organization, $0.run) })
         let dispatched = lapsed.filter { running[$0.run] == $0.generation }
         guard !dispatched.isEmpty else { return (0, lapsed.count) }
+        try await contents.suspect(dispatched.map { ($0.organization, $0.run, $0.generation) })
         let deadline = Instant.now() + .seconds(3_600)
         try await part.queue.acknowledge(
             dispatched: dispatched, dropped: [],

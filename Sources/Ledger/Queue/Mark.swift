@@ -115,8 +115,11 @@ extension Ledger {
     /// The gate: moves queued runs to dispatched, with attempt, token, gateway and deadlines, and commits.
     ///
     /// Only rows that are returned may leave. A run is refused by its generation, state, cancel, pause, wave
-    /// or expiry, and all are refused under another epoch than the one kept here.
-    package func mark(_ requests: [MarkRequest], epoch: String, partition: Int) async throws -> [MarkedRun] {
+    /// or expiry, a suspect unless it is taken `alone`, and all are refused under another epoch than the one
+    /// kept here.
+    package func mark(
+        _ requests: [MarkRequest], epoch: String, partition: Int, alone: Bool = false
+    ) async throws -> [MarkedRun] {
         guard !requests.isEmpty else { return [] }
         return try await pool.query(
             """
@@ -144,7 +147,7 @@ extension Ledger {
                       WHERE (p.organization_id IS NULL OR p.organization_id = r.organization_id)
                         AND (p.kind IS NULL OR p.kind = j.kind)
                         AND (p.priority IS NULL OR p.priority = r.priority))
-                  AND r.wave <= j.released_wave AND r.expires_at > now()
+                  AND r.wave <= j.released_wave AND r.expires_at > now() AND (NOT r.suspect OR \(alone))
             )
             UPDATE runs r SET state = 3, gateway_id = l.gateway_id, token = coalesce(r.token, l.token),
                    attempt = CASE WHEN r.token IS NULL THEN r.attempt + 1 ELSE r.attempt END,

@@ -56,17 +56,64 @@ extension Ledger {
         return noted > 0 ? .begun : .stale
     }
 
+    /// Runs of these generations that were marked by a dispatcher which then died are suspects also in their
+    /// next generation, but for those that their gateway has taken.
+    package func suspect(_ runs: [(OrganizationID, RunID, Int)]) async throws {
+        try await pool.execute(
+            """
+            WITH locked AS MATERIALIZED (
+                SELECT r.organization_id, r.id
+                FROM (SELECT * FROM unnest(\(runs.map(\.0)), \(runs.map(\.1)), \(runs.map { Int32($0.2) }))
+                          AS i(organization_id, id, generation) ORDER BY organization_id, id) i
+                \(fragment: Self.lockRun)
+                WHERE r.generation = i.generation AND r.state = 3 AND r.sent_at IS NULL
+            )
+            UPDATE runs r SET suspect = true FROM locked l WHERE \(fragment: Self.isLocked)
+            """, scope: .organizations(runs.map(\.0)))
+    }
+
+    /// Those of these runs that wait to be taken alone.
+    package func suspects(among runs: [QueuedRun]) async throws -> Set<RunID> {
+        guard !runs.isEmpty else { return [] }
+        let found = try await pool.query(
+            """
+            SELECT i.id
+            FROM unnest(\(runs.map(\.organization)), \(runs.map(\.run)),
+                        \(runs.map { Int32($0.generation) })) AS i(organization_id, id, generation)
+            CROSS JOIN LATERAL (
+                SELECT * FROM runs r WHERE r.organization_id = i.organization_id AND r.id = i.id OFFSET 0
+            ) r
+            WHERE r.suspect AND r.state = 1 AND r.generation = i.generation
+            """, scope: .organizations(runs.map(\.organization))
+        ) { row in try row.decode(RunID.self) }
+        return Set(found)
+    }
+
     /// A claim that was taken alone was carried through: the run is no suspect any more. Or, of one owner:
     /// its trial was none, and what others have noted stays.
     package func endTrial(
         _ organization: OrganizationID, _ run: RunID, of owner: String? = nil
     ) async throws {
-        try await pool.execute(
+        var statements: [SQL] = [
             """
             DELETE FROM suspects
             WHERE organization_id = \(organization) AND run_id = \(run)
               AND (\(owner)::text IS NULL OR owner = \(owner))
-            """, scope: .organization(organization))
+            """
+        ]
+        if owner == nil {
+            statements.append(
+                """
+                WITH locked AS MATERIALIZED (
+                    SELECT r.organization_id, r.id
+                    FROM (SELECT \(organization)::uuid AS organization_id, \(run)::uuid AS id) i
+                    \(fragment: Self.lockRun)
+                    WHERE r.suspect
+                )
+                UPDATE runs r SET suspect = false FROM locked l WHERE \(fragment: Self.isLocked)
+                """)
+        }
+        try await pool.pipeline(scope: .organization(organization), statements)
     }
 
     /// Removes the notes about runs that are neither open nor dead letters any more.
