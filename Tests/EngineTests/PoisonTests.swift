@@ -95,25 +95,29 @@ import Trust
     /// Whoever has these claims dies behind the mark: they are reclaimed, found to be dispatched, and queued
     /// again when their gateway has not taken them in time.
     private func dieBehindMark(
-        _ claims: [Claim], _ bench: Bench, gateway: GatewayID, alone: Bool = false
+        _ claims: [Claim], _ bench: Bench, gateway: GatewayID, alone: Bool = false, isSwept: Bool = true
     ) async throws {
         #expect(try await bench.mark(claims, gateway: gateway, alone: alone).count == claims.count)
         try await bench.lapseLeases()
-        #expect(try await bench.reconciler.sweepOnce())
-        try await bench.dispatchAll()
+        if isSwept {
+            #expect(try await bench.reconciler.sweepOnce())
+            try await bench.dispatchAll()
+        }
         try await bench.lapseMarks()
         #expect(try await bench.reconciler.judgeDeadlines())
         #expect(try await bench.refiller.refillOnce() >= claims.count)
     }
 
-    @Test("What was marked by who then died is taken alone in its next generation, and then no suspect")
-    func aloneBehindMark() async throws {
+    @Test(
+        "What was marked by who then died is taken alone in its next generation, and then no suspect",
+        arguments: [true, false])
+    func aloneBehindMark(isSwept: Bool) async throws {
         try await Bench.run { bench in
             let tenant = try await bench.world.tenant(devices: 3)
             let post = try await Post.open(bench, holding: tenant.all)
             let (_, runs) = try await bench.world.submit(tenant, tenant.all)
             await bench.front.offer(Array(runs[..<2]))
-            try await dieBehindMark(bench.claim(), bench, gateway: post.id)
+            try await dieBehindMark(bench.claim(), bench, gateway: post.id, isSwept: isSwept)
             try await bench.dispatchAll()
             let letters = try await post.letters().map { letter in
                 if case .dispatch(let items) = letter { items.map(\.run) } else { [] as [RunID] }
@@ -124,6 +128,37 @@ import Trust
             #expect(try await bench.world.count("SELECT count(*) FROM runs WHERE suspect") == 0)
             let depth = try await bench.depth(tenant)
             #expect(depth.leased == 0 && depth.running == 3)
+        }
+    }
+
+    @Test("A suspect whose device is away stays one, and an earlier crash stays noted")
+    func putAside() async throws {
+        try await Bench.run { bench in
+            let tenant = try await bench.world.tenant()
+            let post = try await Post.open(bench, holding: [])
+            let (_, runs) = try await bench.world.submit(tenant, tenant.all)
+            await bench.front.offer(runs)
+            #expect(try await bench.world.worker.beginTrial(runs[0], owner: "dead") == .begun)
+            try await dieBehindMark(bench.claim(), bench, gateway: post.id)
+            try await bench.dispatchAll()
+            #expect(try await bench.world.state(runs[0].run) == .waiting)
+            #expect(try await bench.world.count("SELECT count(*) FROM runs WHERE suspect") == 1)
+            #expect(try await notes(bench) == 1)
+        }
+    }
+
+    @Test("A trial goes on behind a note that was taken back")
+    func gap() async throws {
+        try await Bench.run { bench in
+            let tenant = try await bench.world.tenant()
+            let (_, runs) = try await bench.world.submit(tenant, tenant.all)
+            let worker = bench.world.worker
+            for owner in ["first", "second"] {
+                #expect(try await worker.beginTrial(runs[0], owner: owner) == .begun)
+            }
+            try await worker.endTrial(tenant.organization, runs[0].run, of: "first")
+            #expect(try await worker.beginTrial(runs[0], owner: "third") == .begun)
+            #expect(try await notes(bench) == 2)
         }
     }
 

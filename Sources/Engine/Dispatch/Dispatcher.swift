@@ -136,7 +136,7 @@ package final class Dispatcher: Sendable {
         // Only what crashes alone is to blame for it: the others first, each suspect by itself.
         var suspects = claims.items.filter { $0.crashes > 0 }
         for claims in Self.passes(claims.items.filter { $0.crashes == 0 }) {
-            suspects += try await pass(claims, in: part, epoch: epoch)
+            suspects += try await pass(claims, in: part, epoch: epoch).suspects
         }
         for suspect in suspects { try await tryAlone(suspect, in: part, epoch: epoch) }
         return (claims.more, claims.items.count)
@@ -165,14 +165,17 @@ package final class Dispatcher: Sendable {
         }
         switch trial {
         case .begun:
+            let isThrough: Bool
             do {
-                try await pass([claim], alone: true, in: part, epoch: epoch)
+                isThrough = try await pass([claim], alone: true, in: part, epoch: epoch)
+                    .delivered.contains(claim.run)
             } catch {
                 // No crash. In a task of its own, for this one may be cancelled.
                 await Task { await self.takeBackNote(claim.organization, claim.run, own: true) }.value
                 throw error
             }
-            await Task { await self.takeBackNote(claim.organization, claim.run, own: false) }.value
+            // What was put aside or refused has not shown yet what comes of it.
+            await Task { await self.takeBackNote(claim.organization, claim.run, own: !isThrough) }.value
         case .stale:
             // Whatever became of it, a mark would be refused: nothing more is done with it.
             let before = try await dispatchedBefore([claim])
@@ -209,13 +212,19 @@ package final class Dispatcher: Sendable {
         }
     }
 
-    /// Takes claims as far as they go: to their gateways, or aside if their device is offline. Returns those
-    /// that are to be taken alone.
-    @discardableResult
+    /// How far claims went.
+    private struct Passed {
+        /// The runs that reached their gateway's inbox.
+        var delivered: Set<RunID> = []
+        /// The claims that are to be taken alone: nothing was done with them.
+        var suspects: [Claim] = []
+    }
+
+    /// Takes claims as far as they go: to their gateways, or aside if their device is offline.
     private func pass(
         _ claims: [Claim], alone: Bool = false, in part: QueuePart, epoch: Epoch
-    ) async throws -> [Claim] {
-        guard !claims.isEmpty else { return [] }
+    ) async throws -> Passed {
+        guard !claims.isEmpty else { return Passed() }
         // Presence came with the claim; heartbeats are read after it, so that a lapsed gateway is not written
         // to.
         let gateways = Array(Set(claims.compactMap { $0.presence?.gateway }))
@@ -254,12 +263,11 @@ package final class Dispatcher: Sendable {
         await front.offer(try await ledger.reconnect(back))
     }
 
-    /// Marks claims and writes them to their gateways. Returns the suspects among them, with which nothing
-    /// was done.
+    /// Marks claims and writes them to their gateways.
     private func deliver(
         _ claims: [(claim: Claim, gateway: GatewayID)], alone: Bool, in part: QueuePart, epoch: Epoch
-    ) async throws -> [Claim] {
-        guard !claims.isEmpty else { return [] }
+    ) async throws -> Passed {
+        guard !claims.isEmpty else { return Passed() }
         let now = Instant.now()
         FaultPoint.reach(.dispatcherBeforeMark)
         let marked = try await ledger.mark(
@@ -272,10 +280,6 @@ package final class Dispatcher: Sendable {
         front.tally.marked(marked.lazy.map(\.organization))
         front.metrics.marked(marked)
         FaultPoint.reach(.dispatcherAfterMark)
-        let isMarked = Set(marked.map(\.run))
-        let unmarked = claims.map(\.claim).filter { !isMarked.contains($0.run) }
-        let before = try await dispatchedBefore(unmarked)
-        let suspects = alone ? [] : try await ledger.suspects(among: unmarked.map(QueuedRun.init))
         let items = Dictionary(grouping: marked, by: \.gateway)
         let letters = items.map { gateway, runs in
             Letter(gateway: gateway, payload: InboxLetter.dispatch(runs.map(\.letterItem)).encoded)
@@ -283,7 +287,12 @@ package final class Dispatcher: Sendable {
         let delivered = try await front.mail.deliver(letters)
         FaultPoint.reach(.dispatcherAfterInbox)
         let refused = Set(zip(letters, delivered).filter { !$0.1 }.map(\.0.gateway))
-        let passed = before.union(marked.filter { !refused.contains($0.gateway) }.map(\.run))
+        let arrived = Set(marked.filter { !refused.contains($0.gateway) }.map(\.run))
+        // Not before the letters: what is marked is to reach its gateway whatever fails.
+        let isMarked = Set(marked.map(\.run))
+        let unmarked = claims.map(\.claim).filter { !isMarked.contains($0.run) }
+        let passed = arrived.union(try await dispatchedBefore(unmarked))
+        let suspects = alone ? [] : try await ledger.suspects(among: unmarked.map(QueuedRun.init))
         let deadline = marked.map(\.deadline).max() ?? now
         FaultPoint.reach(.dispatcherBeforeAcknowledge)
         let acknowledged = try await part.queue.acknowledge(
@@ -294,13 +303,13 @@ package final class Dispatcher: Sendable {
         part.refill.call()
         front.metrics.count(.leasesUnacknowledged, by: acknowledged.lost)
         await note(marked.filter { !refused.contains($0.gateway) })
-        let left = unmarked.filter { suspects.contains($0.run) }
-        guard !refused.isEmpty else { return left }
+        let done = Passed(delivered: arrived, suspects: unmarked.filter { suspects.contains($0.run) })
+        guard !refused.isEmpty else { return done }
         // A full inbox: back to queued, in the next generation, to be brought again by refill.
         let back = try await ledger.undeliver(
             marked.filter { refused.contains($0.gateway) }.map { ($0.organization, $0.run, $0.token) })
         await front.returned(back)
-        return left
+        return done
     }
 
     /// Those of refused claims whose run was dispatched by whoever crashed over it before it acknowledged:

@@ -159,18 +159,26 @@ package final class Reconciler: Sendable {
     private func sweepOnce(_ part: QueuePart) async throws -> Bool {
         let epoch = try await part.epoch()
         do {
-            let (kept, left) = try await keepDispatched(in: part, epoch: epoch)
-            // No more than were looked at: those that lapsed meanwhile come behind them.
-            let reclaimed = left > 0 ? try await part.queue.reclaim(now: left, epoch: epoch) : []
+            let ended = try await endLapsed(in: part, epoch: epoch)
             let report = try await part.queue.sweep(epoch: epoch)
-            front.metrics.count(.leasesLapsed, by: reclaimed.count)
             front.metrics.count(.counterCorrections, by: report.corrected)
-            return kept > 0 || !reclaimed.isEmpty || report.moved > 0
+            return ended > 0 || report.moved > 0
         } catch QueueError.staleEpoch {
             part.forgetEpoch()
             return false
         }
     }
+
+    /// Ends leases that have lapsed; returns how many.
+    private func endLapsed(in part: QueuePart, epoch: Epoch) async throws -> Int {
+        let (kept, left) = try await keepDispatched(in: part, epoch: epoch)
+        // No more than were looked at: those that lapsed meanwhile come behind them.
+        let reclaimed = left > 0 ? try await part.queue.reclaim(now: left, epoch: epoch) : []
+        front.metrics.count(.leasesLapsed, by: reclaimed.count)
+        return kept + reclaimed.count
+    }
+
+    private static let lapsedMax = 128
 
     /// Claims whose owner died after their mark was committed are on their devices: they go on counting, or
     /// their slots would be given to others beyond a cap. If they are not on their devices they are suspects
@@ -178,7 +186,7 @@ package final class Reconciler: Sendable {
     private func keepDispatched(
         in part: QueuePart, epoch: Epoch
     ) async throws -> (kept: Int, left: Int) {
-        let lapsed = try await part.queue.lapsed(limit: 128, epoch: epoch)
+        let lapsed = try await part.queue.lapsed(limit: Self.lapsedMax, epoch: epoch)
         guard !lapsed.isEmpty else { return (0, 0) }
         let running = try await contents.areRunning(lapsed.map { ($0.organization, $0.run) })
         let dispatched = lapsed.filter { running[$0.run] == $0.generation }
@@ -203,6 +211,12 @@ package final class Reconciler: Sendable {
     /// Runs whose time has passed, marks that reached no gateway, and cancels that have not reached their
     /// rows.
     package func judgeDeadlines() async throws -> Bool {
+        // Of a mark that has lapsed the lease has, too, and is what tells that its owner died: afterwards
+        // nobody could say so. A partition that does not answer holds up nothing.
+        _ = try? await inEach(front.parts) { part in
+            let epoch = try await part.epoch()
+            while try await self.endLapsed(in: part, epoch: epoch) == Self.lapsedMax {}
+        }
         let undelivered = try await ledger.undeliver(limit: 500)
         let awaited = try await ledger.awaitWord(limit: 500)
         let lapsed = try await ledger.lapse(limit: 500)

@@ -24,15 +24,20 @@ extension Ledger {
             WITH locked AS MATERIALIZED (
                 SELECT r.organization_id, r.id, r.attempt + CASE WHEN r.token IS NULL THEN 1 ELSE 0 END
                            AS attempt,
-                       (SELECT count(*) FROM suspects s
-                        WHERE s.organization_id = i.organization_id AND s.run_id = i.id)::integer AS crashes
+                       s.crashes, s.last
                 FROM (SELECT \(run.organization)::uuid AS organization_id, \(run.run)::uuid AS id) i
                 \(fragment: Self.lockRun)
+                CROSS JOIN LATERAL (
+                    SELECT count(*)::integer AS crashes, coalesce(max(trial), 0) AS last FROM suspects s
+                    WHERE s.organization_id = r.organization_id AND s.run_id = r.id
+                ) s
                 WHERE r.state = 1 AND r.generation = \(Int32(run.generation))
             ), noted AS (
                 INSERT INTO suspects (organization_id, run_id, trial, attempt, owner)
-                SELECT organization_id, id, crashes + 1, attempt, \(owner) FROM locked
+                SELECT organization_id, id, last + 1, attempt, \(owner) FROM locked
                 WHERE crashes < \(Int32(Self.loneCrashesMax))
+                -- Somebody else is at it at this moment: then it is not this one's to try.
+                ON CONFLICT DO NOTHING
                 RETURNING run_id
             ), ended AS MATERIALIZED (
                 SELECT organization_id, id, 11::smallint AS outcome, 'poison'::text AS reason FROM locked
@@ -94,6 +99,7 @@ extension Ledger {
     package func endTrial(
         _ organization: OrganizationID, _ run: RunID, of owner: String? = nil
     ) async throws {
+        // The run before its notes, as where a trial begins.
         var statements: [SQL] = [
             """
             DELETE FROM suspects
@@ -102,7 +108,7 @@ extension Ledger {
             """
         ]
         if owner == nil {
-            statements.append(
+            statements.insert(
                 """
                 WITH locked AS MATERIALIZED (
                     SELECT r.organization_id, r.id
@@ -111,7 +117,7 @@ extension Ledger {
                     WHERE r.suspect
                 )
                 UPDATE runs r SET suspect = false FROM locked l WHERE \(fragment: Self.isLocked)
-                """)
+                """, at: 0)
         }
         try await pool.pipeline(scope: .organization(organization), statements)
     }
