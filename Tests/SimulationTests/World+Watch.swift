@@ -35,16 +35,16 @@ extension World {
         _ depth: [String: String]
     ) async throws {
         for organization in organizations {
-            guard let rate = caps["\(organization):rate"].flatMap({ Double($0) }),
-                let burst = caps["\(organization):burst"].flatMap({ Int($0) })
-            else { continue }
             let own = items.filter { $0.organization == organization }
             let interactive = own.filter { $0.priority == .interactive }.map(\.run)
             let standard = own.filter { $0.priority == .standard }.map(\.run)
             let names = Priority.allCases.map { OrganizationQueue(organization, $0) }
             let reading = try await reading(names[0])
+            // Also where it has no bucket yet: what was read comes back before all.
             defer { readBefore.formUnion(reading.read) }
-            guard !interactive.isEmpty else { continue }
+            guard !interactive.isEmpty, let rate = caps["\(organization):rate"].flatMap({ Double($0) }),
+                let burst = caps["\(organization):burst"].flatMap({ Int($0) })
+            else { continue }
             let left = names.map { depth[$0.name].flatMap { Int($0) } ?? 0 }
             let held = names.map { slots["h\($0.name)"].flatMap { Int($0) } ?? 0 }
             // Who has no choice takes nothing from the bucket.
