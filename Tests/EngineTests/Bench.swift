@@ -84,9 +84,13 @@ struct Bench: Sendable {
         for bell in other.bells { await bell.close() }
     }
 
-    /// A second dispatcher, as of another worker.
-    func dispatcher(owner: String) -> Dispatcher {
-        Dispatcher(ledger: world.worker, front: front, bells: bells, owner: owner, logger: Self.logger)
+    /// A second dispatcher, as of another worker, or of the one whose gate it has.
+    func dispatcher(
+        owner: String, gate: ClaimGate? = nil, trialTime: Duration = .seconds(2)
+    ) -> Dispatcher {
+        Dispatcher(
+            ledger: world.worker, front: front, bells: bells, owner: owner, gate: gate, trialTime: trialTime,
+            logger: Self.logger)
     }
 
     /// A rebuilder of another worker.

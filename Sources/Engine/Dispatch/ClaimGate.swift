@@ -2,9 +2,9 @@ package import Ledger
 import Synchronization
 
 /// Whether this process may claim now: not while everything is paused, and not any more once it was told to
-/// drain.
+/// drain. And whether what it claimed is dispatched beside others or alone.
 ///
-/// It only spares work: what is claimed against a pause is refused by the mark.
+/// As to pauses it only spares work: what is claimed against one is refused by the mark.
 package final class ClaimGate: Sendable {
     private struct State {
         var isPaused = false
@@ -13,6 +13,8 @@ package final class ClaimGate: Sendable {
         var batches = 0
     }
 
+    /// Shared by the batches of a process; who has it alone is the only one of it that a crash can be due to.
+    let crashes = SharedLock()
     private let ledger: Ledger
     private let state = Mutex(State())
     private let now: @Sendable () -> ContinuousClock.Instant

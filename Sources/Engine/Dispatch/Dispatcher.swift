@@ -15,21 +15,23 @@ import Trust
 /// in a dead inbox by the reclaimer.
 package final class Dispatcher: Sendable {
     let ledger: Ledger
-    private let front: QueueFront
+    let front: QueueFront
     /// One a partition: in a cluster no connection waits for several.
     private let bells: [RedisBlockingConnection]
     private let turns: PartitionTurns
-    private let owner: String
-    private let gate: ClaimGate
+    let owner: String
+    let gate: ClaimGate
     let logger: Logger
-    // Notes about suspects that could not be taken back: nobody has crashed there.
-    private let leftNotes = Mutex<[(OrganizationID, RunID, own: Bool)]>([])
+    let trialTime: Duration
+    /// Notes about suspects that could not be taken back: nobody has crashed there.
+    let leftNotes = Mutex<[LeftNote]>([])
 
     /// A dispatcher on the worker's login, with a bell for each partition. `owner` names its leases: a word
-    /// of its own for each dispatcher; the dispatchers of a process share its gate.
+    /// of its own for each dispatcher; the dispatchers of a process share its gate. What it has of suspects
+    /// `trialTime` after a claim it hands back.
     package init(
         ledger: Ledger, front: QueueFront, bells: [RedisBlockingConnection], owner: String,
-        gate: ClaimGate? = nil, logger: Logger
+        gate: ClaimGate? = nil, trialTime: Duration = .seconds(2), logger: Logger
     ) {
         precondition(bells.count == front.parts.count, "each partition has a bell")
         self.ledger = ledger
@@ -37,6 +39,7 @@ package final class Dispatcher: Sendable {
         self.bells = bells
         self.owner = owner
         self.gate = gate ?? ClaimGate(ledger: ledger)
+        self.trialTime = trialTime
         self.logger = logger
         turns = PartitionTurns(partitions: bells.count, batches: 1)
     }
@@ -116,30 +119,40 @@ package final class Dispatcher: Sendable {
     }
 
     private func dispatchBatch(_ part: QueuePart) async throws -> (more: Bool, runs: Int) {
+        let begun = ContinuousClock.now
         let epoch = try await part.epoch()
+        let (claims, suspects) = try await gate.crashes.shared {
+            try await claimAndPass(part, epoch: epoch)
+        }
+        guard let claims else { return (false, 0) }
+        try await tryAlone(suspects, until: begun + trialTime, in: part, epoch: epoch)
+        return (claims.more, claims.items.count)
+    }
+
+    /// Claims one batch and takes it as far as it goes.
+    /// - Returns: what was claimed, and those of it that are to be taken alone: nothing was done with them.
+    ///   Nothing if nothing could be claimed.
+    private func claimAndPass(
+        _ part: QueuePart, epoch: Epoch
+    ) async throws -> (claims: Claims?, suspects: [Claim]) {
         let claims: Claims
         do {
             claims = try await part.queue.claim(
                 owner: owner, limit: Self.batch, leaseMilliseconds: Self.leaseMilliseconds, epoch: epoch)
         } catch QueueError.staleEpoch {
             part.forgetEpoch()
-            return (false, 0)
+            return (nil, [])
         }
-        guard !claims.items.isEmpty else { return (false, 0) }
+        guard !claims.items.isEmpty else { return (nil, []) }
         front.metrics.claimed(claims.items.lazy.map(\.organization))
         FaultPoint.reach(.dispatcherAfterClaim)
-        let left = leftNotes.withLock { notes in
-            defer { notes = [] }
-            return notes
-        }
-        for (organization, run, own) in left { await takeBackNote(organization, run, own: own) }
-        // Only what crashes alone is to blame for it: the others first, each suspect by itself.
+        await takeBackLeftNotes()
+        // Only what crashes alone is to blame for it: the others first.
         var suspects = claims.items.filter { $0.crashes > 0 }
         for claims in Self.passes(claims.items.filter { $0.crashes == 0 }) {
             suspects += try await pass(claims, in: part, epoch: epoch).suspects
         }
-        for suspect in suspects { try await tryAlone(suspect, in: part, epoch: epoch) }
-        return (claims.more, claims.items.count)
+        return (claims, suspects)
     }
 
     /// In which pieces a batch is taken on: who has few runs in it does not wait for the marks of who has
@@ -153,67 +166,8 @@ package final class Dispatcher: Sendable {
 
     private static let fewRuns = 16
 
-    /// Takes one claim whose owners have crashed, so that another crash is known to be its own.
-    private func tryAlone(_ claim: Claim, in part: QueuePart, epoch: Epoch) async throws {
-        let trial: Trial
-        do {
-            trial = try await ledger.beginTrial(QueuedRun(claim), owner: owner)
-        } catch {
-            // It may stand there all the same, if only the reply was lost.
-            leftNotes.withLock { $0.append((claim.organization, claim.run, own: true)) }
-            throw error
-        }
-        switch trial {
-        case .begun:
-            let isThrough: Bool
-            do {
-                isThrough = try await pass([claim], alone: true, in: part, epoch: epoch)
-                    .delivered.contains(claim.run)
-            } catch {
-                // No crash. In a task of its own, for this one may be cancelled.
-                await Task { await self.takeBackNote(claim.organization, claim.run, own: true) }.value
-                throw error
-            }
-            // What was put aside or refused has not shown yet what comes of it.
-            await Task { await self.takeBackNote(claim.organization, claim.run, own: !isThrough) }.value
-        case .stale:
-            // Whatever became of it, a mark would be refused: nothing more is done with it.
-            let before = try await dispatchedBefore([claim])
-            // Whoever marked it may have died of it.
-            if !before.isEmpty {
-                try await ledger.suspect([(claim.organization, claim.run, claim.generation)])
-            }
-            let acknowledged = try await part.queue.acknowledge(
-                dispatched: before.isEmpty ? [] : [claim], dropped: before.isEmpty ? [claim] : [],
-                deadlineMilliseconds: Int(Instant.now().microseconds / 1_000), epoch: epoch)
-            part.refill.call()
-            front.metrics.count(.leasesUnacknowledged, by: acknowledged.lost)
-        case .poisoned(let run):
-            let trace = await traces(of: [(run.organization, run.job)])[run.job]
-            logger.error(
-                "a run has ended since dispatchers crashed over it",
-                metadata: [
-                    "organization.id": "\(run.organization)", "job.id": "\(run.job)", "run.id": "\(run.run)",
-                    "trace": "\(trace?.traceID ?? "none")",
-                ])
-            try await part.queue.acknowledge(
-                dispatched: [], dropped: [claim], deadlineMilliseconds: 0, epoch: epoch)
-            await front.ended([run])
-        }
-    }
-
-    /// Takes back its own note, or all that there are of a run that was carried through.
-    private func takeBackNote(_ organization: OrganizationID, _ run: RunID, own: Bool) async {
-        do {
-            try await ledger.endTrial(organization, run, of: own ? owner : nil)
-        } catch {
-            logger.debug("a note about a suspect is left for later", metadata: ["error": "\(error)"])
-            leftNotes.withLock { $0.append((organization, run, own: own)) }
-        }
-    }
-
     /// How far claims went.
-    private struct Passed {
+    struct Passed {
         /// The runs that reached their gateway's inbox.
         var delivered: Set<RunID> = []
         /// The claims that are to be taken alone: nothing was done with them.
@@ -221,7 +175,7 @@ package final class Dispatcher: Sendable {
     }
 
     /// Takes claims as far as they go: to their gateways, or aside if their device is offline.
-    private func pass(
+    func pass(
         _ claims: [Claim], alone: Bool = false, in part: QueuePart, epoch: Epoch
     ) async throws -> Passed {
         guard !claims.isEmpty else { return Passed() }
@@ -312,15 +266,6 @@ package final class Dispatcher: Sendable {
         return done
     }
 
-    /// Those of refused claims whose run was dispatched by whoever crashed over it before it acknowledged:
-    /// they go on counting for caps and limits.
-    private func dispatchedBefore(_ claims: [Claim]) async throws -> Set<RunID> {
-        let suspects = claims.filter { $0.crashes > 0 }
-        guard !suspects.isEmpty else { return [] }
-        let running = try await ledger.areRunning(suspects.map { ($0.organization, $0.run) })
-        return Set(suspects.filter { running[$0.run] == $0.generation }.map(\.run))
-    }
-
     private static let batch = 128
     static let leaseMilliseconds = 5_000
     // How late a closed gate may be found open again.
@@ -336,7 +281,7 @@ extension MarkedRun {
 
 extension QueuedRun {
     /// The run of a claim.
-    fileprivate init(_ claim: Claim) {
+    init(_ claim: Claim) {
         self.init(
             organization: claim.organization, run: claim.run, device: claim.device,
             generation: claim.generation,

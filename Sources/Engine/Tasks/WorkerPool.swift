@@ -356,12 +356,3 @@ package struct PoolTimes: Sendable {
     /// As a worker waits.
     package init() {}
 }
-
-extension QueuedRun {
-    /// The entry of a claimed task.
-    fileprivate init(_ claim: Claim) {
-        self.init(
-            organization: claim.organization, run: claim.run, device: claim.device,
-            generation: claim.generation, lane: claim.lane, priority: claim.priority)
-    }
-}
