@@ -209,13 +209,14 @@ extension World {
             }
         }
         let refused = try await send(items)
+        let back = marked.filter { refused.contains($0.gateway!) }.compactMap(\.name)
+        unsent.formUnion(back)
         let passed = Set(marked.filter { !refused.contains($0.gateway!) }.map(\.run))
         try await acknowledge(
             claims.map(\.0).filter { passed.contains($0.run) },
             dropped: claims.map(\.0).filter { !passed.contains($0.run) }, epoch)
         guard !refused.isEmpty else { return }
         reach(.inboxFull)
-        let back = marked.filter { refused.contains($0.gateway!) }.compactMap(\.name)
         try await returned(commit("undeliver") { $0.undeliver(back) }, by: worker)
     }
 
@@ -273,13 +274,15 @@ extension World {
         }
     }
 
-    /// In a world without faults the ledger itself keeps the cap and the lanes.
+    /// In a world without faults the ledger itself keeps the cap and the lanes. What was marked and found a
+    /// full inbox reaches nobody: its place is free before its mark is taken back.
     private func checkCalm() {
         guard !isFaulty else { return }
         checkLanes()
         var lanes: [DeviceLane: Int] = [:]
         var running: [OrganizationID: Int] = [:]
-        for row in records.open.values where Records.isOnDevice(row) {
+        for row in records.open.values
+        where Records.isOnDevice(row) && row.name.map(unsent.contains) != true {
             lanes[DeviceLane(device: row.device, lane: row.lane), default: 0] += 1
             running[row.organization, default: 0] += 1
         }

@@ -80,6 +80,8 @@ actor World {
 
     /// Runs whose entries were read before, by a claim or to be set aside: what comes back goes before all.
     var readBefore: Set<RunID> = []
+    /// What was marked, and found the inbox of its gateway full.
+    var unsent: Set<AttemptName> = []
 
     /// Whoever handles one of these dies of it; how many are to come.
     var poison: Set<RunID> = []
