@@ -59,7 +59,7 @@ extension Measure {
 private enum DirectLibrary {
     private static let replacements = [
         (
-            "local rows = redis.call('ZRANGE', k.ready, 0, math.max(wanted, 16) - 1, 'WITHSCORES')",
+            "local rows = redis.call('ZRANGE', k.ready, 0, most - 1, 'WITHSCORES')",
             "local rows = directRows(k)"
         ),
         (

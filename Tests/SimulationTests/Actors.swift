@@ -28,11 +28,36 @@ final class Worker: Process {
     /// Whether everything was paused, and when that was read (`ClaimGate`).
     var gate: (isClosed: Bool, read: Int) = (false, -10_000_000)
     var begun: String?
+    /// What its dispatchers have under way (`ClaimGate.crashes`).
+    private(set) var crashes = Crashes.shared(0)
+
+    enum Crashes: Equatable {
+        case shared(Int), alone
+    }
 
     var owner: String { "\(name).\(life)" }
 
+    /// Does something beside other batches.
+    func share<Value>(_ body: () async throws -> Value) async throws -> Value {
+        let life = life
+        if case .shared(let count) = crashes { crashes = .shared(count + 1) }
+        defer { if self.life == life, case .shared(let count) = crashes { crashes = .shared(count - 1) } }
+        return try await body()
+    }
+
+    /// Does something if nothing else is under way; false if there is.
+    func alone(_ body: () async throws -> Void) async throws -> Bool {
+        guard crashes == .shared(0) else { return false }
+        let life = life
+        crashes = .alone
+        defer { if self.life == life { crashes = .shared(0) } }
+        try await body()
+        return true
+    }
+
     override func die() {
         super.die()
+        crashes = .shared(0)
         (places, courses, begun) = ([:], [:], nil)
         (labelled, leftNotes, gate) = ([], [], (false, -10_000_000))
         life += 1

@@ -4,8 +4,9 @@ import Streams
 /// Who was served how much, against who had work all the while.
 ///
 /// Start-time fair queueing promises: over any window in which `j` was in service from claim to claim, no
-/// other organization `i` gets more than `j` by weight, but for one run of each: S(i)/w(i) − S(j)/w(j) ≤
-/// 1/w(i) + 1/w(j). That covers two that are saturated, and one that comes and goes.
+/// other organization `i` gets more than `j` by weight, but for a turn of each: S(i)/w(i) − S(j)/w(j) ≤
+/// t(i) + t(j), where t(i) is the turn, or one run if that weighs more: max(t, 1/w(i)). That covers two that
+/// are saturated, and one that comes and goes.
 struct Shares {
     private var served: [OrganizationID: Double] = [:]
     private var inService: Set<OrganizationID> = []
@@ -54,7 +55,8 @@ struct Shares {
                 let difference = served[i, default: 0] - served[j, default: 0]
                 let lowest = min(least[j]?[i] ?? difference, difference)
                 least[j, default: [:]][i] = lowest
-                let bound = 1 / weight(i) + 1 / weight(j)
+                let turn = Double(VirtualLibrary.turn)
+                let bound = max(turn, 1 / weight(i)) + max(turn, 1 / weight(j))
                 if difference - lowest > bound + 1e-6 {
                     wrong = "\(i) got \(difference - lowest) more by weight than \(j), which had work"
                 }

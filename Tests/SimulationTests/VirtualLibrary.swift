@@ -32,6 +32,8 @@ enum VirtualLibrary {
         try replace(
             "local WINDOW_LEAST, WINDOW_MOST = 8, 1024",
             by: { _ in "local WINDOW_LEAST, WINDOW_MOST = \(windowLeast), 1024" }, in: &source)
+        try replace("local TURN = 8 ", by: { _ in "local TURN = \(turn) " }, in: &source)
+        try replace("local SHARERS = 16 ", by: { _ in "local SHARERS = 2 " }, in: &source)
         if let mistake {
             let (right, wrong) = mistake.replacement
             try replace(right, by: { _ in wrong }, in: &source)
@@ -39,9 +41,11 @@ enum VirtualLibrary {
         return RedisFunctionLibrary(name: shipped.name, source: source + "\n" + audit)
     }
 
-    /// Entries of a partition, instead of 100,000, and the least window of a queue, instead of 8.
+    /// Entries of a partition, instead of 100,000, the least window of a queue, instead of 8, and the runs of
+    /// a turn, instead of 8.
     static let budget = 30
     static let windowLeast = 3
+    static let turn = 2
 
     /// The names of a partition's keys, but those of the streams, as the library lists them.
     static func keyNames() throws -> [String] {
@@ -226,7 +230,12 @@ enum VirtualLibrary {
             end
             for _, organization in ipairs(ready) do
                 expect(redis.call('SISMEMBER', k.paused, organization) == 0, 'paused in service')
-                expect(not redis.call('ZSCORE', k.finish, organization), 'in service and gone')
+                local start, last = redis.call('ZSCORE', k.ready, organization), redis.call(
+                    'ZSCORE', k.finish, organization)
+                local ahead = (last or start) - start
+                local weight = caps[organization .. ':weight'] or 1
+                local most = math.max(FIRST, TURN - 1 / weight) + FIRST
+                expect(not last or ahead >= 0 and ahead <= most, 'ahead by', ahead)
             end
             local tokens = redis.call('LLEN', k.bell)
             expect(tokens <= 1, 'tokens in the bell:', tokens)
@@ -264,6 +273,8 @@ enum Mistake: String, CaseIterable {
     case refillClearsAnyVersion
     /// An organization that comes back begins at virtual time, whatever it had.
     case tagsAreForgotten
+    /// Who comes back has the rest of its turn, and more.
+    case turnsHaveNoEnd
     /// An acknowledgement starts a run that has settled already.
     case acknowledgeStartsTheSettled
     /// A claim rings no bell.
@@ -322,7 +333,9 @@ enum Mistake: String, CaseIterable {
                 "if complete and args[5] == '0' then"
             )
         case .tagsAreForgotten:
-            ("math.max(virtualTime(k), tonumber(last or 0))", "virtualTime(k)")
+            ("local start = math.max(virtual, last)", "local start = virtual")
+        case .turnsHaveNoEnd:
+            ("ahead = math.max(FIRST, TURN - 1 / tonumber(weight))", "ahead = math.huge")
         case .acknowledgeStartsTheSettled: ("elseif claim.current then", "else")
         case .conclusionRingsNobody: ("ring(k)\n    return offered", "return offered")
         case .laneIsOpen: ("elseif lanes[lane] >= LANE then", "elseif false then")

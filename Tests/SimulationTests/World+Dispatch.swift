@@ -17,16 +17,22 @@ extension World {
         }
         guard try await isGateOpen(worker) else { return }
         let epoch = try await epoch(of: worker)
-        let claims: Claims
-        do {
-            claims = try await call("claim", .claimReplyLost) { try await self.claim(worker, epoch) }
-        } catch QueueError.staleEpoch {
-            worker.epoch = nil
-            return
+        // Another of its dispatchers tries a suspect.
+        guard worker.crashes != .alone else { return try await passOnBell(epoch) }
+        let suspects = try await worker.share {
+            let claims: Claims
+            do {
+                claims = try await call("claim", .claimReplyLost) { try await self.claim(worker, epoch) }
+            } catch QueueError.staleEpoch {
+                worker.epoch = nil
+                return [Claim]()
+            }
+            guard !claims.items.isEmpty else { return [] }
+            try await takeBackNotes(worker)
+            try await pass(claims.items.filter { $0.crashes == 0 }, worker, epoch)
+            return claims.items.filter { $0.crashes > 0 }
         }
-        guard !claims.items.isEmpty else { return }
-        try await takeBackNotes(worker)
-        try await pass(claims, worker, epoch)
+        try await tryAlone(suspects, worker, epoch)
     }
 
     /// Whether this worker may claim, as far as it has read within half a second.
@@ -37,15 +43,18 @@ extension World {
         }
         guard worker.gate.isClosed else { return true }
         reach(.gateClosed)
-        // Who takes the bell's token and does not claim passes it on.
-        guard running?.tookBell == true else { return false }
-        let epoch = try await epoch(of: worker)
+        try await passOnBell(epoch(of: worker))
+        return false
+    }
+
+    /// Who takes the bell's token and does not claim passes it on.
+    private func passOnBell(_ epoch: Epoch) async throws {
+        guard running?.tookBell == true else { return }
         _ = try await call("sweep") {
             _ = try await self.queue.sweep(limit: 1, epoch: epoch)
             self.bellTaken = false
             self.running?.tookBell = false
         }
-        return false
     }
 
     /// Takes claims as far as they go: to their gateways, or aside if their device is offline.
@@ -237,23 +246,31 @@ extension World {
     private func acknowledge(_ dispatched: [Claim], dropped: [Claim], _ epoch: Epoch) async throws {
         let result = try await call("acknowledge", .acknowledgeReplyLost) {
             let overtaken = dispatched.map(\.settled).filter { self.settled.contains($0) }
+            let before = try await self.areMembers(overtaken)
             let result = try await self.queue.acknowledge(
                 dispatched: dispatched, dropped: dropped, deadlineMilliseconds: 1, epoch: epoch)
             if !overtaken.isEmpty {
                 self.reach(.resultOvertakesAcknowledge)
-                let members = overtaken.map { run in
-                    "\(run.organization) \(run.run) \(run.generation) "
-                        + DeviceLane(device: run.device, lane: run.lane).text
+                let after = try await self.areMembers(overtaken)
+                if zip(before, after).contains(where: { !$0 && $1 }) {
+                    self.fail("a run started that has settled")
                 }
-                let scores = RedisCommand(
-                    "ZMSCORE",
-                    arguments: [.string(self.queue.keys.key("running"))] + members.map { .string($0) })
-                let running = try await self.connection.send(scores).array ?? []
-                if running.contains(where: { $0 != .null }) { self.fail("a run started that has settled") }
             }
             return result
         }
         if result.lost > 0 { reach(.leaseLostBeforeAcknowledge) }
+    }
+
+    /// Whether these count as running.
+    private func areMembers(_ runs: [Settled]) async throws -> [Bool] {
+        guard !runs.isEmpty else { return [] }
+        let members = runs.map { run in
+            "\(run.organization) \(run.run) \(run.generation) "
+                + DeviceLane(device: run.device, lane: run.lane).text
+        }
+        let scores = RedisCommand(
+            "ZMSCORE", arguments: [.string(queue.keys.key("running"))] + members.map { .string($0) })
+        return try await connection.send(scores).array?.map { $0 != .null } ?? []
     }
 
     /// Why some of these will not be marked.

@@ -4,11 +4,9 @@ import Domain
 
 /// Runs over which dispatchers crash, and how they are found (`Dispatcher.tryAlone`).
 extension World {
-    /// Takes the others of a batch first, then each suspect alone, so that another crash is known to be its
-    /// own.
-    func pass(_ claims: Claims, _ worker: Worker, _ epoch: Epoch) async throws {
-        let suspects = claims.items.filter { $0.crashes > 0 }
-        try await pass(claims.items.filter { $0.crashes == 0 }, worker, epoch)
+    /// Takes suspects one by one, each while its process does nothing else, so that another crash is known to
+    /// be its own. Where that is not so, they are handed back.
+    func tryAlone(_ suspects: [Claim], _ worker: Worker, _ epoch: Epoch) async throws {
         if plan.lapse == .suspectsTogether {
             var begun: [Claim] = []
             for suspect in suspects where try await begin(suspect, worker, epoch) { begun.append(suspect) }
@@ -16,7 +14,14 @@ extension World {
             for suspect in begun { try await endTrial(suspect) }
             return
         }
-        for suspect in suspects { try await tryAlone(suspect, worker, epoch) }
+        for (at, suspect) in suspects.enumerated() {
+            let isTried = try await worker.alone { try await tryAlone(suspect, worker, epoch) }
+            guard !isTried else { continue }
+            _ = try await call("release") {
+                try await self.queue.release(Array(suspects[at...]), delayMilliseconds: 0, epoch: epoch)
+            }
+            return
+        }
     }
 
     private func tryAlone(_ claim: Claim, _ worker: Worker, _ epoch: Epoch) async throws {

@@ -12,11 +12,12 @@ import Testing
             let (large, small) = (Draw.organization(), Draw.organization())
             try await bench.enqueue(Draw.entries(200), large)
             try await bench.enqueue(Draw.entries(40), small)
-            let shares = try await bench.claim(40).shares
-            #expect(shares == [large: 20, small: 20])
+            // One run of each at first, then turns of two.
+            let shares = try await bench.claim(42).shares
+            #expect(shares == [large: 21, small: 21])
             // What the small one cannot use goes to the other.
             let rest = try await bench.claim(100).shares
-            #expect(rest == [large: 80, small: 20])
+            #expect(rest == [large: 81, small: 19])
             try await bench.invariants()
         }
     }
@@ -27,19 +28,76 @@ import Testing
         try await Bench.run { bench in
             // The one that runs empty wins every tie by its id.
             let (restless, patient) = (Draw.organization(), Draw.organization())
-            var served: [OrganizationID: Int] = [:]
-            for _ in 0..<200 {
-                if served[patient, default: 0] % 100 == 0 {
-                    try await bench.enqueue(Draw.entries(100), patient)
+            func serve(_ count: Int) async throws -> [OrganizationID: Int] {
+                var served: [OrganizationID: Int] = [:]
+                for _ in 0..<count {
+                    for (organization, least) in [(restless, 1), (patient, 20)] {
+                        let ready = try await bench.queue.depths(of: [organization])[0].ready[.standard] ?? 0
+                        try await bench.enqueue(Draw.entries(least - ready), organization)
+                    }
+                    let claims = try await bench.claim(1)
+                    served.merge(claims.shares, uniquingKeysWith: +)
+                    try await bench.finish(claims)
                 }
-                if try await bench.queue.depths(of: [restless])[0].ready.isEmpty {
-                    try await bench.enqueue(Draw.entries(1), restless)
-                }
-                let claims = try await bench.claim(1)
-                served.merge(claims.shares, uniquingKeysWith: +)
-                try await bench.finish(claims)
+                return served
             }
-            #expect(served == [restless: 100, patient: 100])
+            // What is left of its turn it has at once, and then no more than the other.
+            let first = try await serve(22)
+            #expect(first == [restless: 15, patient: 7])
+            let then = try await serve(200)
+            #expect(then == [restless: 100, patient: 100])
+        }
+    }
+
+    @Test("Who submits one run after another among many with backlog has a turn of them at once, by weight")
+    func ahead() async throws {
+        try await Bench.run { bench in
+            let others = (0..<255).map { _ in Draw.organization() }
+            let (single, heavy) = (Draw.organization(), Draw.organization())
+            try await bench.queue.weigh(organization: heavy, weight: 2, epoch: bench.epoch)
+            for organization in others { try await bench.enqueue(Draw.entries(40), organization) }
+            while try await bench.raw("GET", "virtual").double ?? 0 < 1 { _ = try await bench.claim(128) }
+            var served: [OrganizationID: [Int]] = [:]
+            for _ in 0..<48 {
+                for organization in [single, heavy] {
+                    let ready = try await bench.queue.depths(of: [organization])[0].ready
+                    if ready.isEmpty { try await bench.enqueue(Draw.entries(1), organization) }
+                }
+                let shares = try await bench.claim(128).shares
+                for organization in [single, heavy] {
+                    served[organization, default: []].append(shares[organization] ?? 0)
+                }
+            }
+            // A turn of all others takes sixteen claims.
+            for (organization, turn) in [(single, 8), (heavy, 16)] {
+                let counts = try #require(served[organization])
+                #expect(counts[..<7].allSatisfy { $0 == 1 })
+                for start in [0, 16, 32] { #expect(counts[start..<start + 16].reduce(0, +) == turn) }
+            }
+            try await bench.invariants()
+        }
+    }
+
+    @Test("An interactive run does not wait for the turn of what its organization has queued")
+    func interactive() async throws {
+        try await Bench.run { bench in
+            let organizations = (0..<256).map { _ in Draw.organization() }
+            for organization in organizations { try await bench.enqueue(Draw.entries(40), organization) }
+            while try await bench.raw("GET", "virtual").double ?? 0 < 1 { _ = try await bench.claim(128) }
+            // The last of those that wait for their second turn.
+            let waiting = try await bench.raw("ZREVRANGEBYSCORE", "ready", 1, 1, "LIMIT", 0, 1)
+            let last = waiting.array?.first?.text
+            let organization = try #require(last.flatMap { OrganizationID($0) })
+            var (served, interactive): ([Int], Int) = ([], 0)
+            for _ in 0..<14 {
+                try await bench.enqueue(Draw.entries(1), organization, .interactive)
+                let claims = try await bench.claim(128).filter { $0.organization == organization }
+                served.append(claims.count)
+                interactive += claims.count { $0.priority == .interactive }
+            }
+            #expect(served == [Int](repeating: 1, count: 7) + [Int](repeating: 0, count: 7))
+            #expect(interactive == 6, "standard has its guaranteed share")
+            try await bench.invariants()
         }
     }
 
@@ -57,7 +115,8 @@ import Testing
                 served.merge(claims.shares, uniquingKeysWith: +)
                 try await bench.finish(claims)
             }
-            #expect(served == [greedy: 640, steady: 640])
+            #expect(served[greedy, default: 0] + served[steady, default: 0] == 1_280)
+            #expect(abs(served[greedy, default: 0] - served[steady, default: 0]) <= 8)
         }
     }
 
@@ -67,8 +126,9 @@ import Testing
             let (light, heavy) = (Draw.organization(), Draw.organization())
             try await bench.queue.weigh(organization: heavy, weight: 3, epoch: bench.epoch)
             for organization in [light, heavy] { try await bench.enqueue(Draw.entries(200), organization) }
-            let shares = try await bench.claim(80).shares
-            #expect(shares == [light: 20, heavy: 60])
+            // One run of each at first, then turns of two and six.
+            let shares = try await bench.claim(82).shares
+            #expect(shares == [light: 21, heavy: 61])
             try await bench.finish(try await bench.claim(1))
             let virtual = try #require(try await bench.raw("GET", "virtual").double)
             let before = try #require(try await bench.raw("ZSCORE", "ready", .string("\(heavy)")).double)
@@ -234,19 +294,47 @@ import Testing
         }
     }
 
-    @Test("More organizations than a call serves are all served, none twice before the others once")
+    @Test("More organizations than a call serves are all served once, then a turn each in the same order")
     func many() async throws {
         try await Bench.run { bench in
-            let organizations = (0..<300).map { _ in Draw.organization() }
+            let organizations = (0..<256).map { _ in Draw.organization() }
+            for organization in organizations { try await bench.enqueue(Draw.entries(18), organization) }
+            var shares: [OrganizationID: Int] = [:]
+            for turn in [1, 9, 17] {
+                for _ in 0..<(turn == 1 ? 2 : 16) {
+                    let claims = try await bench.queue.claim(
+                        owner: "a", limit: 128, leaseMilliseconds: 60_000, epoch: bench.epoch)
+                    #expect(claims.more && claims.items.count == 128)
+                    shares.merge(claims.items.shares, uniquingKeysWith: +)
+                    #expect(shares.values.allSatisfy { $0 == turn || $0 == max(1, turn - 8) })
+                }
+                #expect(shares == Dictionary(uniqueKeysWithValues: organizations.map { ($0, turn) }))
+            }
+        }
+    }
+
+    @Test("A small claim takes one run of each before it takes two")
+    func small() async throws {
+        try await Bench.run { bench in
+            let organizations = (0..<150).map { _ in Draw.organization() }
             for organization in organizations { try await bench.enqueue(Draw.entries(2), organization) }
             var shares: [OrganizationID: Int] = [:]
-            for limit in [128, 128, 44] {
-                let claims = try await bench.queue.claim(
-                    owner: "a", limit: limit, leaseMilliseconds: 60_000, epoch: bench.epoch)
-                #expect(claims.more && claims.items.count == limit)
-                shares.merge(claims.items.shares, uniquingKeysWith: +)
+            for limit in [30, 30, 31, 31, 28] {
+                shares.merge(try await bench.claim(limit).shares, uniquingKeysWith: +)
             }
             #expect(shares == Dictionary(uniqueKeysWithValues: organizations.map { ($0, 1) }))
+        }
+    }
+
+    @Test("Organizations that have less than a turn waiting are served in one call as they come")
+    func few() async throws {
+        try await Bench.run { bench in
+            let organizations = (0..<200).map { _ in Draw.organization() }
+            for organization in organizations { try await bench.enqueue(Draw.entries(1), organization) }
+            let first = try await bench.claim(128)
+            #expect(first.shares.count == 128)
+            #expect(try await bench.claim(128).shares.count == 72)
+            try await bench.invariants()
         }
     }
 

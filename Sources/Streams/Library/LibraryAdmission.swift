@@ -30,6 +30,8 @@ extension Library {
             end
             if #values > 0 then redis.call('HSET', k.live, unpack(values)) end
             shift(call, organization, priority, admitted)
+            -- Interactive runs do not wait for the turn of what their organization has queued before.
+            if admitted > 0 and priority == PRIORITIES[1] then call.urgent = organization end
             return admitted, complete, passed
         end
 

@@ -30,44 +30,21 @@ extension Library {
             heap[i] = item
         end
 
-        -- Shares `wanted` runs out where each costs the same. Who has had none stands in order already; who
-        -- has had some comes again in the same order, for tags only rise.
-        local function shareEqually(candidates, wanted)
-            local fresh, again, first, last = 1, {}, 1, 0
-            while wanted > 0 do
-                local candidate, other = again[first], candidates[fresh]
-                if candidate and not (other and before(other, candidate)) then
-                    first = first + 1
-                elseif other then
-                    candidate, fresh = other, fresh + 1
-                else
-                    return
-                end
-                candidate.share, candidate.tag = candidate.share + 1, candidate.tag + candidate.cost
-                wanted = wanted - 1
-                if candidate.share < candidate.supply then
-                    last = last + 1
-                    again[last] = candidate
-                end
-            end
-        end
-
-        local function costTheSame(candidates)
-            for i = 2, #candidates do
-                if candidates[i].cost ~= candidates[1].cost then return false end
-            end
-            return true
-        end
-
-        -- Shares `wanted` runs out among candidates (sorted by tag), one at a time to the least start tag.
-        local function share(candidates, wanted)
-            if costTheSame(candidates) then return shareEqually(candidates, wanted) end
+        -- Shares `wanted` runs out among candidates (sorted by tag): a turn to the least tag, or one run to
+        -- who has just come. Behind `horizon` others may stand who are not among them.
+        local function share(candidates, wanted, turn, horizon)
             local heap, size = {unpack(candidates)}, #candidates
-            while wanted > 0 and size > 0 do
+            while wanted > 0 and size > 0 and heap[1].tag <= horizon do
                 local first = heap[1]
-                first.share = first.share + 1
-                first.tag = first.tag + first.cost
-                wanted = wanted - 1
+                local runs = 1
+                if turn > 1 and (first.turn or not first.comes) then
+                    runs = math.max(1, math.floor(turn / first.cost + 0.001))
+                end
+                runs = math.min(runs, first.supply - first.share, wanted)
+                first.share, first.turn = first.share + runs, first.tag
+                first.last = first.last + runs * first.cost
+                first.tag = first.last
+                wanted = wanted - runs
                 if first.share == first.supply then
                     heap[1] = heap[size]
                     size = size - 1
@@ -76,9 +53,10 @@ extension Library {
             end
         end
 
-        -- The organizations whose turn it is, with their supply and their share of `wanted` runs.
-        local function plan(call, k, wanted)
-            local rows = redis.call('ZRANGE', k.ready, 0, math.max(wanted, 16) - 1, 'WITHSCORES')
+        -- The organizations whose turn it is, with their supply and their share of `wanted` runs. Of those in
+        -- service `most` are looked at.
+        local function plan(call, k, wanted, most, turn)
+            local rows = redis.call('ZRANGE', k.ready, 0, most - 1, 'WITHSCORES')
             local depthFields, capFields, slotFields, candidates = {}, {}, {}, {}
             for i = 1, #rows, 2 do
                 local organization = rows[i]
@@ -97,12 +75,16 @@ extension Library {
             local caps = redis.call('HMGET', k.caps, unpack(capFields))
             local slots = redis.call('HMGET', k.slots, unpack(slotFields))
             local prices, stopped = costs(k, organizations), call.stopped
+            local lasts = redis.call('ZMSCORE', k.finish, unpack(organizations))
             for i = 1, #rows / 2 do
                 local candidate = {
                     organization = rows[2 * i - 1], place = i,
-                    start = tonumber(rows[2 * i]), tag = tonumber(rows[2 * i]),
-                    depths = {}, depth = 0, share = 0, served = 0,
+                    tag = tonumber(rows[2 * i]), depths = {}, depth = 0, share = 0, served = 0,
                 }
+                -- What is charged, where it is served before that; see `offer`.
+                candidate.comes = lasts[i] and true
+                candidate.last = math.max(candidate.tag, tonumber(lasts[i] or 0))
+                candidate.start = candidate.last
                 candidate.cost = prices[i] / tonumber(caps[2 * i] or 1)
                 local pausedHere = paused[i]
                 for j, priority in ipairs(PRIORITIES) do
@@ -123,7 +105,8 @@ extension Library {
                     leave(k, candidate.organization, candidate.start)
                 end
             end
-            share(candidates, wanted)
+            local horizon = #rows / 2 < most and math.huge or tonumber(rows[#rows])
+            share(candidates, wanted, turn, horizon)
             divide(call, k, candidates)
             return candidates
         end
@@ -289,8 +272,8 @@ extension Library {
             end
         end
 
-        -- Charges a candidate for what it got; `tags` are of those who go on. Returns the start tag of its
-        -- last run.
+        -- Charges a candidate for what it got; `tags` are of those who go on. Returns the tag of its last
+        -- turn.
         local function charge(call, k, candidate, tags)
             local start, goesOn = candidate.start + candidate.served * candidate.cost, false
             local hasStopped = next(call.stopped)
@@ -301,11 +284,14 @@ extension Library {
                 end
             end
             if goesOn and candidate.served < candidate.free then
-                tags[#tags + 1], tags[#tags + 2] = decimal(start), candidate.organization
+                if candidate.served > 0 then
+                    tags[#tags + 1], tags[#tags + 2] = decimal(start), candidate.organization
+                    if candidate.comes then redis.call('ZREM', k.finish, candidate.organization) end
+                end
             else
                 leave(k, candidate.organization, start)
             end
-            return candidate.served > 0 and start - candidate.cost or 0
+            return candidate.served > 0 and math.min(candidate.turn, start) or 0
         end
 
         local CLAIMING = {
@@ -320,9 +306,13 @@ extension Library {
         define('claim', FREE, CLAIMING, function(call, k, args)
             local owner, limit = args[2], math.min(tonumber(args[3]), RUNS_A_CALL)
             local leases, devices, crashed, lanes, round = {}, {}, {}, {}, 0
+            local turn = turnOf(k, limit)
             moveDue(call, k, RUNS_A_CALL)
             repeat
-                local candidates, virtual = plan(call, k, limit - #leases), virtualTime(k)
+                local wanted, virtual = limit - #leases, virtualTime(k)
+                -- Where turns are not full, there are more of them.
+                local most = round == 0 and math.ceil(wanted / turn) or wanted
+                local candidates = plan(call, k, wanted, math.max(SHARERS, most), turn)
                 local last, tags = virtual, {}
                 serve(call, k, candidates, owner, lanes, leases, devices, crashed)
                 for _, candidate in ipairs(candidates) do

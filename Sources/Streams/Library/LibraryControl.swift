@@ -58,16 +58,21 @@ extension Library {
             local organization, weight, virtual = args[2], tonumber(args[3]), virtualTime(k)
             local field = organization .. ':weight'
             local old = tonumber(redis.call('HGET', k.caps, field) or 1)
-            for _, key in ipairs({k.ready, k.finish}) do
-                local tag = tonumber(redis.call('ZSCORE', key, organization) or nil)
-                if tag and tag > virtual then
-                    redis.call('ZADD', key, decimal(virtual + (tag - virtual) * old / weight), organization)
-                end
-            end
             if weight == 1 then
                 redis.call('HDEL', k.caps, field)
             else
                 redis.call('HSET', k.caps, field, decimal(weight))
+            end
+            local ready = redis.call('ZSCORE', k.ready, organization)
+            local last = redis.call('ZSCORE', k.finish, organization)
+            local tag = tonumber(last or ready or 0)
+            if tag > virtual then
+                tag = virtual + (tag - virtual) * old / weight
+                if ready and last then
+                    place(k, organization, tag)
+                else
+                    redis.call('ZADD', ready and k.ready or k.finish, decimal(tag), organization)
+                end
             end
             return 1
         end)

@@ -23,8 +23,12 @@ extension Library {
                 local organization, measured = args[i], tonumber(args[i + 1])
                 local average = costs(k, {organization})[1]
                 local weight = tonumber(redis.call('HGET', k.caps, organization .. ':weight') or 1)
-                local key, tag = k.ready, redis.call('ZSCORE', k.ready, organization)
-                if not tag then key, tag = k.finish, redis.call('ZSCORE', k.finish, organization) end
+                -- Who is served ahead of what it was charged has both tags.
+                local key, tag = k.finish, redis.call('ZSCORE', k.finish, organization)
+                if not tag then
+                    tag = redis.call('ZSCORE', k.ready, organization)
+                    key = tag and k.ready or k.finish
+                end
                 -- Nobody gets credit beyond virtual time.
                 local start = tonumber(tag or virtual) + (measured - average) / weight
                 if start > virtual or tag then

@@ -11,6 +11,7 @@ extension Library {
         local LANE = 4                      -- unsettled runs of one device
         local BUDGET = 100000               -- entries of one partition, without those that are set aside
         local WINDOW_LEAST, WINDOW_MOST = 8, 1024
+        local TURN = 8                      -- runs by weight that an organization gets before the next one
         local PARKED = '+inf'               -- a mark whose queue has no room in its window
 
         local KINDS = {
@@ -297,10 +298,19 @@ extension Library {
 
         local function virtualTime(k) return tonumber(redis.call('GET', k.virtual) or 0) end
 
+        -- How many runs an organization of weight 1 gets before the next one, in a claim that serves up to
+        -- `limit`. What costs more than it takes to hand it out goes one at a time.
+        local SHARERS = 16      -- organizations among which a claim is shared at least
+        local FIRST = 1 / 1024  -- of a run: what puts who comes before who waits with the same tag
+        local function turnOf(k, limit)
+            if redis.call('EXISTS', k.costs) == 1 then return 1 end
+            return math.max(1, math.min(TURN, math.floor(limit / SHARERS)))
+        end
+
         -- Takes an organization out of service; its tag is remembered until virtual time has passed it.
         local function leave(k, organization, tag)
             redis.call('ZREM', k.ready, organization)
-            redis.call('ZADD', k.finish, decimal(tag), organization)
+            redis.call('ZADD', k.finish, 'GT', decimal(tag), organization)
         end
 
         local FREELY = {}
@@ -328,6 +338,26 @@ extension Library {
             return reply
         end
 
+        -- Puts an organization that was charged up to `last` into service. Who comes has one run at once,
+        -- before those who wait for their turn, and so up to a turn ahead of virtual time: it stands by a
+        -- lesser tag and is charged by its own, which is in `finish`.
+        local function place(k, organization, last)
+            local virtual = virtualTime(k)
+            local start = math.max(virtual, last)
+            if turnOf(k, RUNS_A_CALL) == 1 then
+                redis.call('ZREM', k.finish, organization)
+            else
+                redis.call('ZADD', k.finish, decimal(start), organization)
+                local ahead = FIRST
+                if start > virtual then
+                    local weight = redis.call('HGET', k.caps, organization .. ':weight') or 1
+                    ahead = math.max(FIRST, TURN - 1 / tonumber(weight))
+                end
+                start = math.max(virtual - FIRST, start - ahead)
+            end
+            redis.call('ZADD', k.ready, decimal(start), organization)
+        end
+
         -- Puts an organization that is not in service into it, if it has entries that are not paused and is
         -- not at its cap.
         local function offer(call, k, organization)
@@ -343,10 +373,7 @@ extension Library {
             local cap = redis.call('HGET', k.caps, organization .. ':cap')
             local taken = redis.call('HGET', k.slots, 'o' .. organization)
             if cap and tonumber(taken or 0) >= tonumber(cap) then return false end
-            local last = redis.call('ZSCORE', k.finish, organization)
-            local start = math.max(virtualTime(k), tonumber(last or 0))
-            redis.call('ZADD', k.ready, decimal(start), organization)
-            redis.call('ZREM', k.finish, organization)
+            place(k, organization, tonumber(redis.call('ZSCORE', k.finish, organization) or 0))
             return true
         end
 
@@ -435,7 +462,12 @@ extension Library {
             if #call.organizations > 0 then
                 local tags = redis.call('ZMSCORE', k.ready, unpack(call.organizations))
                 for i, organization in ipairs(call.organizations) do
-                    if not tags[i] and offer(call, k, organization) then offered = offered + 1 end
+                    if not tags[i] then
+                        offered = offered + (offer(call, k, organization) and 1 or 0)
+                    elseif call.urgent == organization
+                        and not redis.call('ZSCORE', k.finish, organization) then
+                        place(k, organization, tonumber(tags[i]))
+                    end
                 end
             end
             if redis.call('EXISTS', k.marks) == 1 then unpark(call, k, queues) end
