@@ -99,7 +99,7 @@ import Testing
             try await bury(bench)
             await bench.front.offer([runs[2]])
             let hurried = bench.dispatcher(owner: "hurried", trialTime: .zero)
-            _ = try await hurried.dispatchOnce()
+            #expect(try await hurried.dispatchOnce(), "they may be claimed at once")
             #expect(try await post.attempts().map(\.run) == [runs[2].run])
             let depth = try await bench.depth(tenant)
             #expect(depth.leased == 0 && depth.running == 1)

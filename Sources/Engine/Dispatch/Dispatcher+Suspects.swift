@@ -18,9 +18,10 @@ extension Dispatcher {
     /// Tries suspects one by one, each while no dispatcher of the process has anything else under way, so
     /// that another crash is known to be its own. Those that are left at `end` are handed back, to be claimed
     /// again before their leases can lapse.
+    /// - Returns: whether none was left.
     func tryAlone(
         _ suspects: [Claim], until end: ContinuousClock.Instant, in part: QueuePart, epoch: Epoch
-    ) async throws {
+    ) async throws -> Bool {
         for (at, suspect) in suspects.enumerated() {
             let isTried = try await gate.crashes.alone {
                 guard ContinuousClock.now < end else { return false }
@@ -29,9 +30,10 @@ extension Dispatcher {
             }
             guard isTried else {
                 try await part.queue.release(Array(suspects[at...]), delayMilliseconds: 0, epoch: epoch)
-                return
+                return false
             }
         }
+        return true
     }
 
     /// Takes one claim as far as it goes, between a note that it is tried and the end of that note.

@@ -125,8 +125,8 @@ package final class Dispatcher: Sendable {
             try await claimAndPass(part, epoch: epoch)
         }
         guard let claims else { return (false, 0) }
-        try await tryAlone(suspects, until: begun + trialTime, in: part, epoch: epoch)
-        return (claims.more, claims.items.count)
+        let isDone = try await tryAlone(suspects, until: begun + trialTime, in: part, epoch: epoch)
+        return (claims.more || !isDone, claims.items.count)
     }
 
     /// Claims one batch and takes it as far as it goes.
