@@ -25,13 +25,14 @@ extension World {
     }
 
     private func tryAlone(_ claim: Claim, _ worker: Worker, _ epoch: Epoch) async throws {
+        let owner = worker.owner
         do {
             guard try await begin(claim, worker, epoch) else { return }
             reach(.suspectAlone)
             try await pass([claim], worker, epoch)
             try await endTrial(claim)
         } catch let crash as Crash {
-            if inTrial.remove(claim.run) != nil { loneDeaths[claim.run, default: 0] += 1 }
+            if inTrial[claim.run]?.remove(owner) != nil { loneDeaths[claim.run, default: 0] += 1 }
             throw crash
         } catch {
             try await takeBack(claim.run, worker)
@@ -43,7 +44,7 @@ extension World {
     private func begin(_ claim: Claim, _ worker: Worker, _ epoch: Epoch) async throws -> Bool {
         let trial = try await commit("beginTrial") { records in
             let trial = records.beginTrial(claim.run, generation: claim.generation)
-            if case .begun = trial { self.inTrial.insert(claim.run) }
+            if case .begun = trial { self.inTrial[claim.run, default: []].insert(worker.owner) }
             if case .poisoned = trial { self.judgePoison(claim.run) }
             return trial
         }
@@ -87,7 +88,7 @@ extension World {
             strays[run, default: 0] += 1
             worker.leftNotes.append(run)
         }
-        inTrial.remove(run)
+        inTrial[run]?.remove(worker.owner)
     }
 
     /// Takes back notes about trials that have failed without a crash.
@@ -101,8 +102,7 @@ extension World {
     private func forget(_ run: RunID) async throws {
         try await commit("endTrial") { records in
             records.endTrial(run)
-            self.inTrial.remove(run)
-            (self.loneDeaths[run], self.strays[run]) = (nil, nil)
+            (self.inTrial[run], self.loneDeaths[run], self.strays[run]) = (nil, nil, nil)
         }
     }
 
