@@ -42,7 +42,7 @@ struct Shares {
         if claim.isExhausted { isOwing = true }
         if isOwing {
             reset()
-            isOwing = claim.ready.values.contains { $0 < claim.virtual - 1e-9 }
+            isOwing = claim.ready.values.contains { $0 < claim.virtual - VirtualLibrary.first }
             return nil
         }
         var wrong: String?

@@ -46,6 +46,8 @@ enum VirtualLibrary {
     static let budget = 30
     static let windowLeast = 3
     static let turn = 2
+    /// By how much who comes stands before virtual time, and what rounding leaves of it.
+    static let first = 1.0 / 1_024 + 1e-9
 
     /// The names of a partition's keys, but those of the streams, as the library lists them.
     static func keyNames() throws -> [String] {
@@ -237,6 +239,19 @@ enum VirtualLibrary {
                 local most = math.max(FIRST, TURN - 1 / weight) + FIRST
                 expect(not last or ahead >= 0 and ahead <= most, 'ahead by', ahead)
             end
+            -- Nobody is ahead of virtual time by more than a turn.
+            local virtual, charged = tonumber(redis.call('GET', k.virtual) or 0), {}
+            for _, key in ipairs({k.ready, k.finish}) do
+                local rows = redis.call('ZRANGE', key, 0, -1, 'WITHSCORES')
+                for i = 1, #rows, 2 do charged[rows[i]] = tonumber(rows[i + 1]) end
+            end
+            for organization, tag in pairs(charged) do
+                local weight = caps[organization .. ':weight'] or 1
+                local most = math.max(TURN, 1 / weight) + FIRST + 1e-6
+                if organization ~= TABLE then
+                    expect(tag - virtual <= most, 'charged beyond a turn:', organization, tag - virtual)
+                end
+            end
             local tokens = redis.call('LLEN', k.bell)
             expect(tokens <= 1, 'tokens in the bell:', tokens)
             if #ready > 0 and args[1] == '0' then expect(tokens == 1, 'the bell is silent') end
@@ -275,6 +290,8 @@ enum Mistake: String, CaseIterable {
     case tagsAreForgotten
     /// Who comes back has the rest of its turn, and more.
     case turnsHaveNoEnd
+    /// Who comes has its runs for nothing.
+    case comersAreNotCharged
     /// An acknowledgement starts a run that has settled already.
     case acknowledgeStartsTheSettled
     /// A claim rings no bell.
@@ -334,6 +351,11 @@ enum Mistake: String, CaseIterable {
             )
         case .tagsAreForgotten:
             ("local start = math.max(virtual, last)", "local start = virtual")
+        case .comersAreNotCharged:
+            (
+                "candidate.last = math.max(candidate.tag, tonumber(lasts[i] or 0))",
+                "candidate.last = candidate.tag"
+            )
         case .turnsHaveNoEnd:
             ("ahead = math.max(FIRST, TURN - 1 / tonumber(weight))", "ahead = math.huge")
         case .acknowledgeStartsTheSettled: ("elseif claim.current then", "else")

@@ -86,8 +86,8 @@ actor World {
     /// Whoever handles one of these dies of it; how many are to come.
     var poison: Set<RunID> = []
     var poisonLeft: Int
-    /// Runs that are taken alone just now, and by whom; over which so many have died; and notes that could not
-    /// be taken back.
+    /// Runs that are taken alone just now, and by whom; over which so many have died; and notes that could
+    /// not be taken back.
     var inTrial: [RunID: Set<String>] = [:]
     var loneDeaths: [RunID: Int] = [:]
     var strays: [RunID: Int] = [:]

@@ -78,6 +78,24 @@ import Testing
         }
     }
 
+    @Test("Of those who come again and again, who has had least is first, whatever it is called")
+    func newest() async throws {
+        try await Bench.run { bench in
+            let others = (0..<200).map { _ in Draw.organization() }
+            let newest = Draw.organization()
+            #expect(others.allSatisfy { "\($0)" < "\(newest)" })
+            for organization in others { try await bench.enqueue(Draw.entries(1), organization) }
+            for _ in 0..<4 {
+                for organization in try await bench.claim(128).shares.keys {
+                    try await bench.enqueue(Draw.entries(1), organization)
+                }
+            }
+            try await bench.enqueue(Draw.entries(1), newest)
+            #expect(try await bench.claim(128).shares[newest] == 1)
+            try await bench.invariants()
+        }
+    }
+
     @Test("An interactive run does not wait for the turn of what its organization has queued")
     func interactive() async throws {
         try await Bench.run { bench in

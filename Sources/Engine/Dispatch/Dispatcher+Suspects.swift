@@ -16,25 +16,30 @@ extension Dispatcher {
     }
 
     /// Tries suspects one by one, each while no dispatcher of the process has anything else under way, so
-    /// that another crash is known to be its own. Those that are left at `end` are handed back, to be claimed
-    /// again before their leases can lapse.
-    /// - Returns: whether none was left.
-    func tryAlone(
-        _ suspects: [Claim], until end: ContinuousClock.Instant, in part: QueuePart, epoch: Epoch
-    ) async throws -> Bool {
+    /// that another crash is known to be its own. Those that are left after `trialTime` are handed back, to
+    /// be claimed again before their leases can lapse, and so are all if a batch of another does not end.
+    /// - Returns: whether some may be claimed again at once.
+    func tryAlone(_ suspects: [Claim], in part: QueuePart, epoch: Epoch) async throws -> Bool {
+        let begun = ContinuousClock.now
         for (at, suspect) in suspects.enumerated() {
-            let isTried = try await gate.crashes.alone {
-                guard ContinuousClock.now < end else { return false }
-                try await tryAlone(suspect, in: part, epoch: epoch)
+            guard at == 0 || ContinuousClock.now - begun < trialTime else {
+                try await part.queue.release(Array(suspects[at...]), delayMilliseconds: 0, epoch: epoch)
                 return true
             }
-            guard isTried else {
-                try await part.queue.release(Array(suspects[at...]), delayMilliseconds: 0, epoch: epoch)
+            let isAlone = try await gate.crashes.alone(until: .now + trialTime / 4) {
+                try await tryAlone(suspect, in: part, epoch: epoch)
+            }
+            guard isAlone else {
+                try await part.queue.release(
+                    Array(suspects[at...]), delayMilliseconds: Self.retryMilliseconds, epoch: epoch)
                 return false
             }
         }
-        return true
+        return false
     }
+
+    // Until a suspect is claimed again that could not be tried alone.
+    private static let retryMilliseconds = 1_000
 
     /// Takes one claim as far as it goes, between a note that it is tried and the end of that note.
     private func tryAlone(_ claim: Claim, in part: QueuePart, epoch: Epoch) async throws {

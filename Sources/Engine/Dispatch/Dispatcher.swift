@@ -27,8 +27,8 @@ package final class Dispatcher: Sendable {
     let leftNotes = Mutex<[LeftNote]>([])
 
     /// A dispatcher on the worker's login, with a bell for each partition. `owner` names its leases: a word
-    /// of its own for each dispatcher; the dispatchers of a process share its gate. What it has of suspects
-    /// `trialTime` after a claim it hands back.
+    /// of its own for each dispatcher; the dispatchers of a process share its gate. It tries suspects for so
+    /// long before it hands the others back, and waits a fourth of that for others to end their batches.
     package init(
         ledger: Ledger, front: QueueFront, bells: [RedisBlockingConnection], owner: String,
         gate: ClaimGate? = nil, trialTime: Duration = .seconds(2), logger: Logger
@@ -71,8 +71,7 @@ package final class Dispatcher: Sendable {
             if !more, try await part.queue.waitForBell(on: self.bells[part.number]),
                 try await !self.gate.isOpen()
             {
-                // The bell has one token: who takes it and does not claim passes it on.
-                _ = try await part.call { epoch in try await part.queue.sweep(limit: 1, epoch: epoch) }
+                _ = try await part.call { epoch in try await self.passOnBell(part, epoch) }
             }
             return true
         }
@@ -82,6 +81,11 @@ package final class Dispatcher: Sendable {
                 try await part.queue.reclaim(owner: self.owner, epoch: epoch)
             }
         }
+    }
+
+    /// The bell has one token: who takes it and does not claim passes it on.
+    private func passOnBell(_ part: QueuePart, _ epoch: Epoch) async throws {
+        _ = try await part.queue.sweep(limit: 1, epoch: epoch)
     }
 
     /// Looks each second what the active organizations of each partition weigh: its share of batches.
@@ -119,14 +123,18 @@ package final class Dispatcher: Sendable {
     }
 
     private func dispatchBatch(_ part: QueuePart) async throws -> (more: Bool, runs: Int) {
-        let begun = ContinuousClock.now
         let epoch = try await part.epoch()
-        let (claims, suspects) = try await gate.crashes.shared {
-            try await claimAndPass(part, epoch: epoch)
+        let (claims, suspects) = try await gate.crashes.shared { () -> (Claims?, suspects: [Claim]) in
+            // It may have waited for another's trial.
+            guard try await gate.isOpen() else {
+                try await passOnBell(part, epoch)
+                return (nil, [])
+            }
+            return try await claimAndPass(part, epoch: epoch)
         }
         guard let claims else { return (false, 0) }
-        let isDone = try await tryAlone(suspects, until: begun + trialTime, in: part, epoch: epoch)
-        return (claims.more || !isDone, claims.items.count)
+        let isLeft = try await tryAlone(suspects, in: part, epoch: epoch)
+        return (claims.more || isLeft, claims.items.count)
     }
 
     /// Claims one batch and takes it as far as it goes.

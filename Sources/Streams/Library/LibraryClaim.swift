@@ -81,7 +81,7 @@ extension Library {
                     organization = rows[2 * i - 1], place = i,
                     tag = tonumber(rows[2 * i]), depths = {}, depth = 0, share = 0, served = 0,
                 }
-                -- What is charged, where it is served before that; see `offer`.
+                -- What is charged, where it is served before that; see `place`.
                 candidate.comes = lasts[i] and true
                 candidate.last = math.max(candidate.tag, tonumber(lasts[i] or 0))
                 candidate.start = candidate.last
@@ -284,7 +284,8 @@ extension Library {
                 end
             end
             if goesOn and candidate.served < candidate.free then
-                if candidate.served > 0 then
+                -- Who was served nothing goes on by what it was charged, before virtual time passes that.
+                if candidate.served > 0 or candidate.comes then
                     tags[#tags + 1], tags[#tags + 2] = decimal(start), candidate.organization
                     if candidate.comes then redis.call('ZREM', k.finish, candidate.organization) end
                 end
@@ -309,7 +310,7 @@ extension Library {
             local turn = turnOf(k, limit)
             moveDue(call, k, RUNS_A_CALL)
             repeat
-                local wanted, virtual = limit - #leases, virtualTime(k)
+                local before, wanted, virtual = #leases, limit - #leases, virtualTime(k)
                 -- Where turns are not full, there are more of them.
                 local most = round == 0 and math.ceil(wanted / turn) or wanted
                 local candidates = plan(call, k, wanted, math.max(SHARERS, most), turn)
@@ -323,10 +324,12 @@ extension Library {
                 if #tags > 0 then redis.call('ZADD', k.ready, unpack(tags)) end
                 if last > virtual then
                     redis.call('SET', k.virtual, decimal(last))
-                    redis.call('ZREMRANGEBYSCORE', k.finish, '-inf', decimal(last))
+                    redis.call('ZREMRANGEBYSCORE', k.finish, '-inf', '(' .. decimal(last))
                     makeTable(k, 'finish')
                 end
                 conclude(call, k)
+                -- Others come to their turn where all that was read is stale or waits for a lane.
+                if #leases == before then turn = 1 end
                 round = round + 1
             until #leases >= limit or redis.call('EXISTS', k.ready) == 0 or round == ROUNDS
 

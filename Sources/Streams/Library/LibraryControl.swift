@@ -67,7 +67,8 @@ extension Library {
             local last = redis.call('ZSCORE', k.finish, organization)
             local tag = tonumber(last or ready or 0)
             if tag > virtual then
-                tag = virtual + (tag - virtual) * old / weight
+                -- Nobody waits longer than for a turn.
+                tag = virtual + math.min((tag - virtual) * old / weight, math.max(TURN, 1 / weight))
                 if ready and last then
                     place(k, organization, tag)
                 else
@@ -171,7 +172,7 @@ extension Library {
             local parked = redis.call('ZRANGEBYSCORE', k.marks, PARKED, PARKED, 'LIMIT', 0, limit)
             local unparked = unpark(call, k, parked)
             reopenSome(call, k, RUNS_A_CALL)
-            redis.call('ZREMRANGEBYSCORE', k.finish, '-inf', decimal(virtualTime(k)))
+            redis.call('ZREMRANGEBYSCORE', k.finish, '-inf', '(' .. decimal(virtualTime(k)))
             redis.call('ZREMRANGEBYSCORE', k.buckets, '-inf', decimal(now()))
             redis.call('ZREMRANGEBYSCORE', k.rates, '-inf', decimal(now()))
             return {conclude(call, k), moved, corrected, unparked}

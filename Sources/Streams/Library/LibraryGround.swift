@@ -298,10 +298,11 @@ extension Library {
 
         local function virtualTime(k) return tonumber(redis.call('GET', k.virtual) or 0) end
 
-        -- How many runs an organization of weight 1 gets before the next one, in a claim that serves up to
-        -- `limit`. What costs more than it takes to hand it out goes one at a time.
         local SHARERS = 16      -- organizations among which a claim is shared at least
         local FIRST = 1 / 1024  -- of a run: what puts who comes before who waits with the same tag
+
+        -- How many runs an organization of weight 1 gets before the next one, in a claim that serves up to
+        -- `limit`. What costs more than it takes to hand it out goes one at a time.
         local function turnOf(k, limit)
             if redis.call('EXISTS', k.costs) == 1 then return 1 end
             return math.max(1, math.min(TURN, math.floor(limit / SHARERS)))
@@ -340,7 +341,8 @@ extension Library {
 
         -- Puts an organization that was charged up to `last` into service. Who comes has one run at once,
         -- before those who wait for their turn, and so up to a turn ahead of virtual time: it stands by a
-        -- lesser tag and is charged by its own, which is in `finish`.
+        -- lesser tag and is charged by its own, which is in `finish`. Of those who come, who has had least is
+        -- first.
         local function place(k, organization, last)
             local virtual = virtualTime(k)
             local start = math.max(virtual, last)
@@ -348,12 +350,13 @@ extension Library {
                 redis.call('ZREM', k.finish, organization)
             else
                 redis.call('ZADD', k.finish, decimal(start), organization)
-                local ahead = FIRST
+                local first, ahead = virtual - FIRST, FIRST
                 if start > virtual then
                     local weight = redis.call('HGET', k.caps, organization .. ':weight') or 1
+                    first = first + FIRST * math.min(1, (start - virtual) / TURN)
                     ahead = math.max(FIRST, TURN - 1 / tonumber(weight))
                 end
-                start = math.max(virtual - FIRST, start - ahead)
+                start = math.max(first, start - ahead)
             end
             redis.call('ZADD', k.ready, decimal(start), organization)
         end
@@ -464,7 +467,7 @@ extension Library {
                 for i, organization in ipairs(call.organizations) do
                     if not tags[i] then
                         offered = offered + (offer(call, k, organization) and 1 or 0)
-                    elseif call.urgent == organization
+                    elseif call.urgent == organization and tonumber(tags[i]) >= virtualTime(k)
                         and not redis.call('ZSCORE', k.finish, organization) then
                         place(k, organization, tonumber(tags[i]))
                     end
