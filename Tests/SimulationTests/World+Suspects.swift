@@ -110,11 +110,12 @@ extension World {
     private func judgePoison(_ run: RunID) {
         reach(.poisonEnds)
         let deaths = loneDeaths[run, default: 0]
-        let most = deaths + strays[run, default: 0]
+        // The note of a trial that outlasts its lease stands as well.
+        let most = deaths + strays[run, default: 0] + (inTrial[run]?.count ?? 0)
         if deaths > Records.loneCrashesMax || most < Records.loneCrashesMax {
             fail("the run \(run.short) ended as poison after \(deaths) lone crashes")
         }
-        if aim == .poison, strays[run] == nil, !poison.contains(run) {
+        if aim == .poison, strays[run] == nil, inTrial[run]?.isEmpty != false, !poison.contains(run) {
             fail("the innocent run \(run.short) ended as poison")
         }
     }
