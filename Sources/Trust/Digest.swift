@@ -57,6 +57,17 @@ package func hmacSHA256(key: [UInt8], message: [UInt8]) -> [UInt8] {
     return code
 }
 
+/// The parts, each behind its length (8 bytes, big endian), so that no two different lists of parts give the
+/// same bytes.
+func framed(_ parts: [[UInt8]]) -> [UInt8] {
+    var bytes: [UInt8] = []
+    for part in parts {
+        bytes.append(bigEndian: UInt64(part.count))
+        bytes += part
+    }
+    return bytes
+}
+
 /// A secret key for message authentication codes over rows and tickets.
 package struct MACKey: Sendable {
     /// The fewest bytes that a key may have.
@@ -73,16 +84,8 @@ package struct MACKey: Sendable {
         self.bytes = bytes
     }
 
-    /// HMAC-SHA-256 over the parts, each behind its length (8 bytes, big endian), so that no two different
-    /// lists of parts give the same bytes.
-    package func mac(_ parts: [[UInt8]]) -> [UInt8] {
-        var message: [UInt8] = []
-        for part in parts {
-            message.append(bigEndian: UInt64(part.count))
-            message += part
-        }
-        return hmacSHA256(key: bytes, message: message)
-    }
+    /// HMAC-SHA-256 over the framed parts.
+    package func mac(_ parts: [[UInt8]]) -> [UInt8] { hmacSHA256(key: bytes, message: framed(parts)) }
 
     /// Whether `mac` is the code of these parts; compares in constant time.
     package func isValid(_ mac: [UInt8], for parts: [[UInt8]]) -> Bool {

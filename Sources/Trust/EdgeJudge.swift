@@ -56,7 +56,9 @@ package struct EdgeJudge: Sendable {
     /// Whether each edge belongs to the row of the next, and one of them is the level's own or belongs to it.
     private static func leads(_ edges: [ParentEdge], to level: Level) -> Bool {
         zip(edges, edges.dropFirst()).allSatisfy { $0.parent == $1.level }
-            && edges.contains { $0.level == level || $0.parent == level }
+            && edges.contains { edge in
+                edge.level.map(level.includes) == true || level.includes(edge.parent)
+            }
     }
 
     private func holds(_ sealed: SealedEdge) -> Bool {

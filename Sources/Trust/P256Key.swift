@@ -72,7 +72,7 @@ package struct P256Key: Sendable {
 /// The DER of a public key as certificates carry it.
 enum PublicKeyInfo {
     /// SEQUENCE { SEQUENCE { ecPublicKey, prime256v1 }, BIT STRING { 04, …
-    private static let p256Prefix = Hex.decode("3059301306072a8648ce3d020106082a8648ce3d03010703420004") ?? []
+    static let p256Prefix = Hex.decode("3059301306072a8648ce3d020106082a8648ce3d03010703420004") ?? []
 
     /// Throws `wrongType` unless `der` is a P-256 key on the named curve with an uncompressed point: one form
     /// for one key.

@@ -8,7 +8,8 @@ package struct TrustError: Error, Sendable, Equatable, CustomStringConvertible {
     /// The closed set of reasons.
     package struct Code: Sendable, Hashable, CustomStringConvertible {
         private enum Reason: String, Sendable {
-            case malformed, badSignature, expired, notYetValid, wrongType, wrongDeployment, wrongOrganization
+            case malformed, badSignature, badSeal
+            case expired, notYetValid, wrongType, wrongDeployment, wrongOrganization
             case unknownKey, handshake, refusedCertificate, truncated, timeout, io, limit, library
         }
 
@@ -18,6 +19,8 @@ package struct TrustError: Error, Sendable, Equatable, CustomStringConvertible {
         package static let malformed = Code(reason: .malformed)
         /// A signature or proof of possession that does not hold.
         package static let badSignature = Code(reason: .badSignature)
+        /// A sealed secret whose bytes, label or key are not those that it was sealed with.
+        package static let badSeal = Code(reason: .badSeal)
         /// The end of validity has passed.
         package static let expired = Code(reason: .expired)
         /// The begin of validity lies in the future by more than the tolerance.
