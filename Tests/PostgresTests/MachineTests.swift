@@ -58,9 +58,9 @@ import Testing
             (0, 1, true), (1_999, 1_999, true),
         ])
     func settings(_ one: Int, _ other: Int, _ areEqual: Bool) {
-        let first = Settings(scope: .platform, left: .milliseconds(one))
-        #expect((first == Settings(scope: .platform, left: .milliseconds(other))) == areEqual)
-        #expect(first != Settings(scope: .none, left: .milliseconds(one)))
+        let first = Settings(scope: .platform, actor: nil, left: .milliseconds(one))
+        #expect((first == Settings(scope: .platform, actor: nil, left: .milliseconds(other))) == areEqual)
+        #expect(first != Settings(scope: .none, actor: nil, left: .milliseconds(one)))
         #expect(first.milliseconds >= max(one, 1) && first.milliseconds < max(one, 1) + 1_000)
     }
 

@@ -340,7 +340,9 @@ final class ConnectionLoop {
         let first = batch.members[0].isAlone ? shared.configuration.statementTimeout.milliseconds : nil
         for (index, member) in batch.members.enumerated() {
             if member.setsScope, case let settings = member.settings, settings != inForce {
-                guard let scope = settings.statement(besides: inForce?.milliseconds ?? first),
+                guard
+                    let scope = settings.statement(
+                        besides: inForce?.milliseconds ?? first, actor: inForce?.actor ?? ""),
                     write(scope, as: .scope, &batch, on: handle)
                 else { return false }
                 inForce = settings

@@ -18,24 +18,36 @@ extension Request {
     }
 
     /// What is in force while its statements run.
-    var settings: Settings { Settings(scope: scope, left: ContinuousClock.now.duration(to: deadline)) }
+    var settings: Settings {
+        Settings(scope: scope, actor: actor, left: ContinuousClock.now.duration(to: deadline))
+    }
 }
 
-/// The scope and the time limit of a request, as the server is told them: until the end of the transaction.
+/// The scope, the actor and the time limit of a request, as the server is told them: until the end of the
+/// transaction.
 struct Settings: Equatable {
     let scope: String
+    let actor: String
     /// What is left of the time limit, in milliseconds; from 2 s on in whole seconds, rounded up, so that
     /// those who share a commit have the same. (The caller is told to the millisecond, by the clock here.)
     let milliseconds: Int64
 
-    init(scope: Scope, left: Duration) {
+    init(scope: Scope, actor: Actor?, left: Duration) {
         self.scope = scope.setting
+        self.actor = actor?.setting ?? ""
         let left = max(left.milliseconds, 1)
         milliseconds = left < 2_000 ? left : (left + 999) / 1_000 * 1_000
     }
 
-    /// Sets the scope, and the limit where another is in force.
-    func statement(besides limit: Int64?) -> Statement? {
+    /// Sets the scope, and the limit and the actor where others are in force.
+    func statement(besides limit: Int64?, actor inForce: String) -> Statement? {
+        if actor != inForce {
+            return try? Statement(  // the sizes were checked
+                """
+                SELECT set_config('crmm.scope', \(scope), true), set_config('crmm.actor', \(actor), true),
+                    set_config('statement_timeout', \("\(milliseconds)"), true)
+                """)
+        }
         if milliseconds == limit {
             return try? Statement("SELECT set_config('crmm.scope', \(scope), true)")  // its size was checked
         }

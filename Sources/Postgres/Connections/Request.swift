@@ -35,6 +35,8 @@ final class Request: Sendable {
     let kind: Kind
     let statements: [Statement]
     let scope: Scope
+    /// On whose behalf, by the task that asks.
+    let actor = Actor.current
     let deadline: ContinuousClock.Instant
     private let pending = Pending<Reply>()
     private let isSent = Atomic(false)

@@ -22,11 +22,6 @@ package struct Scope: Sendable, Hashable {
     /// backslashes, or over ``bytesMax``, is refused with code `configuration`.
     package init(setting: String) {
         self.setting = setting
-        isWellFormed =
-            setting.utf8.count <= Self.bytesMax
-            && setting.utf8.allSatisfy {
-                (0x20...0x7E).contains($0) && $0 != UInt8(ascii: "'") && $0 != UInt8(ascii: "\\")
-                    && $0 != UInt8(ascii: "\"")
-            }
+        isWellFormed = setting.utf8.count <= Self.bytesMax && isPlain(setting)
     }
 }
