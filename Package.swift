@@ -94,13 +94,18 @@ let package = Package(
                 .embedInCode("Migrations/V0011_usage_checks.sql"),
                 .embedInCode("Migrations/V0012_folds.sql"),
                 .embedInCode("Migrations/V0013_suspects.sql"),
+                .embedInCode("Migrations/V0014_editing.sql"),
+                .embedInCode("Migrations/V0015_principals.sql"),
+                .embedInCode("Migrations/V0016_audit.sql"),
+                .embedInCode("Migrations/V0017_sessions.sql"),
+                .embedInCode("Migrations/V0019_webhooks.sql"),
             ]),
         target("Streams", ["Domain", "Wire", "Redis", logging], swiftSettings: optimized),
         target(
             "Engine",
             [
-                "Domain", "Wire", "Catalog", "Streams", "Redis", "Ledger", "Postgres", "Trust", "Faults",
-                logging,
+                "Domain", "Wire", "Catalog", "Streams", "Redis", "Ledger", "Postgres", "Trust", "Outbound",
+                "Faults", logging,
             ]),
         target(
             "Gateway",
@@ -109,7 +114,7 @@ let package = Package(
                 logging, nioCore, nioPosix, nioHTTP, nioWebSocket,
             ]),
         target("Embedded", ["Process", logging]),
-        target("Access", ["Domain", "Ledger", "Postgres", "Trust", logging]),
+        target("Access", ["Domain", "Ledger", "Outbound", "Postgres", "Trust", logging]),
         target(
             "API",
             [
@@ -196,8 +201,8 @@ let package = Package(
         tests(
             "EngineTests",
             [
-                "Engine", "Ledger", "Domain", "Postgres", "Redis", "Streams", "TestSupport", "Trust",
-                "Wire", "Process", logging,
+                "Engine", "Ledger", "Domain", "Outbound", "Postgres", "Redis", "Streams", "TestSupport",
+                "Trust", "Wire", "Process", logging,
             ]),
         tests("cloudrmmTests", ["cloudrmm", "Domain", "Process", "Trust", "Wire", logging]),
         target("History", path: "Tests/History"),

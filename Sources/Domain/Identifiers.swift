@@ -53,6 +53,22 @@ package enum Subject {
     package enum Token {}
     /// An API key.
     package enum APIKey {}
+    /// A person who signs in here.
+    package enum User {}
+    /// Who is calling: a key or a user.
+    package enum Principal {}
+    /// Somebody who has signed in.
+    package enum Session {}
+    /// An entry of the audit log.
+    package enum AuditEntry {}
+    /// A request to the API.
+    package enum Request {}
+    /// A link or code that lets somebody in once.
+    package enum SignInLink {}
+    /// A set of permissions with a name, made by a tenant.
+    package enum Role {}
+    /// A role given to a user on a level.
+    package enum Binding {}
     /// A partner, an organization or a site, where a route says which.
     package enum Tenant {}
     /// An enrolment token.
@@ -63,6 +79,12 @@ package enum Subject {
     package enum Worker {}
     /// A piece of work that runs on the platform itself.
     package enum Task {}
+    /// A subscription to events.
+    package enum Webhook {}
+    /// Something that has happened and that webhooks are told of.
+    package enum WebhookEvent {}
+    /// An event for a webhook.
+    package enum WebhookDelivery {}
 }
 
 /// Names one installation.
@@ -85,6 +107,22 @@ package typealias GatewayID = ID<Subject.Gateway>
 package typealias AttemptToken = ID<Subject.Token>
 /// Names an API key.
 package typealias APIKeyID = ID<Subject.APIKey>
+/// Names a person who signs in here.
+package typealias UserID = ID<Subject.User>
+/// Names who is calling, a key or a user: their ids are of one space.
+package typealias PrincipalID = ID<Subject.Principal>
+/// Names somebody's session.
+package typealias SessionID = ID<Subject.Session>
+/// Names an entry of the audit log.
+package typealias AuditEntryID = ID<Subject.AuditEntry>
+/// Names a request to the API.
+package typealias RequestID = ID<Subject.Request>
+/// Names a link or code that lets somebody in once.
+package typealias SignInLinkID = ID<Subject.SignInLink>
+/// Names a set of permissions that a tenant made.
+package typealias RoleID = ID<Subject.Role>
+/// Names a role given to a user on a level.
+package typealias BindingID = ID<Subject.Binding>
 /// Names an enrolment token.
 package typealias EnrollmentTokenID = ID<Subject.EnrollmentToken>
 /// Names a pause or a drain of an operator.
@@ -93,3 +131,9 @@ package typealias ControlID = ID<Subject.Control>
 package typealias WorkerID = ID<Subject.Worker>
 /// Names a piece of work that runs on the platform itself.
 package typealias TaskID = ID<Subject.Task>
+/// Names a subscription to events.
+package typealias WebhookID = ID<Subject.Webhook>
+/// Names something that has happened and that webhooks are told of.
+package typealias WebhookEventID = ID<Subject.WebhookEvent>
+/// Names an event for a webhook: the same however often it is sent.
+package typealias WebhookDeliveryID = ID<Subject.WebhookDelivery>

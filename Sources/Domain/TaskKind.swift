@@ -25,8 +25,11 @@ package struct TaskKind: Sendable, Hashable, CustomStringConvertible {
     /// Removes what an organization keeps no longer.
     package static let retention = TaskKind("retention", partition: 1_000)
 
+    /// Tells a webhook of an event. The role api does it, which has the key of the secrets.
+    package static let webhookDelivery = TaskKind("webhook.deliver", partition: 1_001)
+
     /// The kinds of this release.
-    package static let all = [retention]
+    package static let all = [retention, webhookDelivery]
 
     /// The word.
     package var description: String { name }

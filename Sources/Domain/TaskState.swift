@@ -43,10 +43,13 @@ package enum TaskOutcome: Sendable, Hashable {
     case timedOut
     /// Somebody asked for it.
     case cancelled
+    /// Nothing was tried: it is done later, as long as it has not expired.
+    case postponed
 
     /// The state of a task that ends so.
     package var state: TaskState {
         switch self {
+        case .postponed: .expired
         case .succeeded: .succeeded
         case .failed, .refused: .failed
         case .timedOut: .timedOut
@@ -57,19 +60,22 @@ package enum TaskOutcome: Sendable, Hashable {
     /// Why, in a few words.
     package var reason: String? {
         switch self {
-        case .succeeded, .cancelled: nil
+        case .succeeded, .cancelled, .postponed: nil
         case .failed(let reason), .refused(let reason): reason
         case .timedOut: "timedOut"
         }
     }
 
-    /// Whether another attempt may follow.
-    package var mayBeRepeated: Bool {
+    /// Whether it counts as a failure, of which a policy allows so many.
+    package var isFailure: Bool {
         switch self {
         case .failed, .timedOut: true
-        case .succeeded, .refused, .cancelled: false
+        case .succeeded, .refused, .cancelled, .postponed: false
         }
     }
+
+    /// Whether another attempt may follow.
+    package var mayBeRepeated: Bool { isFailure || self == .postponed }
 }
 
 /// When a task's attempts are repeated, and how long each may take.

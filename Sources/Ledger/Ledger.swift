@@ -51,6 +51,21 @@ package struct Ledger: Sendable {
         Migration(
             version: 13, name: "suspects",
             sql: String(decoding: PackageResources.V0013_suspects_sql, as: UTF8.self)),
+        Migration(
+            version: 14, name: "editing",
+            sql: String(decoding: PackageResources.V0014_editing_sql, as: UTF8.self)),
+        Migration(
+            version: 15, name: "principals",
+            sql: String(decoding: PackageResources.V0015_principals_sql, as: UTF8.self)),
+        Migration(
+            version: 16, name: "audit",
+            sql: String(decoding: PackageResources.V0016_audit_sql, as: UTF8.self)),
+        Migration(
+            version: 17, name: "sessions",
+            sql: String(decoding: PackageResources.V0017_sessions_sql, as: UTF8.self)),
+        Migration(
+            version: 19, name: "webhooks",
+            sql: String(decoding: PackageResources.V0019_webhooks_sql, as: UTF8.self)),
     ]
 
     /// Succeeds when the database answers.
@@ -194,3 +209,5 @@ extension Priority: SmallintCoded {}
 extension Lane: SmallintCoded {}
 extension ControlMode: SmallintCoded {}
 extension TaskState: SmallintCoded {}
+extension WebhookState: SmallintCoded {}
+extension WebhookDeliveryState: SmallintCoded {}

@@ -33,7 +33,7 @@ package struct SubmittedJob: Sendable {
     /// The trace of the request that submitted it.
     package var trace: TraceContext?
     /// Who submitted it, with which idempotency key, and the hash of what was asked.
-    package var principal: APIKeyID
+    package var principal: PrincipalID
     package var idempotencyKey: String?
     package var requestHash: [UInt8]
 
@@ -43,7 +43,7 @@ package struct SubmittedJob: Sendable {
         statement: [UInt8],
         devices: [DeviceID]?, targetSite: SiteID?, timeoutSeconds: Int, maximumAttempts: Int,
         idempotent: Bool,
-        expiresAt: Instant, principal: APIKeyID, idempotencyKey: String?, requestHash: [UInt8]
+        expiresAt: Instant, principal: PrincipalID, idempotencyKey: String?, requestHash: [UInt8]
     ) {
         self.id = id
         self.organization = organization

@@ -13,7 +13,7 @@ package struct ControlRow: Sendable, Hashable {
     /// Why, in the words of who set it.
     package let reason: String?
     /// The API key that set it, and when.
-    package let createdBy: APIKeyID
+    package let createdBy: PrincipalID
     package let since: Instant
 }
 
@@ -22,7 +22,8 @@ extension Ledger {
     ///
     /// The scope must be able to see the organization; a control of all organizations needs the platform's.
     package func setControl(
-        _ id: ControlID, _ mode: ControlMode, of covered: QueueScope, reason: String?, by principal: APIKeyID,
+        _ id: ControlID, _ mode: ControlMode, of covered: QueueScope, reason: String?,
+        by principal: PrincipalID,
         isByPlatform: Bool, scope: Scope
     ) async throws -> ControlRow {
         let rows = try await pool.query(
@@ -210,7 +211,8 @@ extension Ledger {
     @Sendable private static func control(_ row: PostgresRow) throws -> ControlRow {
         let (id, organization, kind, priority, mode, isByPlatform, reason, by, since) = try row.decode(
             (
-                ControlID, OrganizationID?, String?, Priority?, ControlMode, Bool, String?, APIKeyID, Instant
+                ControlID, OrganizationID?, String?, Priority?, ControlMode, Bool, String?, PrincipalID,
+                Instant
             ).self)
         return ControlRow(
             id: id,

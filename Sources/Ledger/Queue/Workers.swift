@@ -54,7 +54,7 @@ extension Ledger {
     /// Tells a role of a process to drain, unless it has ended.
     /// - Returns: how it stands now; `nil` if there is none, or none that the scope sees.
     package func requestDrain(
-        of id: WorkerID, by principal: APIKeyID, scope: Scope
+        of id: WorkerID, by principal: PrincipalID, scope: Scope
     ) async throws -> WorkerRow? {
         try await pool.query(
             """

@@ -197,10 +197,10 @@ extension Ledger {
     package func settle(
         _ task: MarkedTask, as outcome: TaskOutcome, orAgainAfter wait: Duration
     ) async throws -> TaskEnd {
-        let failed = outcome.mayBeRepeated ? 1 : 0
+        let failed = outcome.isFailure ? 1 : 0
         let again: SQL = """
             (\(outcome.mayBeRepeated) AND t.cancel_requested_at IS NULL
-             AND t.failures + 1 < t.maximum_attempts
+             AND t.failures + \(Int32(failed)) < t.maximum_attempts
              AND t.expires_at > now() + make_interval(secs => \(wait / .seconds(1))))
             """
         let states = try await pool.query(

@@ -12,8 +12,60 @@ package struct DeviceRow: Sendable {
     package let platform: String
     package let agentVersion: String
     package let lastSeenAt: Instant?
-    /// When it was enrolled.
+    /// What people call it, and how they sort it; custom fields are JSON as the API wrote it.
+    package var displayName: String?
+    package var tags: [String]
+    package var customFields: String
+    /// Whether it may hold a session.
+    package var state: DeviceState
+    /// How often people edited it, from 1.
+    package var version: Int
+    /// When it was enrolled, and edited last.
     package let createdAt: Instant
+    package let updatedAt: Instant
+}
+
+/// Which devices a list shows.
+package struct DeviceFilter: Sendable {
+    /// Those of an organization, a site, or with a tag.
+    package var organization: OrganizationID?
+    package var site: SiteID?
+    package var tag: String?
+    /// Those of a platform, of a state, or with this in host name or display name, whatever the case.
+    package var platform: String?
+    package var state: DeviceState?
+    package var text: String?
+
+    /// Those of an organization or a site, or all.
+    package init(organization: OrganizationID? = nil, site: SiteID? = nil) {
+        self.organization = organization
+        self.site = site
+    }
+
+    /// The conditions, each after an AND.
+    var conditions: SQL {
+        var parts: [SQL] = []
+        if let organization { parts.append("AND d.organization_id = \(organization)") }
+        if let site { parts.append("AND d.site_id = \(site)") }
+        if let tag {
+            parts.append(
+                """
+                AND EXISTS (SELECT FROM device_tags g
+                            WHERE g.organization_id = d.organization_id AND g.device_id = d.id
+                              AND g.tag = \(tag))
+                """)
+        }
+        if let platform { parts.append("AND d.platform = \(platform)") }
+        if let state { parts.append("AND d.state = \(state)") }
+        if let text {
+            parts.append(
+                """
+                AND (strpos(lower(d.hostname), lower(\(text))) > 0
+                     OR strpos(lower(d.display_name), lower(\(text))) > 0)
+                """)
+        }
+        return .joined(parts, separator: " ")
+    }
 }
 
 /// What the API hands to the ledger to enrol one device.
@@ -102,7 +154,7 @@ extension Ledger {
     /// Keeps a new enrolment token.
     package func createEnrollmentToken(
         _ id: EnrollmentTokenID, site: SitePlace, hash: [UInt8], expiresInSeconds: Int, usesMax: Int,
-        by principal: APIKeyID,
+        by principal: PrincipalID,
         scope: Scope
     ) async throws {
         try await pool.execute(
@@ -146,30 +198,59 @@ extension Ledger {
         return !kept.isEmpty
     }
 
-    /// The devices that the scope sees, by id, optionally of one organization or site.
+    /// The devices that the scope sees and the filter lets through, by id.
     package func devices(
-        organization: OrganizationID?, site: SiteID?, _ page: PageRequest, scope: Scope
+        _ filter: DeviceFilter, _ page: PageRequest, scope: Scope
     ) async throws -> [DeviceRow] {
         try await pool.query(
             """
-            SELECT id, organization_id, site_id, hostname, platform, agent_version, last_seen_at, created_at
-            FROM devices
-            WHERE id > \(page.afterID)
-              AND (\(organization)::uuid IS NULL OR organization_id = \(organization))
-              AND (\(site)::uuid IS NULL OR site_id = \(site))
-            ORDER BY id LIMIT \(page.limit)
+            SELECT \(fragment: Self.deviceColumns) FROM devices d
+            WHERE d.id > \(page.afterID) \(fragment: filter.conditions)
+            ORDER BY d.id LIMIT \(page.limit)
             """, scope: scope, decode: Self.device)
     }
 
     /// One device, if the scope sees it.
     package func device(_ id: DeviceID, scope: Scope) async throws -> DeviceRow? {
         try await pool.query(
-            """
-            SELECT id, organization_id, site_id, hostname, platform, agent_version, last_seen_at, created_at
-            FROM devices
-            WHERE id = \(id)
-            """, scope: scope, decode: Self.device
+            "SELECT \(fragment: Self.deviceColumns) FROM devices d WHERE d.id = \(id)", scope: scope,
+            decode: Self.device
         ).first
+    }
+
+    /// Writes what people say of a device, if it is still of the version before; `nil` if not.
+    package func updateDevice(_ row: DeviceRow, scope: Scope) async throws -> DeviceRow? {
+        let results = try await pool.pipeline(
+            scope: scope,
+            [
+                """
+                UPDATE devices
+                SET display_name = \(row.displayName), custom_fields = \(row.customFields),
+                    state = \(row.state), version = \(row.version), updated_at = now()
+                WHERE organization_id = \(row.organization) AND id = \(row.id)
+                  AND version = \(row.version) - 1
+                """,
+                """
+                DELETE FROM device_tags g USING devices d
+                WHERE g.organization_id = \(row.organization) AND g.device_id = \(row.id)
+                  AND d.organization_id = g.organization_id AND d.id = g.device_id
+                  AND d.version = \(row.version) AND NOT g.tag = ANY(\(row.tags))
+                """,
+                """
+                INSERT INTO device_tags (organization_id, tag, device_id, site_id)
+                SELECT d.organization_id, t.tag, d.id, d.site_id
+                FROM devices d, unnest(\(row.tags)) AS t(tag)
+                WHERE d.organization_id = \(row.organization) AND d.id = \(row.id)
+                  AND d.version = \(row.version)
+                ON CONFLICT DO NOTHING
+                """,
+                """
+                SELECT \(fragment: Self.deviceColumns) FROM devices d
+                WHERE d.organization_id = \(row.organization) AND d.id = \(row.id)
+                """,
+            ])
+        guard results[0].affected > 0 else { return nil }
+        return try results[3].rows.map(Self.device).first
     }
 
     /// What is known of a device and its certificate; `nil` if either does not exist.
@@ -272,12 +353,29 @@ extension Ledger {
         ) { _ in 0 }
     }
 
+    private static let deviceColumns: SQL = """
+        d.id, d.organization_id, d.site_id, d.hostname, d.platform, d.agent_version, d.last_seen_at,
+        d.display_name,
+        ARRAY(SELECT g.tag FROM device_tags g
+              WHERE g.organization_id = d.organization_id AND g.device_id = d.id ORDER BY g.tag),
+        d.custom_fields, d.state, d.version, d.created_at, d.updated_at
+        """
+
     @Sendable private static func device(_ row: PostgresRow) throws -> DeviceRow {
-        let (id, organization, site, hostname, platform, agentVersion, lastSeenAt, createdAt) =
-            try row.decode(
-                (DeviceID, OrganizationID, SiteID, String, String, String, Instant?, Instant).self)
+        let (
+            id, organization, site, hostname, platform, agentVersion, lastSeenAt, displayName, tags,
+            customFields, state, version, createdAt, updatedAt
+        ) = try row.decode(
+            (
+                DeviceID, OrganizationID, SiteID, String, String, String, Instant?, String?, [String], String,
+                DeviceState, Int, Instant, Instant
+            ).self)
         return DeviceRow(
             id: id, organization: organization, site: site, hostname: hostname, platform: platform,
-            agentVersion: agentVersion, lastSeenAt: lastSeenAt, createdAt: createdAt)
+            agentVersion: agentVersion, lastSeenAt: lastSeenAt, displayName: displayName, tags: tags,
+            customFields: customFields, state: state, version: version, createdAt: createdAt,
+            updatedAt: updatedAt)
     }
 }
+
+extension DeviceState: SmallintCoded {}

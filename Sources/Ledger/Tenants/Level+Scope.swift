@@ -8,6 +8,7 @@ extension Level {
         case .platform: .platform
         case .partner(let id): .partner(id)
         case .organization(let id): .organization(id)
+        case .organizations(let ids): .organizations(ids)
         case .site(let id): .site(id)
         }
     }

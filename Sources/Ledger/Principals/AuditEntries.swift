@@ -1,0 +1,230 @@
+package import Domain
+package import Postgres
+
+/// One entry of the audit log.
+package struct AuditEntry: Sendable {
+    /// Whose log it stands in: an organization's id, a partner's, or zeros for the platform.
+    package let chain: UniqueID
+    package let id: AuditEntryID
+    package let at: Instant
+    /// Who: 0 the platform itself, 1 a key, 2 a person, 3 nobody known, 4 the database's own login.
+    package let actorKind: Int
+    package let actor: PrincipalID?
+    package let address: String?
+    package let request: RequestID?
+    /// `table.verb` of a change, `METHOD path` of a refused attempt.
+    package let action: String
+    package let subject: UniqueID?
+    package let isRefused: Bool
+    /// The row before and after as JSON; of a refusal, its code.
+    package let before: String?
+    package let after: String?
+    /// Its place in the chain, from 1, and the MAC over it and the one before; `nil` until it is sealed.
+    package let position: Int?
+    package let mac: RowMAC?
+
+    /// What its MAC covers under a key, behind the MAC of the entry before.
+    package func sealedParts(position: Int, after previous: [UInt8], keyID: String) -> [[UInt8]] {
+        [
+            Array("audit_entries".utf8), Array(keyID.utf8), previous, Array(String(position).utf8),
+            chain.bytes, id.bytes, at.sealedPart, Array(String(actorKind).utf8), actor?.bytes ?? [],
+            Array((address ?? "").utf8), request?.bytes ?? [], Array(action.utf8), subject?.bytes ?? [],
+            [isRefused ? 1 : 0], [before == nil ? 0 : 1], Array((before ?? "").utf8),
+            [after == nil ? 0 : 1], Array((after ?? "").utf8),
+        ]
+    }
+}
+
+/// Where a chain is: how many entries are sealed, and the MAC of the last.
+package struct AuditHead: Sendable, Hashable {
+    /// Whose log it is.
+    package let chain: UniqueID
+    package let count: Int
+    package let mac: [UInt8]
+
+    /// A head.
+    package init(chain: UniqueID, count: Int, mac: [UInt8]) {
+        self.chain = chain
+        self.count = count
+        self.mac = mac
+    }
+}
+
+/// Which entries a list shows.
+package struct AuditFilter: Sendable {
+    /// Of one log, one who acted, one row, or one action or those that begin with it.
+    package var chain: UniqueID?
+    package var actor: PrincipalID?
+    package var subject: UniqueID?
+    package var action: String?
+    /// Of a time.
+    package var since: Instant?
+    package var until: Instant?
+    /// Only refused attempts, or only changes.
+    package var isRefused: Bool?
+
+    /// All.
+    package init() {}
+
+    fileprivate var conditions: SQL {
+        var parts: [SQL] = []
+        if let chain { parts.append("AND chain = \(ID<Subject.Tenant>(chain))") }
+        if let actor { parts.append("AND actor_id = \(actor)") }
+        if let subject { parts.append("AND subject_id = \(ID<Subject.Tenant>(subject))") }
+        if let action { parts.append("AND starts_with(action, \(action))") }
+        if let since { parts.append("AND at >= \(since)") }
+        if let until { parts.append("AND at < \(until)") }
+        if let isRefused { parts.append("AND outcome = \(isRefused ? Int16(1) : 0)") }
+        return .joined(parts, separator: " ")
+    }
+}
+
+extension Ledger {
+    /// Entries that the scope sees and the filter lets through, newest first, older than one.
+    package func auditEntries(
+        _ filter: AuditFilter, before: UniqueID?, limit: Int, scope: Scope
+    ) async throws -> [AuditEntry] {
+        let older: SQL = before.map { "AND id < \(ID<Subject.Tenant>($0))" } ?? ""
+        return try await pool.query(
+            """
+            SELECT \(fragment: Self.auditColumns) FROM audit_entries
+            WHERE true \(fragment: older) \(fragment: filter.conditions)
+            ORDER BY id DESC LIMIT \(limit)
+            """, scope: scope, decode: Self.auditEntry)
+    }
+
+    /// The logs with entries that are not sealed, at most `limit`.
+    package func unsealedChains(limit: Int) async throws -> [UniqueID] {
+        try await pool.query(
+            """
+            WITH RECURSIVE waiting AS (
+                (SELECT chain FROM audit_entries WHERE position IS NULL ORDER BY chain LIMIT 1)
+                UNION ALL
+                SELECT n.chain FROM waiting w
+                CROSS JOIN LATERAL (
+                    SELECT e.chain FROM audit_entries e WHERE e.position IS NULL AND e.chain > w.chain
+                    ORDER BY e.chain LIMIT 1
+                ) n
+            )
+            SELECT chain FROM waiting LIMIT \(limit)
+            """, scope: .platform
+        ) { try $0.decode(ID<Subject.Tenant>.self).value }
+    }
+
+    /// Seals the next entries of a log, at most `limit`, in the order of their ids: `seal` is told an entry,
+    /// its position and the MAC before it. Returns how many; 0 if nothing waits, or somebody else is at it.
+    package func sealAudit(
+        of chain: UniqueID, limit: Int, _ seal: (AuditEntry, Int, [UInt8]) -> RowMAC
+    ) async throws -> Int {
+        let chain = ID<Subject.Tenant>(chain)
+        return try await pool.transaction(scope: .platform) { transaction in
+            // One sealer a log; it ends with the transaction.
+            let isAlone = try await transaction.query(
+                "SELECT pg_try_advisory_xact_lock(hashtextextended('audit ' || \(chain)::text, 0))"
+            ) { try $0.decode(Bool.self) }
+            guard isAlone == [true] else { return 0 }
+            let last = try await transaction.query(
+                """
+                SELECT position, mac FROM audit_entries WHERE chain = \(chain) AND position IS NOT NULL
+                ORDER BY position DESC LIMIT 1
+                """
+            ) { try $0.decode((Int, PostgresData).self) }.first
+            let cut = try await transaction.query(
+                "SELECT position, mac FROM audit_checkpoints WHERE chain = \(chain)"
+            ) { try $0.decode((Int, PostgresData).self) }.first
+            var (position, mac) = (last?.0 ?? cut?.0 ?? 0, (last?.1 ?? cut?.1)?.bytes ?? [])
+            let entries = try await transaction.query(
+                """
+                SELECT \(fragment: Self.auditColumns) FROM audit_entries
+                WHERE chain = \(chain) AND position IS NULL ORDER BY id LIMIT \(limit)
+                """, decode: Self.auditEntry)
+            guard !entries.isEmpty else { return 0 }
+            var macs: [RowMAC] = []
+            let first = position + 1
+            for entry in entries {
+                position += 1
+                let sealed = seal(entry, position, mac)
+                mac = sealed.code
+                macs.append(sealed)
+            }
+            return try await transaction.execute(
+                """
+                UPDATE audit_entries e SET position = s.position, mac_key = s.mac_key, mac = s.mac
+                FROM unnest(\(entries.map(\.id)), \(Array(first...position)), \(macs.map(\.keyID)),
+                            \(macs.map { PostgresData($0.code) })) AS s(id, position, mac_key, mac)
+                WHERE e.chain = \(chain) AND e.id = s.id
+                """)
+        }
+    }
+
+    /// The heads of all logs.
+    package func auditHeads() async throws -> [AuditHead] {
+        try await pool.query(
+            """
+            WITH RECURSIVE chains AS (
+                (SELECT chain FROM audit_entries ORDER BY chain LIMIT 1)
+                UNION ALL
+                SELECT n.chain FROM chains c
+                CROSS JOIN LATERAL (
+                    SELECT e.chain FROM audit_entries e WHERE e.chain > c.chain ORDER BY e.chain LIMIT 1
+                ) n
+            )
+            SELECT c.chain, e.position, e.mac FROM chains c
+            CROSS JOIN LATERAL (
+                SELECT position, mac FROM audit_entries e
+                WHERE e.chain = c.chain AND e.position IS NOT NULL ORDER BY e.position DESC LIMIT 1
+            ) e
+            """, scope: .platform
+        ) { row in
+            let (chain, count, mac) = try row.decode((ID<Subject.Tenant>, Int, PostgresData).self)
+            return AuditHead(chain: chain.value, count: count, mac: mac.bytes)
+        }
+    }
+
+    /// Where logs begin whose first entries were taken out, with the checkpoints' own MACs.
+    package func auditCheckpoints() async throws -> [(head: AuditHead, mac: RowMAC)] {
+        try await pool.query(
+            "SELECT chain, position, mac, checkpoint_key, checkpoint_mac FROM audit_checkpoints",
+            scope: .platform
+        ) { row in
+            let (chain, count, mac, key, own) = try row.decode(
+                (ID<Subject.Tenant>, Int, PostgresData, String, PostgresData).self)
+            return (
+                AuditHead(chain: chain.value, count: count, mac: mac.bytes),
+                RowMAC(keyID: key, code: own.bytes)
+            )
+        }
+    }
+
+    /// The sealed entries of a log after a position, in order.
+    package func sealedAudit(of chain: UniqueID, after position: Int, limit: Int) async throws -> [AuditEntry]
+    {
+        try await pool.query(
+            """
+            SELECT \(fragment: Self.auditColumns) FROM audit_entries
+            WHERE chain = \(ID<Subject.Tenant>(chain)) AND position > \(position)
+            ORDER BY position LIMIT \(limit)
+            """, scope: .platform, decode: Self.auditEntry)
+    }
+
+    private static let auditColumns: SQL = """
+        chain, id, at, actor_kind, actor_id, address, request_id, action, subject_id, outcome, before, after,
+        position, mac_key, mac
+        """
+
+    @Sendable private static func auditEntry(_ row: PostgresRow) throws -> AuditEntry {
+        let (
+            chain, id, at, kind, actor, address, request, action, subject, outcome, before, after, position,
+            key, mac
+        ) = try row.decode(
+            (
+                ID<Subject.Tenant>, AuditEntryID, Instant, Int16, PrincipalID?, String?, RequestID?, String,
+                ID<Subject.Tenant>?, Int16, String?, String?, Int?, String?, PostgresData?
+            ).self)
+        return AuditEntry(
+            chain: chain.value, id: id, at: at, actorKind: Int(kind), actor: actor, address: address,
+            request: request, action: action, subject: subject?.value, isRefused: outcome == 1,
+            before: before, after: after, position: position,
+            mac: key.flatMap { key in mac.map { RowMAC(keyID: key, code: $0.bytes) } })
+    }
+}
