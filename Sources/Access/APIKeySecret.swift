@@ -6,6 +6,8 @@ import Trust
 struct APIKeySecret {
     static let prefix = "crmm_"
     static let byteCount = 32
+    /// How many characters of the text are shown in lists.
+    static let shownCount = 10
 
     private let bytes: [UInt8]
 
@@ -23,27 +25,6 @@ struct APIKeySecret {
 
     var text: String { Self.prefix + Base64URL.encode(bytes) }
     var hash: [UInt8] { SHA256.hash(bytes) }
-}
-
-extension APIKeyRow {
-    /// What the row's MAC covers: every column that says what the key may do, where and until when. The
-    /// permissions stand last, since their number varies.
-    var sealedParts: [[UInt8]] {
-        [
-            Array("api_keys".utf8), id.bytes, Array(macKey.utf8), keyHash, partner?.bytes ?? [],
-            organization?.bytes ?? [], site?.bytes ?? [], Array(name.utf8),
-            Array(String(expiresAt.microseconds).utf8),
-        ] + permissions.map { Array($0.utf8) }
-    }
-
-    /// The level that the row names; `nil` if it names more than one.
-    var level: Level? {
-        switch (partner, organization, site) {
-        case (nil, nil, nil): .platform
-        case (let id?, nil, nil): .partner(id)
-        case (nil, let id?, nil): .organization(id)
-        case (nil, nil, let id?): .site(id)
-        default: nil
-        }
-    }
+    /// The first characters, which tell keys apart and open nothing.
+    var shown: String { String(text.prefix(Self.shownCount)) }
 }

@@ -4,11 +4,11 @@ import Postgres
 import Synchronization
 package import Trust
 
-/// Judges API keys and makes them.
+/// Judges credentials: who is calling, and what they may do where.
 ///
-/// A key's row is believed only if its MAC holds, whose key is not in PostgreSQL: an owner of the database
-/// can delete a key, not make or widen one. Judged principals are remembered for `cacheSeconds`, so a
-/// revocation holds after at most that time; refusals are not remembered.
+/// A row is believed only if its MAC holds, whose key is not in PostgreSQL: an owner of the database can
+/// delete a key, not make or widen one. Judged principals are remembered for `cacheSeconds`, so a revocation
+/// holds after at most that time; refusals are not remembered.
 package final class Authenticator: Sendable {
     /// How long a judged key is believed without another look at its row.
     package static let cacheSeconds = 5
@@ -20,36 +20,46 @@ package final class Authenticator: Sendable {
         let until: Instant
     }
 
-    private let ledger: Ledger
-    private let macKey: MACKey
-    private let macKeyID: String
-    private let judge: EdgeJudge
-    private let now: @Sendable () -> Instant
+    let ledger: Ledger
+    let seals: RowSeals
+    let judge: EdgeJudge
+    let now: @Sendable () -> Instant
+    /// What was revoked before its end.
+    package let revocations: Revocations
     private let judged = Mutex<[[UInt8]: Judged]>([:])
+    private let uses = Mutex<(keys: [APIKeyID: Instant], sessions: [SessionID: Instant])>(([:], [:]))
 
-    /// Judges keys with one MAC key, which rows name by its id, and their levels by `judge`; `now` is the
-    /// clock that expiry is judged by.
+    /// Judges rows by `seals` and their levels by `judge`; `now` is the clock that expiry is judged by, and
+    /// `store` keeps the head of the list of revocations.
     package init(
-        ledger: Ledger, macKey: MACKey, macKeyID: String, judge: EdgeJudge,
+        ledger: Ledger, seals: RowSeals, judge: EdgeJudge, store: Revocations.Store,
         now: @escaping @Sendable () -> Instant = { .now() }
     ) {
         self.ledger = ledger
-        self.macKey = macKey
-        self.macKeyID = macKeyID
+        self.seals = seals
         self.judge = judge
         self.now = now
+        revocations = Revocations(ledger: ledger, seals: seals, store: store)
     }
+
+    var rights: Rights { Rights(ledger: ledger, seals: seals, judge: judge, revocations: revocations) }
 
     // MARK: Judging
 
-    /// The principal of a key's text.
-    /// - Throws: `AccessError.unauthorized` for every key that does not hold, and the database's errors.
-    package func principal(of key: String) async throws -> Principal {
-        guard let hash = APIKeySecret(key)?.hash else { throw AccessError.unauthorized }
+    /// The principal of a key's or a session's text.
+    /// - Throws: `AccessError.unauthorized` for every one that does not hold, and the database's errors.
+    package func principal(of credential: String) async throws -> Principal {
+        let session = OpaqueSecret(.session, text: credential)
+        guard let hash = session?.hash ?? APIKeySecret(credential)?.hash else {
+            throw AccessError.unauthorized
+        }
         let time = now()
         let known = judged.withLock { $0[hash] }
         if let known, known.until > time { return known.principal }
-        guard let row = try await ledger.apiKey(hash: hash), let principal = judge(row, at: time) else {
+        try await revocations.refresh(at: time)
+        let found =
+            session == nil ? try await ofKey(hash, at: time) : try await ofSession(hash, at: time)
+        guard let principal = found else {
             judged.withLock { _ = $0.removeValue(forKey: hash) }
             throw AccessError.unauthorized
         }
@@ -61,78 +71,59 @@ package final class Authenticator: Sendable {
         return principal
     }
 
-    private func judge(_ row: APIKeyRow, at time: Instant) -> Principal? {
-        guard row.macKey == macKeyID, macKey.isValid(row.mac, for: row.sealedParts), row.revokedAt == nil,
-            row.expiresAt > time, let level = row.level
+    private func ofKey(_ hash: [UInt8], at time: Instant) async throws -> Principal? {
+        guard let row = try await ledger.apiKey(hash: hash), Self.opens(row, hash, at: time),
+            let principal = try await rights.principal(of: row, at: time)
         else { return nil }
-        // A word of a later release is no permission here.
+        uses.withLock { $0.keys[row.id] = time }
+        return principal
+    }
+
+    private func ofSession(_ hash: [UInt8], at time: Instant) async throws -> Principal? {
+        guard let row = try await ledger.session(hash: hash), seals.holds(row.mac, row.sealedParts),
+            row.expiresAt > time, row.lastSeenAt + .seconds(row.idleSeconds) > time,
+            !revocations.isVoid(row.id.value, version: row.version),
+            let user = try await ledger.user(row.user, scope: .platform),
+            let reach = try await rights.reach(of: user, at: time)
+        else { return nil }
+        uses.withLock { $0.sessions[row.id] = time }
+        let id = PrincipalID(user.id.value)
         return Principal(
-            id: row.id, level: level, permissions: Set(row.permissions.compactMap(Permission.init)),
-            expiresAt: row.expiresAt)
+            kind: .user, id: id, maker: id, reach: reach, expiresAt: row.expiresAt, lifetimeOfMade: nil,
+            session: row.id, steppedUpAt: row.steppedUpAt)
     }
 
-    // MARK: Making
-
-    /// Makes a key and keeps its row; the secret is known to the caller alone.
-    ///
-    /// A key never has more than its maker: no other permission, no level outside the maker's, no later
-    /// expiry. Without a maker the installation itself makes it, and only the level must exist.
-    package func createKey(
-        name: String, level: Level, permissions: Set<Permission>, expiresIn: Duration, by maker: Principal?
-    ) async throws -> (row: APIKeyRow, secret: String) {
-        let time = now()
-        var expiresAt = time + expiresIn
-        if let maker {
-            let excess = permissions.subtracting(maker.permissions).map(\.rawValue).sorted()
-            guard excess.isEmpty else {
-                throw AccessError(
-                    .forbidden, field: "permissions",
-                    "a key cannot have a permission that its maker lacks: \(excess.joined(separator: ", "))")
-            }
-            expiresAt = min(expiresAt, maker.expiresAt)
-        }
-        try await check(level, for: maker)
-        let secret = APIKeySecret()
-        var row = APIKeyRow(
-            id: .new(at: time), keyHash: secret.hash, partner: nil, organization: nil, site: nil, name: name,
-            permissions: permissions.map(\.rawValue).sorted(), expiresAt: expiresAt, revokedAt: nil,
-            macKey: macKeyID,
-            mac: [], createdBy: maker?.id)
-        switch level {
-        case .platform: break
-        case .partner(let id): row.partner = id
-        case .organization(let id): row.organization = id
-        case .site(let id): row.site = id
-        }
-        row.mac = macKey.mac(row.sealedParts)
-        // The row belongs to its own level, which has been judged to lie within the maker's.
-        try await ledger.insert(row, scope: level.scope)
-        return (row, secret.text)
+    /// Whether this is the key's secret, or the one before the last rotation while that is still good.
+    private static func opens(_ row: APIKeyRow, _ hash: [UInt8], at time: Instant) -> Bool {
+        if row.keyHash == hash { return true }
+        guard row.previousHash == hash, let end = row.previousExpiresAt else { return false }
+        return end > time
     }
 
-    /// Refuses a level that is not the maker's own or below, or is so only by a row that was altered: the
-    /// key's own MAC would vouch for that row ever after.
-    private func check(_ level: Level, for maker: Principal?) async throws {
-        let scope = maker?.scope ?? .platform
-        let (field, edges): (String, [SealedEdge])
-        switch level {
-        case .platform:
-            guard maker == nil || maker?.level == .platform else {
-                throw AccessError(
-                    .forbidden,
-                    "only a key of the platform can make another: name a partnerId, organizationId or siteId")
-            }
-            return
-        case .partner(let id): (field, edges) = ("partnerId", try await ledger.edges(of: id, scope: scope))
-        case .organization(let id):
-            (field, edges) = ("organizationId", try await ledger.edges(of: id, scope: scope))
-        case .site(let id):
-            (field, edges) = ("siteId", try await ledger.site(id, scope: scope)?.edges ?? [])
+    /// Forgets what was judged, so that a change made here holds at once.
+    func forget() { judged.withLock { $0.removeAll(keepingCapacity: true) } }
+
+    /// Writes when keys and sessions were used last and takes away what has ended, about once a minute, until
+    /// it is cancelled; `onFailure` hears of what cannot be written, which is tried again at the next use.
+    package func keepUp(onFailure: @Sendable (any Error) -> Void) async throws {
+        while true {
+            try await Task.sleep(for: .seconds(60))
+            do { try await noteUses() } catch { onFailure(error) }
         }
-        do throws(EdgeRefusal) {
-            try judge.require(edges, upTo: maker?.level ?? .platform)
-        } catch {
-            throw AccessError(error, field: field)
+    }
+
+    /// Writes when keys and sessions were used last, and takes away what has ended.
+    package func noteUses() async throws {
+        let used = uses.withLock { uses in
+            defer { uses = ([:], [:]) }
+            return uses
         }
+        if !used.keys.isEmpty {
+            try await ledger.noteUse(of: used.keys.map { (id: $0.key, at: $0.value) })
+        }
+        if !used.sessions.isEmpty {
+            try await ledger.noteUse(of: used.sessions.map { (id: $0.key, at: $0.value) })
+        }
+        try await ledger.pruneSignIns()
     }
 }

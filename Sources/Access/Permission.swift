@@ -1,4 +1,4 @@
-/// What a principal may do, spelled `resource:verb`. A route names one; a key has a set of them.
+/// What a principal may do, spelled `resource:verb`. A route names one; a role and a key have a set of them.
 package enum Permission: String, Sendable, CaseIterable {
     case partnersRead = "partners:read"
     case partnersWrite = "partners:write"
@@ -6,10 +6,22 @@ package enum Permission: String, Sendable, CaseIterable {
     case organizationsWrite = "organizations:write"
     case sitesRead = "sites:read"
     case sitesWrite = "sites:write"
+    case apiKeysRead = "apiKeys:read"
     case apiKeysWrite = "apiKeys:write"
+    case enrollmentTokensRead = "enrollmentTokens:read"
     case enrollmentTokensWrite = "enrollmentTokens:write"
+    case usersRead = "users:read"
+    case usersWrite = "users:write"
+    case rolesRead = "roles:read"
+    /// Roles and who is bound to them; nobody gives more than they have.
+    case rolesWrite = "roles:write"
     case devicesRead = "devices:read"
+    /// Names, tags, custom fields, suspending and archiving.
+    case devicesWrite = "devices:write"
+    /// To another site or organization, both of which must be in reach.
+    case devicesMove = "devices:move"
     case jobsRead = "jobs:read"
+    /// Code on devices: every kind of job.
     case jobsRun = "jobs:run"
     case jobsCancel = "jobs:cancel"
     case queuesRead = "queues:read"
@@ -17,6 +29,17 @@ package enum Permission: String, Sendable, CaseIterable {
     case queuesWrite = "queues:write"
     /// Weights and caps, which shift work between tenants: a partner has it only if the platform gave it.
     case queuesWeigh = "queues:weigh"
+    case auditRead = "audit:read"
+    /// Webhooks and how their deliveries went.
+    case webhooksRead = "webhooks:read"
+    /// Webhooks: what leaves the platform, and where to.
+    case webhooksWrite = "webhooks:write"
+    /// Archive, with everything that ends by it, and bring back.
+    case tenantsArchive = "tenants:archive"
+    /// Erase for good.
+    case tenantsDelete = "tenants:delete"
+    /// Take everything out.
+    case tenantsExport = "tenants:export"
 
     /// Every permission there is.
     package static let all = Set(allCases)

@@ -4,32 +4,77 @@ package import Postgres
 
 /// Who is calling, judged: nothing in it comes from a row whose MAC did not hold.
 package struct Principal: Sendable, Hashable {
-    /// The API key that was shown.
-    package let id: APIKeyID
-    /// What it may act on.
-    package let level: Level
-    /// What it may do there.
-    package let permissions: Set<Permission>
-    /// Until when.
-    package let expiresAt: Instant
-
-    /// A principal.
-    package init(id: APIKeyID, level: Level, permissions: Set<Permission>, expiresAt: Instant) {
-        self.id = id
-        self.level = level
-        self.permissions = permissions
-        self.expiresAt = expiresAt
+    /// What is calling.
+    package enum Kind: String, Sendable {
+        /// An API key.
+        case key
+        /// A person.
+        case user
     }
 
-    /// The rows that it sees.
-    package var scope: Scope { level.scope }
+    /// What is calling, and under which id what it does is noted.
+    package let kind: Kind
+    package let id: PrincipalID
+    /// In whose name it makes things that grant power: they never have more than this principal.
+    package let maker: PrincipalID
+    /// What it may do, and where.
+    package let reach: [Permission: Level]
+    /// Until when.
+    package let expiresAt: Instant
+    /// The session of a person, and whether a second factor was shown lately.
+    package let session: SessionID?
+    package let steppedUpAt: Instant?
+    /// Until when what it makes may last at the most; `nil` where rights are judged anew at each use.
+    package let lifetimeOfMade: Instant?
 
-    /// Refuses with `forbidden`, naming the permission, unless the principal has it.
-    package func require(_ permission: Permission) throws(AccessError) {
-        guard permissions.contains(permission) else {
-            throw AccessError(
-                .forbidden,
-                "this needs the permission \(permission.rawValue), which the API key does not have")
+    /// A principal.
+    package init(
+        kind: Kind, id: PrincipalID, maker: PrincipalID, reach: [Permission: Level], expiresAt: Instant,
+        lifetimeOfMade: Instant?, session: SessionID? = nil, steppedUpAt: Instant? = nil
+    ) {
+        self.kind = kind
+        self.id = id
+        self.maker = maker
+        self.reach = reach
+        self.expiresAt = expiresAt
+        self.lifetimeOfMade = lifetimeOfMade
+        self.session = session
+        self.steppedUpAt = steppedUpAt
+    }
+
+    /// What it may do anywhere.
+    package var permissions: Set<Permission> { Set(reach.keys) }
+
+    /// The person who has signed in; refuses keys with `forbidden`.
+    package var user: (id: UserID, session: SessionID) {
+        get throws(AccessError) {
+            guard kind == .user, let session else {
+                throw AccessError(.forbidden, "this is for people who have signed in, not for API keys")
+            }
+            return (UserID(id.value), session)
         }
+    }
+
+    /// On which part of the tenancy it may use a permission; refuses with `forbidden`, naming the permission,
+    /// unless there is one.
+    package func require(_ permission: Permission) throws(AccessError) -> Level {
+        guard let level = reach[permission] else {
+            throw AccessError(
+                .forbidden, "this needs the permission \(permission.rawValue), which you do not have")
+        }
+        return level
+    }
+
+    /// The widest part of the tenancy that it reaches by any permission: whose log it stands in.
+    package var widest: Level? { Rights.widest(Array(Set(reach.values))) }
+
+    /// As the audit log and the database's triggers know it.
+    package func actor(requestID: String, address: String?) -> Actor? {
+        Actor(setting: "\(kind.rawValue) \(id) \(requestID) \(address ?? "-")")
+    }
+
+    /// Nobody who is known.
+    package static func unknownActor(requestID: String, address: String?) -> Actor? {
+        Actor(setting: "nobody - \(requestID) \(address ?? "-")")
     }
 }

@@ -3,8 +3,8 @@ package import Ledger
 import Postgres
 package import Trust
 
-/// Makes partners, organizations and sites, each with the MAC of where it belongs, and only within the level
-/// of who asks, below rows whose own MACs hold.
+/// Makes and edits partners, organizations and sites, each with the MAC of where it belongs, and only within
+/// the level of who asks, below rows whose own MACs hold.
 package struct TenantMaker: Sendable {
     private let ledger: Ledger
     private let judge: EdgeJudge
@@ -15,41 +15,127 @@ package struct TenantMaker: Sendable {
         self.judge = judge
     }
 
+    // MARK: Making
+
     /// Makes a partner; only the platform's level may.
-    package func createPartner(name: String, level: Level) async throws -> TenantRow {
+    package func createPartner(
+        name: String, _ details: TenantDetails = TenantDetails(), level: Level
+    ) async throws -> TenantRow {
         guard level == .platform else {
-            throw AccessError(.forbidden, "only a key of the platform can make a partner")
+            throw AccessError(.forbidden, "only the platform can make a partner")
         }
         let id = PartnerID.new(at: .now())
         return try await ledger.createPartner(
-            id, name: name, mac: judge.mac(of: .partner(id)), scope: level.scope)
+            id, name: name, details, mac: judge.mac(of: .partner(id)), scope: level.scope)
     }
 
     /// Makes an organization of a partner that is the level or below it.
     package func createOrganization(
-        partner: PartnerID, name: String, level: Level
+        partner: PartnerID, name: String, _ details: TenantDetails = TenantDetails(), level: Level
     ) async throws -> TenantRow {
         try require(await ledger.edges(of: partner, scope: level.scope), upTo: level, field: "partnerId")
         let id = OrganizationID.new(at: .now())
-        return try await ledger.createOrganization(
-            id, partner: partner, name: name, mac: judge.mac(of: .organization(id, of: partner)),
-            scope: level.scope)
+        return try await knowingTimeZones {
+            try await ledger.createOrganization(
+                id, partner: partner, name: name, details, mac: judge.mac(of: .organization(id, of: partner)),
+                scope: level.scope)
+        }
     }
 
     /// Makes a site of an organization that is the level or below it.
     package func createSite(
-        organization: OrganizationID, name: String, level: Level
+        organization: OrganizationID, name: String, _ details: TenantDetails = TenantDetails(), level: Level
     ) async throws -> TenantRow {
         try require(
             await ledger.edges(of: organization, scope: level.scope), upTo: level, field: "organizationId")
         let id = SiteID.new(at: .now())
-        return try await ledger.createSite(
-            id, organization: organization, name: name, mac: judge.mac(of: .site(id, of: organization)),
-            scope: level.scope)
+        return try await knowingTimeZones {
+            try await ledger.createSite(
+                id, organization: organization, name: name, details,
+                mac: judge.mac(of: .site(id, of: organization)), scope: level.scope)
+        }
+    }
+
+    // MARK: Editing
+
+    /// Edits a partner that is the level or below it.
+    package func editPartner(
+        _ id: PartnerID, version: Int?, level: Level, _ edit: (inout TenantRow) throws -> Void
+    ) async throws -> TenantRow {
+        try require(await ledger.edges(of: id, scope: level.scope), upTo: level)
+        return try await self.edit(version, edit) {
+            try await ledger.partner(id, scope: level.scope)
+        } write: {
+            try await ledger.updatePartner($0, scope: level.scope)
+        }
+    }
+
+    /// Edits an organization that is the level or below it.
+    package func editOrganization(
+        _ id: OrganizationID, version: Int?, level: Level, _ edit: (inout TenantRow) throws -> Void
+    ) async throws -> TenantRow {
+        try require(await ledger.edges(of: id, scope: level.scope), upTo: level)
+        return try await self.edit(version, edit) {
+            try await ledger.organization(id, scope: level.scope)
+        } write: {
+            try await ledger.updateOrganization($0, scope: level.scope)
+        }
+    }
+
+    /// Edits a site that is the level or below it.
+    package func editSite(
+        _ id: SiteID, version: Int?, level: Level, _ edit: (inout TenantRow) throws -> Void
+    ) async throws -> TenantRow {
+        try require(await ledger.site(id, scope: level.scope)?.edges ?? [], upTo: level)
+        return try await self.edit(version, edit) {
+            try await ledger.siteRow(id, scope: level.scope)
+        } write: {
+            try await ledger.updateSite($0, scope: level.scope)
+        }
+    }
+
+    /// Edits what people say of a device of the level.
+    package func editDevice(
+        _ id: DeviceID, version: Int?, level: Level, _ edit: (inout DeviceRow) throws -> Void
+    ) async throws -> DeviceRow {
+        guard let place = try await ledger.places(of: [id], scope: level.scope)[id] else {
+            throw AccessError.nothingHere
+        }
+        try require([place.edge] + place.site.edges, upTo: level)
+        return try await self.edit(version, edit) {
+            try await ledger.device(id, scope: level.scope)
+        } write: {
+            try await ledger.updateDevice($0, scope: level.scope)
+        }
+    }
+
+    /// How often an edit without a version is tried again when somebody else was faster.
+    private static let attemptsMax = 10
+
+    private func edit<Row: EditedRow>(
+        _ version: Int?, _ edit: (inout Row) throws -> Void,
+        read: () async throws -> Row?, write: (Row) async throws -> Row?
+    ) async throws -> Row {
+        for _ in 0..<Self.attemptsMax {
+            guard var row = try await read() else { throw AccessError.nothingHere }
+            if let version, version != row.version { throw AccessError.changedMeanwhile }
+            try edit(&row)
+            row.version += 1
+            if let written = try await knowingTimeZones({ try await write(row) }) { return written }
+        }
+        throw AccessError.changedMeanwhile
+    }
+
+    private func knowingTimeZones<Value>(_ body: () async throws -> Value) async throws -> Value {
+        do {
+            return try await body()
+        } catch  where Ledger.isUnknownTimeZone(error) {
+            throw AccessError(.invalid, field: "timeZone", "there is no such time zone")
+        }
     }
 
     private func require(
-        _ edges: [SealedEdge], upTo level: Level, field: String
+        _ edges: [SealedEdge], upTo level: Level, field: String? = nil
     ) throws(AccessError) {
         do throws(EdgeRefusal) {
             try judge.require(edges, upTo: level)
@@ -58,3 +144,11 @@ package struct TenantMaker: Sendable {
         }
     }
 }
+
+/// A row whose edits are counted.
+private protocol EditedRow {
+    var version: Int { get set }
+}
+
+extension TenantRow: EditedRow {}
+extension DeviceRow: EditedRow {}

@@ -24,40 +24,7 @@ package final class APIClient: Sendable {
     /// Ends the connections; later calls fail.
     package func close() { http.close() }
 
-    // MARK: Tenants, keys, tokens
-
-    /// Makes a partner.
-    package func createPartner(_ new: NewPartner) async throws -> Tenant {
-        try await post("/v1/partners", new)
-    }
-
-    /// Makes an organization.
-    package func createOrganization(_ new: NewOrganization) async throws -> Tenant {
-        try await post("/v1/organizations", new)
-    }
-
-    /// Makes a site.
-    package func createSite(_ new: NewSite) async throws -> Tenant { try await post("/v1/sites", new) }
-
-    /// One page of partners.
-    package func partners(_ page: PageOptions = PageOptions()) async throws -> Page<Tenant> {
-        try await get("/v1/partners", page.parameters)
-    }
-
-    /// One page of organizations.
-    package func organizations(_ page: PageOptions = PageOptions()) async throws -> Page<Tenant> {
-        try await get("/v1/organizations", page.parameters)
-    }
-
-    /// One page of sites.
-    package func sites(_ page: PageOptions = PageOptions()) async throws -> Page<Tenant> {
-        try await get("/v1/sites", page.parameters)
-    }
-
-    /// Makes an API key.
-    package func createAPIKey(_ new: NewAPIKey) async throws -> CreatedAPIKey {
-        try await post("/v1/api-keys", new)
-    }
+    // MARK: Tokens
 
     /// Makes an enrolment token.
     package func createEnrollmentToken(_ new: NewEnrollmentToken) async throws -> CreatedEnrollmentToken {
@@ -173,8 +140,8 @@ package final class APIClient: Sendable {
     func get<Answer: WireObject>(
         _ path: String, _ parameters: [(String, String?)] = []
     ) async throws -> Answer {
-        let query = parameters.compactMap { name, value in value.map { "\(name)=\($0)" } }.joined(
-            separator: "&")
+        let query = parameters.compactMap { name, value in value.map { "\(name)=\(Self.encoded($0))" } }
+            .joined(separator: "&")
         return try await send(request("GET", query.isEmpty ? path : "\(path)?\(query)"))
     }
 
@@ -188,18 +155,46 @@ package final class APIClient: Sendable {
         try await send("PUT", path, body)
     }
 
+    func patch<Answer: WireObject>(
+        _ path: String, _ body: (some WireObject), version: Int?
+    ) async throws -> Answer {
+        try await send("PATCH", path, body, version: version)
+    }
+
     func post<Answer: WireObject>(_ path: String) async throws -> Answer {
         try await send(request("POST", path))
     }
 
+    func delete(_ path: String, version: Int? = nil) async throws {
+        var request = request("DELETE", path)
+        if let version { request.headers.append(("If-Match", "\"\(version)\"")) }
+        let response = try await http.send(request)
+        guard (200..<300).contains(response.status) else { throw ClientError.refusal(response) }
+    }
+
     private func send<Answer: WireObject>(
-        _ method: String, _ path: String, _ body: (some WireObject), idempotencyKey: String? = nil
+        _ method: String, _ path: String, _ body: (some WireObject), idempotencyKey: String? = nil,
+        version: Int? = nil
     ) async throws -> Answer {
         var request = request(method, path)
+        if let version { request.headers.append(("If-Match", "\"\(version)\"")) }
         request.headers.append(("Content-Type", "application/json"))
         if let idempotencyKey { request.headers.append(("Idempotency-Key", idempotencyKey)) }
         request.body = body.json
         return try await send(request)
+    }
+
+    /// A value as it stands in a query.
+    private static func encoded(_ value: String) -> String {
+        value.utf8.map { byte in
+            switch byte {
+            case UInt8(ascii: "a")...UInt8(ascii: "z"), UInt8(ascii: "A")...UInt8(ascii: "Z"),
+                UInt8(ascii: "0")...UInt8(ascii: "9"), UInt8(ascii: "-"), UInt8(ascii: "_"),
+                UInt8(ascii: "."), UInt8(ascii: ":"):
+                String(UnicodeScalar(byte))
+            default: (byte < 16 ? "%0" : "%") + String(byte, radix: 16, uppercase: true)
+            }
+        }.joined()
     }
 
     private func request(_ method: String, _ path: String) -> HTTPRequest {

@@ -81,7 +81,7 @@ package enum AddressGuard {
         return matches(address, [0x20], 3) ? nil : "not global unicast"
     }
 
-    private static func matches(_ address: [UInt8], _ prefix: [UInt8], _ bits: Int) -> Bool {
+    static func matches(_ address: [UInt8], _ prefix: [UInt8], _ bits: Int) -> Bool {
         for bit in stride(from: 0, to: bits, by: 8) {
             let mask: UInt8 = bits - bit >= 8 ? 0xFF : ~(0xFF >> UInt8(bits - bit))
             let expected = bit / 8 < prefix.count ? prefix[bit / 8] : 0

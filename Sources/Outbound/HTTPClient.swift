@@ -12,6 +12,16 @@ package final class HTTPClient: Sendable {
         case guarded
         /// As `guarded`, with `http` allowed.
         case guardedAllowingHTTP
+        /// As `guarded`; besides, addresses of these networks may be reached, by `http` too.
+        case guardedExcept(AllowedNetworks)
+
+        var schemes: String {
+            switch self {
+            case .guarded: "https"
+            case .guardedExcept(let networks): networks.isEmpty ? "https" : "http,https"
+            case .operator, .guardedAllowingHTTP: "http,https"
+            }
+        }
     }
 
     private let loop: TransferLoop

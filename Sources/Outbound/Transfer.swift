@@ -50,7 +50,7 @@ import Glibc
         }
         unsafe self.easy = easy
         try setText(CURLOPT_URL, request.url)
-        try setText(CURLOPT_PROTOCOLS_STR, policy == .guarded ? "https" : "http,https")
+        try setText(CURLOPT_PROTOCOLS_STR, policy.schemes)
         try setText(CURLOPT_PROXY, "")
         try setText(CURLOPT_NOPROXY, "*")
         try setLong(CURLOPT_DISALLOW_USERNAME_IN_URL, 1)
@@ -259,11 +259,16 @@ extension Transfer {
 
     private func refusalReason(family: Int32, address: [UInt8]?) -> String? {
         guard let address else { return "address family \(family)" }
+        let isPlain = !request.url.lowercased().hasPrefix("https:")
         switch policy {
         case .operator:
-            let isPlain = !request.url.lowercased().hasPrefix("https:")
             return isPlain && !AddressGuard.isLoopback(address) ? "plain HTTP is for loopback only" : nil
         case .guarded, .guardedAllowingHTTP:
+            if ownAddresses.contains(address) { return "a listener of this installation" }
+            return AddressGuard.refusal(for: address)
+        case .guardedExcept(let networks):
+            if networks.contains(address) { return nil }
+            if isPlain { return "plain HTTP is for the networks that are allowed by setting" }
             if ownAddresses.contains(address) { return "a listener of this installation" }
             return AddressGuard.refusal(for: address)
         }

@@ -48,6 +48,11 @@ package enum Limits {
     package static let pageDefault = 50
     /// Bytes of a name of a tenant, key or device.
     package static let nameBytes = 1...200
+    /// Tags of a device and bytes of each; custom fields and bytes of their values.
+    package static let tagsMax = 64
+    package static let tagBytes = 1...64
+    package static let customFieldsMax = 64
+    package static let customFieldBytesMax = 512
     /// An organization's weight, and the most that its cap on running runs may be.
     package static let weight = 0.001...1_000
     package static let runningCap = 1...1_000_000
@@ -65,6 +70,10 @@ package enum Limits {
     package static let openRunsDefault = 2_000_000
     package static let openBytes = (4 << 20)...(1 << 40)
     package static let openBytesDefault = 8 << 30
+    /// Bytes of a webhook's URL and description, and the types of events that it may name.
+    package static let webhookURLBytes = 1...2_048
+    package static let webhookTextBytes = 0...200
+    package static let webhookEvents = 1...64
     /// Days for which an organization keeps what has ended.
     package static let retentionDays = 1...3_650
     /// Bytes of the reason of a pause or a drain.

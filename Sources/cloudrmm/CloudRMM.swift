@@ -16,7 +16,11 @@ struct CloudRMM: AsyncParsableCommand {
             Up.self, Serve.self, Migrate.self, Jobs.self, Runs.self, Devices.self, Tokens.self, Keys.self,
             Queues.self, DeadLetters.self, TaskVerbs.self, Workers.self, Doctor.self,
             Partners.self,
-            Organizations.self, Sites.self, RedisUsers.self,
+            Organizations.self, Sites.self, Users.self, RoleVerbs.self, APIKeyVerbs.self, WhoAmI.self,
+            Login.self, Logout.self, ContextVerbs.self, Approve.self, Accept.self, SessionVerbs.self,
+            SecondFactorVerbs.self, ChangePassword.self, AuditVerbs.self,
+            WebhookVerbs.self,
+            RedisUsers.self,
         ])
 
     /// Parses, runs, and ends with the documented codes: the parser's own code for bad usage is another.

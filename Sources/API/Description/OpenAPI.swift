@@ -52,11 +52,13 @@ enum OpenAPI {
     {
         writer.field("operationId", operationID(route))
         writer.field("summary", route.summary)
-        if case .permitted(let permission) = route.caller {
+        let known = JSON.array([.object([JSONMember(name: "apiKey", value: .array([]))])])
+        switch route.caller {
+        case .permitted(let permission):
             writer.field("description", "Needs the permission \(permission.rawValue).")
-            writer.field("security", JSON.array([.object([JSONMember(name: "apiKey", value: .array([]))])]))
-        } else {
-            writer.field("security", JSON.array([]))
+            writer.field("security", known)
+        case .known: writer.field("security", known)
+        case .anyone: writer.field("security", JSON.array([]))
         }
         writer.field("parameters", parameters(route))
         if let body = route.body {
@@ -69,6 +71,7 @@ enum OpenAPI {
         writer.object("responses") { writer in
             writer.object(String(route.status.code)) { writer in
                 writer.field("description", route.status.reasonPhrase)
+                if case .empty = route.answer { return }
                 writer.object("content") { writer in
                     switch route.answer {
                     case .json(let shape):
@@ -78,6 +81,7 @@ enum OpenAPI {
                         components.add(shape)
                         content("text/event-stream", shape, &writer)
                     case .other(let type): content(type, .any, &writer)
+                    case .empty: break
                     }
                 }
             }
@@ -104,9 +108,14 @@ enum OpenAPI {
         }
         let inQuery = route.query.map { parameter($0.name, in: "query", $0.shape, isRequired: $0.isRequired) }
         let key = Shape.string(format: nil, allowed: [], limit: .in(Limits.idempotencyKeyBytes))
-        let inHeader =
-            route.takesIdempotencyKey
-            ? [parameter("Idempotency-Key", in: "header", key, isRequired: false)] : []
+        var inHeader: [JSON] = []
+        if route.takesIdempotencyKey {
+            inHeader.append(parameter("Idempotency-Key", in: "header", key, isRequired: false))
+        }
+        if route.takesIfMatch {
+            let version = Shape.string(format: nil, allowed: [], limit: .in(1...64))
+            inHeader.append(parameter("If-Match", in: "header", version, isRequired: false))
+        }
         return .array(inPath + inQuery + inHeader)
     }
 
@@ -180,12 +189,25 @@ private struct Components {
             JSONMember(name: "type", value: .string("object")),
             JSONMember(
                 name: "properties",
-                value: .object(fields.map { JSONMember(name: $0.name, value: schema($0.shape)) })),
+                value: .object(
+                    fields.map { field in
+                        let schema = schema(field.shape)
+                        return JSONMember(
+                            name: field.name, value: field.isNullable ? nullable(schema) : schema)
+                    })),
         ]
         let required = fields.filter(\.isRequired).map { JSON.string($0.name) }
         if !required.isEmpty { members.append(JSONMember(name: "required", value: .array(required))) }
         if isStrict { members.append(JSONMember(name: "additionalProperties", value: .bool(false))) }
         return .object(members)
+    }
+
+    private static func nullable(_ schema: JSON) -> JSON {
+        .object([
+            JSONMember(
+                name: "anyOf",
+                value: .array([schema, .object([JSONMember(name: "type", value: .string("null"))])]))
+        ])
     }
 
     private static func bounds(_ limit: FieldLimit, _ least: String, _ most: String) -> [JSONMember] {

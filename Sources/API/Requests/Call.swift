@@ -1,6 +1,7 @@
 import Access
 import Domain
 import Hummingbird
+import Ledger
 import Logging
 import NIOCore
 import Postgres
@@ -12,8 +13,14 @@ struct Call: Sendable {
     let id: String
     /// Who is calling; absent only where the route lets anyone in.
     let caller: Principal?
-    /// The text of the caller's key, to judge a long stream again.
+    /// Where the caller may use the route's permission.
+    let reach: Level?
+    /// The text of the caller's key, to judge a long stream again; and whether it came as a cookie.
     let credential: String?
+    let isFromCookie: Bool
+    /// Where the request comes from, and with what.
+    let address: String?
+    let agent: String
     /// The parameters of the path.
     let parameters: [String: String]
     /// The query, still encoded.
@@ -21,6 +28,8 @@ struct Call: Sendable {
     /// The body, within its limit; empty where the route takes none.
     let body: [UInt8]
     let idempotencyKey: String?
+    /// The version that `If-Match` names; absent if any will do.
+    let version: Int?
     /// The request's own body stream, which ends when the client goes.
     let stream: RequestBody
     let logger: Logger
@@ -33,8 +42,16 @@ struct Call: Sendable {
         }
     }
 
-    /// The rows that the caller sees.
-    var scope: Scope { get throws { try principal.scope } }
+    /// Where the caller may use the route's permission.
+    var level: Level {
+        get throws {
+            guard let reach else { throw AccessError.unauthorized }
+            return reach
+        }
+    }
+
+    /// The rows that the caller sees by the route's permission.
+    var scope: Scope { get throws { try level.scope } }
 
     /// The path's id; text that is none names nothing.
     func id<Subject>(_: ID<Subject>.Type = ID<Subject>.self) throws -> ID<Subject> {
@@ -54,10 +71,15 @@ struct Reply: Sendable {
     var headers: HTTPFields
     var body: ResponseBody
 
-    /// A JSON answer.
+    /// A JSON answer; of what is edited by versions with its `ETag`.
     static func json(_ value: some JSONWritable, status: HTTPResponse.Status = .ok) -> Reply {
-        bytes(value.json, "application/json", status: status)
+        var reply = bytes(value.json, "application/json", status: status)
+        if let versioned = value as? any Versioned { reply.headers[.eTag] = "\"\(versioned.version)\"" }
+        return reply
     }
+
+    /// An answer that carries nothing.
+    static var empty: Reply { Reply(status: .noContent, headers: [:], body: ResponseBody()) }
 
     /// An answer of bytes.
     static func bytes(_ bytes: [UInt8], _ contentType: String, status: HTTPResponse.Status = .ok) -> Reply {

@@ -40,12 +40,98 @@ struct PageQuery: WireObject {
     var request: PageRequest { PageRequest(after: cursor?.last, limit: limit + 1) }
 
     /// The page of rows that were read with one more than its limit.
-    func page<Row, Item: WireObject>(_ rows: [Row], id: (Row) -> UniqueID, _ item: (Row) -> Item) -> Page<
-        Item
-    > {
+    func page<Row, Item: WireObject>(
+        _ rows: [Row], id: (Row) -> UniqueID, _ item: (Row) throws -> Item
+    ) rethrows -> Page<Item> {
         let shown = rows.prefix(limit)
         let next = rows.count > limit ? shown.last.map { Cursor.text(after: id($0)) } : nil
-        return Page(items: shown.map(item), next: next)
+        return Page(items: try shown.map(item), next: next)
+    }
+}
+
+/// Whether a list shows what is in use, what is archived, or both.
+enum StateFilter: String, WireWord {
+    case active, archived, all
+
+    var word: String { rawValue }
+}
+
+/// The query of the list of partners.
+struct TenantQuery: WireObject {
+    var page: PageQuery
+    var state = StateFilter.active
+
+    init(from reader: inout FieldReader) throws(FieldError) {
+        state = try reader.optional("state") ?? .active
+        page = try PageQuery(from: &reader)
+    }
+
+    func fields(to writer: inout JSONWriter) {
+        writer.field("state", state)
+        page.fields(to: &writer)
+    }
+
+    /// What the ledger asks.
+    var isArchived: Bool? {
+        switch state {
+        case .active: false
+        case .archived: true
+        case .all: nil
+        }
+    }
+}
+
+/// The query of the list of organizations.
+struct OrganizationsQuery: WireObject {
+    var tenant: TenantQuery
+    var partnerId: PartnerID?
+
+    init(from reader: inout FieldReader) throws(FieldError) {
+        partnerId = try reader.optional("partnerId")
+        tenant = try TenantQuery(from: &reader)
+    }
+
+    func fields(to writer: inout JSONWriter) {
+        writer.field("partnerId", partnerId)
+        tenant.fields(to: &writer)
+    }
+
+    var page: PageQuery { tenant.page }
+    var isArchived: Bool? { tenant.isArchived }
+}
+
+/// The query of the list of sites.
+struct SitesQuery: WireObject {
+    var tenant: TenantQuery
+    var organizationId: OrganizationID?
+
+    init(from reader: inout FieldReader) throws(FieldError) {
+        organizationId = try reader.optional("organizationId")
+        tenant = try TenantQuery(from: &reader)
+    }
+
+    func fields(to writer: inout JSONWriter) {
+        writer.field("organizationId", organizationId)
+        tenant.fields(to: &writer)
+    }
+
+    var page: PageQuery { tenant.page }
+    var isArchived: Bool? { tenant.isArchived }
+}
+
+/// The query of the list of bindings.
+struct BindingQuery: WireObject {
+    var page: PageQuery
+    var userId: UserID?
+
+    init(from reader: inout FieldReader) throws(FieldError) {
+        userId = try reader.optional("userId")
+        page = try PageQuery(from: &reader)
+    }
+
+    func fields(to writer: inout JSONWriter) {
+        writer.field("userId", userId)
+        page.fields(to: &writer)
     }
 }
 
@@ -96,11 +182,20 @@ struct DeviceQuery: WireObject {
     var organizationId: OrganizationID?
     var siteId: SiteID?
     var online: Bool?
+    /// A tag, a platform, a state, or a part of host name or display name.
+    var tag: String?
+    var platform: String?
+    var state: DeviceState?
+    var search: String?
 
     init(from reader: inout FieldReader) throws(FieldError) {
         organizationId = try reader.optional("organizationId")
         siteId = try reader.optional("siteId")
         online = try reader.optional("online")
+        tag = try reader.optional("tag", String.self, .in(Limits.tagBytes))
+        platform = try reader.optional("platform", String.self, .in(1...64))
+        state = try reader.optional("state")
+        search = try reader.optional("search", String.self, .in(1...100))
         page = try PageQuery(from: &reader)
     }
 
@@ -108,6 +203,19 @@ struct DeviceQuery: WireObject {
         writer.field("organizationId", organizationId)
         writer.field("siteId", siteId)
         writer.field("online", online)
+        writer.field("tag", tag)
+        writer.field("platform", platform)
+        writer.field("state", state)
+        writer.field("search", search)
         page.fields(to: &writer)
+    }
+}
+
+extension DeviceQuery {
+    /// What the ledger asks; presence is not its to know.
+    var filter: DeviceFilter {
+        var filter = DeviceFilter(organization: organizationId, site: siteId)
+        (filter.tag, filter.platform, filter.state, filter.text) = (tag, platform, state, search)
+        return filter
     }
 }

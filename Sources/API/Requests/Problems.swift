@@ -34,6 +34,14 @@ extension Problem {
         case .notFound: Problem(.notFound, "notFound", error.description, field: error.field)
         case .alteredRow: Problem(.forbidden, "alteredRow", error.description, field: error.field)
         case .invalid: Problem(.unprocessableContent, "invalid", error.description, field: error.field)
+        case .conflict: Problem(.conflict, "conflict", error.description, field: error.field)
+        case .secondFactorRequired:
+            Problem(.unauthorized, "secondFactorRequired", error.description, field: error.field)
+        case .approvalPending: Problem(.conflict, "approvalPending", error.description)
+        case .throttled: Problem(.tooManyRequests, "throttled", error.description, retryAfterSeconds: 30)
+        case .overloaded: Problem(.serviceUnavailable, "overloaded", error.description)
+        case .preconditionFailed:
+            Problem(.preconditionFailed, "preconditionFailed", error.description, field: error.field)
         }
     }
 
@@ -81,10 +89,14 @@ extension Problem {
     }
 
     /// A problem of a status; the title is the status in words.
-    init(_ status: HTTPResponse.Status, _ code: String, _ detail: String, field: String? = nil) {
+    init(
+        _ status: HTTPResponse.Status, _ code: String, _ detail: String, field: String? = nil,
+        retryAfterSeconds: Int? = nil
+    ) {
         self.init(
             code: code, status: status.code, title: status.reasonPhrase, detail: detail,
             field: field.flatMap { $0.isEmpty ? nil : $0 })
+        self.retryAfterSeconds = retryAfterSeconds
     }
 
     /// Nothing there, or nothing that the caller may see.

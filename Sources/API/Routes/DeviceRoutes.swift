@@ -12,7 +12,7 @@ extension Handlers {
                 .permitted(.enrollmentTokensWrite)
             ) { (call: Call, new: NewEnrollmentToken) in
                 let principal = try call.principal
-                return try await enroller.createToken(new, by: principal.id, level: principal.level)
+                return try await enroller.createToken(new, by: principal.id, level: call.level)
             },
             // Anyone may ask, so what is read for it is small.
             .post(
@@ -21,15 +21,25 @@ extension Handlers {
             ) { (_: Call, new: NewEnrollment) in
                 try await enroller.enroll(new)
             },
-            .get("/v1/devices", "Lists devices", .devicesRead, respond: devices),
-            .get("/v1/devices/{id}", "Shows a device", .devicesRead) { call in
+            .get("/v1/devices", "Lists devices", .permitted(.devicesRead), respond: devices),
+            .get("/v1/devices/{id}", "Shows a device", .permitted(.devicesRead)) { call in
                 guard let row = try await ledger.device(call.id(), scope: call.scope) else {
                     throw Problem.notFound()
                 }
-                return Device(
-                    row, isOnline: try await presence.online([(row.organization, row.id)]).contains(row.id))
+                return try await shown(row)
+            },
+            .patch("/v1/devices/{id}", "Edits what people say of a device", .permitted(.devicesWrite)) {
+                (call: Call, changes: NewDeviceChanges) in
+                try await shown(
+                    tenants.editDevice(call.id(), version: call.version, level: call.level) {
+                        $0.apply(changes)
+                    })
             },
         ]
+    }
+
+    private func shown(_ row: DeviceRow) async throws -> Device {
+        try Device(row, isOnline: await presence.online([(row.organization, row.id)]).contains(row.id))
     }
 
     /// How many rows one request looks at when it filters by presence, which PostgreSQL does not know.
@@ -41,7 +51,9 @@ extension Handlers {
             let rows = try await devices(
                 after: query.page.cursor?.last, limit: query.page.limit + 1, query, call)
             let online = try await presence.online(rows.map { ($0.organization, $0.id) })
-            return query.page.page(rows, id: \.id.value) { Device($0, isOnline: online.contains($0.id)) }
+            return try query.page.page(rows, id: \.id.value) {
+                try Device($0, isOnline: online.contains($0.id))
+            }
         }
         var items: [Device] = []
         var last = query.page.cursor?.last
@@ -52,7 +64,7 @@ extension Handlers {
             for row in rows {
                 last = row.id.value
                 guard online.contains(row.id) == wanted else { continue }
-                items.append(Device(row, isOnline: wanted))
+                items.append(try Device(row, isOnline: wanted))
                 if items.count == query.page.limit { break }
             }
             if rows.count < Limits.page.upperBound, last == rows.last?.id.value || rows.isEmpty {
@@ -68,17 +80,31 @@ extension Handlers {
         after last: UniqueID?, limit: Int, _ query: DeviceQuery, _ call: Call
     ) async throws -> [DeviceRow] {
         try await ledger.devices(
-            organization: query.organizationId, site: query.siteId, PageRequest(after: last, limit: limit),
-            scope: call.scope)
+            query.filter, PageRequest(after: last, limit: limit), scope: call.scope)
     }
 }
 
 extension Device {
-    init(_ row: DeviceRow, isOnline: Bool) {
+    init(_ row: DeviceRow, isOnline: Bool) throws {
         self.init(
             id: row.id, organizationId: row.organization, siteId: row.site, hostname: row.hostname,
             platform: row.platform,
             agentVersion: row.agentVersion, online: isOnline, lastSeenAt: row.lastSeenAt,
-            createdAt: row.createdAt)
+            displayName: row.displayName, tags: row.tags,
+            customFields: try [String: String].read(
+                JSONValue(scanning: Array(row.customFields.utf8)), .none),
+            state: row.state, version: row.version, createdAt: row.createdAt, updatedAt: row.updatedAt)
+    }
+}
+
+extension DeviceRow {
+    fileprivate mutating func apply(_ changes: NewDeviceChanges) {
+        displayName = changes.displayName.applied(to: displayName)
+        tags = changes.tags.applied(to: tags) ?? []
+        switch changes.customFields {
+        case .keep: break
+        case .clear: customFields = "{}"
+        case .set(let fields): customFields = fields.text
+        }
     }
 }

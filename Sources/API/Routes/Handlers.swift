@@ -9,6 +9,9 @@ struct Handlers: Sendable {
     let ledger: Ledger
     let authenticator: Authenticator
     let tenants: TenantMaker
+    let roles: RoleMaker
+    let signIn: SignIn
+    let webhooks: WebhookMaker
     let submitter: Submitter
     let enroller: Enroller
     let presence: Presence
@@ -23,8 +26,9 @@ struct Handlers: Sendable {
     /// Every route of this release.
     var table: RouteTable {
         let contract =
-            tenantRoutes + deviceRoutes + jobRoutes + jobControlRoutes + explainRoutes + queueRoutes
-            + interactiveRoutes + quotaRoutes + deadLetterRoutes + taskRoutes
+            tenantRoutes + principalRoutes + signInRoutes + auditRoutes + deviceRoutes + jobRoutes
+            + jobControlRoutes + explainRoutes + queueRoutes + interactiveRoutes + quotaRoutes
+            + deadLetterRoutes + taskRoutes + webhookRoutes
         return RouteTable(contract + systemRoutes(describing: contract))
     }
 

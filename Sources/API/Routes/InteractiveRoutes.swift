@@ -9,15 +9,17 @@ extension Handlers {
         [
             .get(
                 "/v1/queues/{id}/interactive",
-                "Shows how many interactive runs of an organization go before its standard ones", .queuesRead
+                "Shows how many interactive runs of an organization go before its standard ones",
+                .permitted(.queuesRead)
             ) { call in
-                try await controls.interactive(of: call.id(), level: call.principal.level).resolved
+                try await controls.interactive(of: call.id(), level: call.level).resolved
             },
             .put(
                 "/v1/queues/{id}/interactive",
-                "Sets how many interactive runs of an organization go before its standard ones", .queuesWrite
+                "Sets how many interactive runs of an organization go before its standard ones",
+                .permitted(.queuesWrite)
             ) { (call: Call, new: InteractiveBucket) in
-                try await controls.limitInteractive(call.id(), new, level: call.principal.level).resolved
+                try await controls.limitInteractive(call.id(), new, level: call.level).resolved
             },
         ]
     }

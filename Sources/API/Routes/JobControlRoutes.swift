@@ -9,7 +9,10 @@ extension Handlers {
     /// Calls that hold back or end what was submitted.
     var jobControlRoutes: [Route] {
         [
-            .post("/v1/jobs/{id}/cancel", "Asks for a job to be cancelled", .jobsCancel, status: .accepted) {
+            .post(
+                "/v1/jobs/{id}/cancel", "Asks for a job to be cancelled", .permitted(.jobsCancel),
+                status: .accepted
+            ) {
                 call in
                 try await submitter.cancel(call.id(JobID.self), scope: call.scope)
                 return Job(try await job(call))
@@ -21,19 +24,24 @@ extension Handlers {
             ) { (call: Call, request: CancelRequest) in
                 try await submitter.cancel(request, scope: call.scope)
             },
-            .post("/v1/runs/{id}/cancel", "Asks for a run to be cancelled", .jobsCancel, status: .accepted) {
+            .post(
+                "/v1/runs/{id}/cancel", "Asks for a run to be cancelled", .permitted(.jobsCancel),
+                status: .accepted
+            ) {
                 call in
                 try await submitter.cancel(call.id(RunID.self), scope: call.scope)
                 return Run(try await run(call))
             },
             .post(
                 "/v1/jobs/{id}/pause", "Starts no more runs of a job; none starts after this answers",
-                .jobsCancel, status: .accepted
+                .permitted(.jobsCancel), status: .accepted
             ) { call in
                 try await controls.pause(call.id(JobID.self), scope: call.scope)
                 return Job(try await job(call))
             },
-            .post("/v1/jobs/{id}/resume", "Lets a paused job go on", .jobsCancel, status: .accepted) { call in
+            .post(
+                "/v1/jobs/{id}/resume", "Lets a paused job go on", .permitted(.jobsCancel), status: .accepted
+            ) { call in
                 try await controls.resume(call.id(JobID.self), scope: call.scope)
                 return Job(try await job(call))
             },

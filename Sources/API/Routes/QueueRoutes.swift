@@ -8,42 +8,48 @@ import Wire
 extension Handlers {
     var queueRoutes: [Route] {
         [
-            .get("/v1/queues", "Lists the queues", .queuesRead) { (call: Call, query: QueueQuery) in
+            .get("/v1/queues", "Lists the queues", .permitted(.queuesRead)) {
+                (call: Call, query: QueueQuery) in
                 let rows = try await queues.queues(
                     after: query.cursor?.last, limit: query.limit + 1, scope: call.scope)
                 return query.page(try await rates.fill(rows))
             },
-            .get("/v1/queues/{id}", "Shows an organization's queues and what holds them back", .queuesRead) {
+            .get(
+                "/v1/queues/{id}", "Shows an organization's queues and what holds them back",
+                .permitted(.queuesRead)
+            ) {
                 call in
                 try await queue(of: call.id(), call)
             },
             .put(
-                "/v1/queues/{id}/weight", "Sets an organization's share of the work", .queuesWeigh
+                "/v1/queues/{id}/weight", "Sets an organization's share of the work", .permitted(.queuesWeigh)
             ) { (call: Call, new: NewWeight) in
-                try await controls.weigh(call.id(), new.weight, level: call.principal.level)
+                try await controls.weigh(call.id(), new.weight, level: call.level)
                 return try await queue(of: call.id(), call)
             },
             .put(
-                "/v1/queues/{id}/cap", "Limits how many runs of an organization are on devices", .queuesWeigh
+                "/v1/queues/{id}/cap", "Limits how many runs of an organization are on devices",
+                .permitted(.queuesWeigh)
             ) { (call: Call, new: NewCap) in
-                try await controls.cap(call.id(), new.cap, level: call.principal.level)
+                try await controls.cap(call.id(), new.cap, level: call.level)
                 return try await queue(of: call.id(), call)
             },
             .get(
                 "/v1/queues/{id}/limits", "Shows an organization's limits by job, site, kind and device",
-                .queuesRead
+                .permitted(.queuesRead)
             ) { call in
-                try await controls.limits(of: call.id(), level: call.principal.level)
+                try await controls.limits(of: call.id(), level: call.level)
             },
             .put(
                 "/v1/queues/{id}/limits",
-                "Replaces an organization's limits by job, site, kind and device, and its rate", .queuesWrite
+                "Replaces an organization's limits by job, site, kind and device, and its rate",
+                .permitted(.queuesWrite)
             ) { (call: Call, new: QueueLimits) in
-                try await controls.limit(call.id(), new, level: call.principal.level)
+                try await controls.limit(call.id(), new, level: call.level)
             },
-            .get("/v1/queues/controls", "Lists the pauses and drains in force", .queuesRead) {
+            .get("/v1/queues/controls", "Lists the pauses and drains in force", .permitted(.queuesRead)) {
                 (call: Call, query: PageQuery) in
-                let rows = try await controls.controls(query.request, level: call.principal.level)
+                let rows = try await controls.controls(query.request, level: call.level)
                 return query.page(rows, id: \.id.value) { $0 }
             },
             .post(
@@ -51,14 +57,14 @@ extension Handlers {
                 .permitted(.queuesWrite), status: .ok
             ) { (call: Call, request: ControlRequest) in
                 let principal = try call.principal
-                return try await controls.pause(request, by: principal.id, level: principal.level)
+                return try await controls.pause(request, by: principal.id, level: call.level)
             },
             .post(
                 "/v1/queues/drain", "Refuses new jobs of what it names; what is queued runs to its end",
                 .permitted(.queuesWrite), status: .ok
             ) { (call: Call, request: ControlRequest) in
                 let principal = try call.principal
-                return try await controls.drain(request, by: principal.id, level: principal.level)
+                return try await controls.drain(request, by: principal.id, level: call.level)
             },
             .post(
                 "/v1/queues/resume", "Ends the pauses and drains of exactly what it names",
@@ -66,9 +72,9 @@ extension Handlers {
             ) { (call: Call, request: ResumeRequest) in
                 let principal = try call.principal
                 return LiftedControls(
-                    lifted: try await controls.resume(request, by: principal.id, level: principal.level))
+                    lifted: try await controls.resume(request, by: principal.id, level: call.level))
             },
-            .get("/v1/workers", "Lists the processes of the installation", .queuesRead) {
+            .get("/v1/workers", "Lists the processes of the installation", .permitted(.queuesRead)) {
                 (call: Call, query: PageQuery) in
                 try Self.requirePlatform(call)
                 let rows = try await ledger.workers(query.request, scope: call.scope)
@@ -76,7 +82,7 @@ extension Handlers {
             },
             .post(
                 "/v1/workers/{id}/drain", "Lets a worker finish what it holds and claim nothing more",
-                .queuesWrite, status: .accepted, respond: drainWorker),
+                .permitted(.queuesWrite), status: .accepted, respond: drainWorker),
         ]
     }
 
@@ -87,7 +93,7 @@ extension Handlers {
         let rows = try await queues.queues(of: organization, scope: call.scope)
         let rate = try await rates.rates(of: [organization])[organization]
         let quota = try await ledger.openWork(of: [organization], scope: call.scope)[organization]
-        let held = try await controls.controls(covering: organization, level: call.principal.level)
+        let held = try await controls.controls(covering: organization, level: call.level)
         return OrganizationQueues(
             organizationId: organization, weight: limits.weight, share: rate?.share,
             entitlement: rate?.entitlement, startRate: rate?.startRate, drainRate: rate?.drainRate,
@@ -111,7 +117,7 @@ extension Handlers {
 
     /// Processes serve all tenants: they are the platform's to see and to drain.
     private static func requirePlatform(_ call: Call) throws {
-        guard try call.principal.level == .platform else {
+        guard try call.level == .platform else {
             throw Problem(
                 .forbidden, "forbidden", "only a key of the platform reaches the installation's workers")
         }

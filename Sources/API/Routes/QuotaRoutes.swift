@@ -7,17 +7,17 @@ extension Handlers {
         [
             .get(
                 "/v1/queues/{id}/quota", "Shows what an organization has open, and how much it may",
-                .queuesRead
+                .permitted(.queuesRead)
             ) { call in
-                try await controls.quota(of: call.id(), level: call.principal.level)
+                try await controls.quota(of: call.id(), level: call.level)
             },
             .put(
                 "/v1/queues/{id}/quota", "Sets how much an organization may have open, or the defaults",
-                .queuesWeigh
+                .permitted(.queuesWeigh)
             ) { (call: Call, new: NewQuota) in
                 let principal = try call.principal
                 return try await controls.setQuota(
-                    new, of: call.id(), by: principal.id, level: principal.level)
+                    new, of: call.id(), by: principal.id, level: call.level)
             },
         ]
     }

@@ -8,6 +8,8 @@ struct Route: Sendable {
     enum Caller: Sendable, Equatable {
         /// Anyone who reaches the listener.
         case anyone
+        /// Any principal.
+        case known
         /// A principal with this permission.
         case permitted(Permission)
     }
@@ -25,6 +27,8 @@ struct Route: Sendable {
         case events(Shape)
         /// Anything else, by its content type.
         case other(String)
+        /// Nothing.
+        case empty
     }
 
     let method: HTTPRequest.Method
@@ -37,6 +41,8 @@ struct Route: Sendable {
     var body: Body?
     /// Whether the call takes an `Idempotency-Key`.
     var takesIdempotencyKey = false
+    /// Whether the call takes an `If-Match` with the version that is to be changed.
+    var takesIfMatch = false
     /// The status of success.
     let status: HTTPResponse.Status
     let answer: Answer
@@ -51,23 +57,23 @@ struct Route: Sendable {
 extension Route {
     /// A call without a body that answers JSON.
     static func get<Answer: WireObject>(
-        _ path: String, _ summary: String, _ permission: Permission,
+        _ path: String, _ summary: String, _ caller: Caller,
         respond: @escaping @Sendable (Call) async throws -> Answer
     ) -> Route {
         Route(
-            method: .get, path: path, summary: summary, caller: .permitted(permission), status: .ok,
+            method: .get, path: path, summary: summary, caller: caller, status: .ok,
             answer: .json(Answer.shape(.none))
         ) { call in .json(try await respond(call)) }
     }
 
     /// A call with a query that answers JSON.
     static func get<Query: WireObject, Answer: WireObject>(
-        _ path: String, _ summary: String, _ permission: Permission,
+        _ path: String, _ summary: String, _ caller: Caller,
         respond: @escaping @Sendable (Call, Query) async throws -> Answer
     ) -> Route {
         let query = Query.shape(.none).fields
         return Route(
-            method: .get, path: path, summary: summary, caller: .permitted(permission), query: query,
+            method: .get, path: path, summary: summary, caller: caller, query: query,
             status: .ok,
             answer: .json(Answer.shape(.none))
         ) { call in .json(try await respond(call, call.query(Query.self, query))) }
@@ -76,36 +82,62 @@ extension Route {
     /// A call with a JSON body that answers JSON.
     static func post<Body: WireObject, Answer: WireObject>(
         _ path: String, _ summary: String, _ caller: Caller, status: HTTPResponse.Status = .created,
-        bytesMax: Int = Limits.bodyBytesMax, takesIdempotencyKey: Bool = false,
+        bytesMax: Int = Limits.bodyBytesMax, takesIdempotencyKey: Bool = false, takesIfMatch: Bool = false,
         respond: @escaping @Sendable (Call, Body) async throws -> Answer
     ) -> Route {
         Route(
             method: .post, path: path, summary: summary, caller: caller,
             body: Route.Body(shape: Body.shape(.none), bytesMax: bytesMax),
-            takesIdempotencyKey: takesIdempotencyKey,
-            status: status, answer: .json(Answer.shape(.none))
+            takesIdempotencyKey: takesIdempotencyKey, takesIfMatch: takesIfMatch, status: status,
+            answer: .json(Answer.shape(.none))
         ) { call in .json(try await respond(call, Body.decode(call.body)), status: status) }
     }
 
     /// A call that sets what its JSON body says.
     static func put<Body: WireObject, Answer: WireObject>(
-        _ path: String, _ summary: String, _ permission: Permission,
+        _ path: String, _ summary: String, _ caller: Caller,
         respond: @escaping @Sendable (Call, Body) async throws -> Answer
     ) -> Route {
         Route(
-            method: .put, path: path, summary: summary, caller: .permitted(permission),
+            method: .put, path: path, summary: summary, caller: caller,
             body: Route.Body(shape: Body.shape(.none), bytesMax: Limits.bodyBytesMax), status: .ok,
             answer: .json(Answer.shape(.none))
         ) { call in .json(try await respond(call, Body.decode(call.body))) }
     }
 
+    /// A call that changes what its JSON body names (RFC 7396), if it still is what `If-Match` says.
+    static func patch<Body: WireObject, Answer: WireObject>(
+        _ path: String, _ summary: String, _ caller: Caller,
+        respond: @escaping @Sendable (Call, Body) async throws -> Answer
+    ) -> Route {
+        Route(
+            method: .patch, path: path, summary: summary, caller: caller,
+            body: Route.Body(shape: Body.shape(.none), bytesMax: Limits.bodyBytesMax), takesIfMatch: true,
+            status: .ok, answer: .json(Answer.shape(.none))
+        ) { call in .json(try await respond(call, Body.decode(call.body))) }
+    }
+
+    /// A call that takes something away, if it still is what `If-Match` says.
+    static func delete(
+        _ path: String, _ summary: String, _ caller: Caller,
+        respond: @escaping @Sendable (Call) async throws -> Void
+    ) -> Route {
+        Route(
+            method: .delete, path: path, summary: summary, caller: caller,
+            takesIfMatch: true, status: .noContent, answer: .empty
+        ) { call in
+            try await respond(call)
+            return .empty
+        }
+    }
+
     /// A call without a body that changes something.
     static func post<Answer: WireObject>(
-        _ path: String, _ summary: String, _ permission: Permission, status: HTTPResponse.Status,
+        _ path: String, _ summary: String, _ caller: Caller, status: HTTPResponse.Status,
         respond: @escaping @Sendable (Call) async throws -> Answer
     ) -> Route {
         Route(
-            method: .post, path: path, summary: summary, caller: .permitted(permission), status: status,
+            method: .post, path: path, summary: summary, caller: caller, status: status,
             answer: .json(Answer.shape(.none))
         ) { call in .json(try await respond(call), status: status) }
     }

@@ -9,17 +9,17 @@ extension Handlers {
     /// Calls about the platform's own work, and for how long what has ended is kept.
     var taskRoutes: [Route] {
         [
-            .get("/v1/tasks", "Lists the platform's own work, oldest first", .jobsRead) {
+            .get("/v1/tasks", "Lists the platform's own work, oldest first", .permitted(.jobsRead)) {
                 (call: Call, query: TaskQuery) in
                 let rows = try await ledger.tasks(query.filter(), query.page.request, scope: call.scope)
                 return query.page.page(rows, id: \.id.value, PlatformTask.init)
             },
-            .get("/v1/tasks/{id}", "Shows a task", .jobsRead) { call in
+            .get("/v1/tasks/{id}", "Shows a task", .permitted(.jobsRead)) { call in
                 PlatformTask(try await task(call.id(), call))
             },
             .post(
                 "/v1/tasks/{id}/cancel", "Ends a task that no worker has, or tells the worker that has it",
-                .jobsCancel, status: .accepted
+                .permitted(.jobsCancel), status: .accepted
             ) { call in
                 guard let row = try await tasks.cancel(call.id(), scope: call.scope) else {
                     throw Problem.notFound()
@@ -27,7 +27,8 @@ extension Handlers {
                 return PlatformTask(row)
             },
             .post(
-                "/v1/tasks/{id}/retry", "Repeats a task that ended and failed, as a new one", .jobsRun,
+                "/v1/tasks/{id}/retry", "Repeats a task that ended and failed, as a new one",
+                .permitted(.jobsRun),
                 status: .accepted
             ) { call in
                 guard let new = try await tasks.retry(call.id(), scope: call.scope) else {
@@ -37,14 +38,14 @@ extension Handlers {
             },
             .get(
                 "/v1/organizations/{id}/retention", "Says for how many days what has ended is kept",
-                .organizationsRead, respond: retention),
+                .permitted(.organizationsRead), respond: retention),
             .put(
                 "/v1/organizations/{id}/retention", "Sets for how many days what has ended is kept",
-                .organizationsWrite
+                .permitted(.organizationsWrite)
             ) { (call: Call, new: NewRetention) in
                 let id = try call.id(OrganizationID.self)
                 // What is removed is gone: also whoever changed rows in the database may not name the tenant.
-                try await controls.require(id, call.principal.level)
+                try await controls.require(id, call.level)
                 guard try await ledger.setRetentionDays(new.days, of: id, scope: call.scope) else {
                     throw Problem.notFound()
                 }

@@ -75,12 +75,14 @@ package struct APIServer: Service {
     /// The API over its parts.
     package init(
         configuration: APIConfiguration, ledger: Ledger, authenticator: Authenticator,
-        tenants: TenantMaker, submitter: Submitter, enroller: Enroller, presence: Presence, queues: QueueView,
+        tenants: TenantMaker, roles: RoleMaker, signIn: SignIn, webhooks: WebhookMaker,
+        submitter: Submitter, enroller: Enroller, presence: Presence, queues: QueueView,
         controls: QueueControls, rates: QueueRates, tasks: Tasks, retentionDays: Int,
         readiness: @escaping @Sendable () async -> [String: Bool], counters: EventCounters, logger: Logger
     ) {
         let handlers = Handlers(
-            ledger: ledger, authenticator: authenticator, tenants: tenants, submitter: submitter,
+            ledger: ledger, authenticator: authenticator, tenants: tenants, roles: roles, signIn: signIn,
+            webhooks: webhooks, submitter: submitter,
             enroller: enroller, presence: presence, queues: queues, controls: controls, rates: rates,
             tasks: tasks, retentionDays: retentionDays,
             watches: JobWatches(ledger: ledger, authenticator: authenticator),
@@ -90,7 +92,8 @@ package struct APIServer: Service {
         responder = Responder(
             routes: handlers.table,
             hosts: Set(configuration.hosts.map { $0.lowercased() }).union(APIConfiguration.loopback),
-            authenticator: authenticator, counters: counters, logger: logger)
+            authenticator: authenticator, refusals: RefusalLog(ledger: ledger), counters: counters,
+            logger: logger)
     }
 
     /// Serves until cancelled or shut down; then finishes the requests under way.

@@ -39,7 +39,7 @@ final class JobWatches: Sendable {
 
     private struct State {
         var watched: [Key: Watched] = [:]
-        var streams: [APIKeyID: Int] = [:]
+        var streams: [PrincipalID: Int] = [:]
     }
 
     private let ledger: Ledger
@@ -59,7 +59,7 @@ final class JobWatches: Sendable {
         let body = ResponseBody { writer in
             defer { stream.end() }
             try await call.stream.consumeWithCancellationOnInboundClose { _ in
-                try await self.write(row, for: call, scope: principal.scope, to: &writer)
+                try await self.write(row, for: call, scope: call.scope, to: &writer)
             }
             try await writer.finish(nil)
         }

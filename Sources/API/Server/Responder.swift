@@ -5,6 +5,7 @@ import HTTPTypes
 import Hummingbird
 import Logging
 import NIOCore
+import Postgres
 import Synchronization
 import Trust
 import Wire
@@ -29,6 +30,7 @@ struct Responder: HTTPResponder {
     let routes: RouteTable
     let hosts: Set<String>
     let authenticator: Authenticator
+    let refusals: RefusalLog
     /// Requests, and refusals by their code.
     let counters: EventCounters
     let logger: Logger
@@ -41,9 +43,11 @@ struct Responder: HTTPResponder {
         logger[metadataKey: "trace"] = .string(trace.traceID)
         let isRead = Flag()
         var reply: Reply
+        let address = context.channel.remoteAddress?.ipAddress
+        let judged = Mutex<Principal?>(nil)
         do {
             reply = try await TraceContext.$current.withValue(trace) {
-                try await self.reply(to: request, requestID, isRead, context, logger)
+                try await self.reply(to: request, requestID, isRead, context, address, judged, logger)
             }
         } catch let error as HTTPParserBroke {
             throw error.cause
@@ -57,7 +61,14 @@ struct Responder: HTTPResponder {
             }
             let shown = problem ?? .unexpected
             counters.increment("refused.\(shown.code)")
+            await refusals.note(
+                request, shown, by: judged.withLock { $0 }, requestID: requestID, address: address, logger)
             reply = shown.reply(requestID: requestID)
+        }
+        if let etag = reply.headers[.eTag], request.method == .get || request.method == .head,
+            request.headers[.ifNoneMatch] == etag
+        {
+            reply = Reply(status: .notModified, headers: [.eTag: etag], body: ResponseBody())
         }
         counters.increment("requests")
         reply.headers[.xRequestID] = requestID
@@ -75,18 +86,23 @@ struct Responder: HTTPResponder {
     }
 
     private func reply(
-        to request: Request, _ requestID: String, _ isRead: Flag, _ context: Context, _ logger: Logger
+        to request: Request, _ requestID: String, _ isRead: Flag, _ context: Context, _ address: String?,
+        _ judged: borrowing Mutex<Principal?>, _ logger: Logger
     ) async throws -> Reply {
         try checkHost(request)
         let target = Substring(request.head.path ?? "")
         let path = target.prefix { $0 != "?" }
         let (route, parameters) = try route(request.method, path)
         var credential: String?
+        var isFromCookie = false
         var caller: Principal?
-        if case .permitted(let permission) = route.caller {
-            let key = try Self.credential(of: request)
+        var reach: Level?
+        if route.caller != .anyone {
+            let key: String
+            (key, isFromCookie) = try self.credential(of: request)
             let principal = try await authenticator.principal(of: key)
-            try principal.require(permission)
+            judged.withLock { $0 = principal }
+            if case .permitted(let permission) = route.caller { reach = try principal.require(permission) }
             (credential, caller) = (key, principal)
         }
         let rawQuery = path.endIndex < target.endIndex ? target[target.index(after: path.endIndex)...] : nil
@@ -97,19 +113,28 @@ struct Responder: HTTPResponder {
             throw FieldError(
                 .notSupported, field: "Idempotency-Key", "is not supported for this call yet")
         }
+        if !route.takesIfMatch, request.headers[.ifMatch] != nil {
+            throw FieldError(.notSupported, field: "If-Match", "is not supported for this call")
+        }
         var bytes: [UInt8] = []
         if let body = route.body {
             try Self.checkContentType(request)
             bytes = try await read(request, bytesMax: body.bytesMax, context)
             isRead.set()
         }
-        return try await route.respond(
-            Call(
-                id: requestID, caller: caller, credential: credential, parameters: parameters,
-                rawQuery: rawQuery,
-                body: bytes,
-                idempotencyKey: route.takesIdempotencyKey ? try Self.idempotencyKey(of: request) : nil,
-                stream: request.body, logger: logger))
+        let call = Call(
+            id: requestID, caller: caller, reach: reach, credential: credential,
+            isFromCookie: isFromCookie, address: address,
+            agent: printable(request.headers[.userAgent] ?? "unknown"), parameters: parameters,
+            rawQuery: rawQuery, body: bytes,
+            idempotencyKey: route.takesIdempotencyKey ? try Self.idempotencyKey(of: request) : nil,
+            version: route.takesIfMatch ? try Self.version(of: request) : nil, stream: request.body,
+            logger: logger)
+        // What the call changes is noted as this caller's.
+        let actor =
+            caller.map { $0.actor(requestID: requestID, address: address) }
+            ?? Principal.unknownActor(requestID: requestID, address: address)
+        return try await Actor.$current.withValue(actor) { try await route.respond(call) }
     }
 
     // MARK: The head
@@ -154,7 +179,31 @@ struct Responder: HTTPResponder {
         }
     }
 
-    private static func credential(of request: Request) throws(AccessError) -> String {
+    /// A key or a session: from one Authorization header, or without one from the cookie.
+    private func credential(of request: Request) throws -> (text: String, isFromCookie: Bool) {
+        if request.headers[.authorization] == nil, let secret = SessionCookie.secret(in: request.headers) {
+            try checkOrigin(request, secret)
+            return (secret, true)
+        }
+        return (try Self.bearer(of: request), false)
+    }
+
+    /// A browser sends its cookie with whatever a page makes it send: a change has to come from a page of
+    /// this host that knows the session's word.
+    private func checkOrigin(_ request: Request, _ secret: String) throws {
+        guard request.method != .get, request.method != .head else { return }
+        let origin = (request.headers[.origin] ?? "").split(separator: "/", omittingEmptySubsequences: false)
+        let isOurs = origin.count == 3 && hosts.contains(Self.hostName(String(origin[2])))
+        let token = request.headers[.csrfToken] ?? ""
+        guard isOurs, constantTimeEqual(Array(token.utf8), Array(SessionCookie.csrfToken(of: secret).utf8))
+        else {
+            throw Problem(
+                .forbidden, "crossSite",
+                "a change with a cookie needs the Origin of this host and the session's X-CSRF-Token")
+        }
+    }
+
+    private static func bearer(of request: Request) throws(AccessError) -> String {
         let fields = request.headers[values: .authorization]
         let parts = (fields.first ?? "").split(separator: " ")
         guard fields.count == 1, parts.count == 2, parts[0].lowercased() == "bearer" else {
@@ -176,11 +225,27 @@ struct Responder: HTTPResponder {
         return key
     }
 
+    /// The version of `If-Match`; `nil` if there is none, or any will do (RFC 9110, 13.1.1).
+    private static func version(of request: Request) throws -> Int? {
+        let fields = request.headers[values: .ifMatch]
+        guard let field = fields.first else { return nil }
+        if fields == ["*"] { return nil }
+        guard fields.count == 1, field.hasPrefix("\""), field.hasSuffix("\""), field.utf8.count > 2,
+            let version = Int(field.dropFirst().dropLast()), version > 0
+        else {
+            throw FieldError(
+                .invalid, field: "If-Match", "must be the ETag of an answer, a number in quotes, or *")
+        }
+        return version
+    }
+
     // MARK: The body
 
     private static func checkContentType(_ request: Request) throws {
         let type = (request.headers[.contentType] ?? "").prefix { $0 != ";" }.lowercased()
-        guard type.split(separator: " ").first == "application/json" else {
+        let isJSON = ["application/json", "application/merge-patch+json"].contains(
+            type.split(separator: " ").first)
+        guard isJSON else {
             throw Problem(
                 .unsupportedMediaType, "unsupportedMediaType",
                 "the body must be sent as Content-Type: application/json")
@@ -233,5 +298,6 @@ struct Responder: HTTPResponder {
 extension HTTPField.Name {
     static let xRequestID = HTTPField.Name("X-Request-Id")!
     static let traceparent = HTTPField.Name("traceparent")!
+    static let csrfToken = HTTPField.Name("X-CSRF-Token")!
     static let idempotencyKey = HTTPField.Name("Idempotency-Key")!
 }

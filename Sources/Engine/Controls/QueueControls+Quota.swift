@@ -14,7 +14,7 @@ extension QueueControls {
     /// Sets how much it may have open; what is absent holds by default. Submissions heed it within
     /// `QuotaWatch.life`; what is open already stays.
     package func setQuota(
-        _ new: NewQuota, of organization: OrganizationID, by principal: APIKeyID, level: Level
+        _ new: NewQuota, of organization: OrganizationID, by principal: PrincipalID, level: Level
     ) async throws -> QueueQuota {
         try await requireAbove(organization, level)
         try await ledger.setOpenWorkMax(

@@ -28,7 +28,7 @@ package struct QueueControls: Sendable {
 
     /// Pauses: when this returns, no run of the scope is marked any more.
     package func pause(
-        _ request: ControlRequest, by principal: APIKeyID, level: Level
+        _ request: ControlRequest, by principal: PrincipalID, level: Level
     ) async throws -> QueueControl {
         let row = try await set(.pause, request, by: principal, level: level)
         try await awaitMarks()
@@ -38,7 +38,7 @@ package struct QueueControls: Sendable {
 
     /// Drains: submissions that come after this has returned are refused.
     package func drain(
-        _ request: ControlRequest, by principal: APIKeyID, level: Level
+        _ request: ControlRequest, by principal: PrincipalID, level: Level
     ) async throws -> QueueControl {
         let row = try await set(.drain, request, by: principal, level: level)
         // Until then a process may go by what it read before.
@@ -48,7 +48,7 @@ package struct QueueControls: Sendable {
 
     /// Ends pauses and drains of exactly this scope; what was held back flows at once.
     package func resume(
-        _ request: ResumeRequest, by principal: APIKeyID, level: Level
+        _ request: ResumeRequest, by principal: PrincipalID, level: Level
     ) async throws -> [QueueControl] {
         try await require(request.scope, level)
         let scope = level.scope
@@ -87,7 +87,7 @@ package struct QueueControls: Sendable {
     }
 
     private func set(
-        _ mode: ControlMode, _ request: ControlRequest, by principal: APIKeyID, level: Level
+        _ mode: ControlMode, _ request: ControlRequest, by principal: PrincipalID, level: Level
     ) async throws -> ControlRow {
         try await require(request.scope, level)
         let row = try await ledger.setControl(
@@ -176,7 +176,7 @@ package struct QueueControls: Sendable {
         }
     }
 
-    func note(_ message: Logger.Message, _ scope: QueueScope, by principal: APIKeyID) {
+    func note(_ message: Logger.Message, _ scope: QueueScope, by principal: PrincipalID) {
         logger.notice(message, metadata: ["scope": "\(scope)", "key.id": "\(principal)"])
     }
 
@@ -222,7 +222,7 @@ package struct QueueControls: Sendable {
         try await require(organization, level)
         switch level {
         case .platform, .partner: return
-        case .organization, .site:
+        case .organization, .organizations, .site:
             throw EngineError(
                 .forbidden,
                 "an organization does not set its own weight, cap and quota: its partner or the platform does"

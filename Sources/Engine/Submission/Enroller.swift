@@ -24,7 +24,7 @@ package struct Enroller: Sendable {
     /// Makes a token for a site that is the level or below it. Its text is shown here and never again: only
     /// its hash is kept.
     package func createToken(
-        _ new: NewEnrollmentToken, by principal: APIKeyID, level: Level
+        _ new: NewEnrollmentToken, by principal: PrincipalID, level: Level
     ) async throws -> CreatedEnrollmentToken {
         let unseen = EngineError(.invalid, field: "siteId", "names no site that you may see")
         // A site's scope does not see its partner, which the token names: what the scope shows is looked at

@@ -68,7 +68,7 @@ extension Submitter {
     /// Repeats dead letters by a new job for each of their jobs. A job and that its letters are dealt with
     /// are one commit, so no letter is redriven twice; each job has an outcome of its own.
     package func redrive(
-        _ letters: [DeadLetterRow], by principal: APIKeyID, level: Level
+        _ letters: [DeadLetterRow], by principal: PrincipalID, level: Level
     ) async throws -> [Redriven] {
         var jobs: [(job: JobID, letters: [DeadLetterRow])] = []
         for (job, letters) in Dictionary(grouping: letters, by: \.run.job).sorted(by: { $0.key < $1.key }) {
@@ -96,7 +96,7 @@ extension Submitter {
 
     /// Repeats the runs of a job that have not succeeded and have ended.
     package func retry(
-        _ job: JobID, idempotencyKey: String?, by principal: APIKeyID, level: Level
+        _ job: JobID, idempotencyKey: String?, by principal: PrincipalID, level: Level
     ) async throws -> AcceptedJob {
         guard let row = try await ledger.job(job, scope: level.scope) else {
             throw EngineError(.notFound, "there is no job with this id")

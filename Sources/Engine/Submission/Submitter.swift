@@ -80,7 +80,7 @@ package struct Submitter: Sendable {
     /// and none disturbs its neighbours.
     /// - Throws: only when nothing could be done at all, as when the database does not answer.
     package func submit(
-        _ requests: [JobRequest], by principal: APIKeyID, level: Level
+        _ requests: [JobRequest], by principal: PrincipalID, level: Level
     ) async throws -> [Result<AcceptedJob, EngineError>] {
         let now = Instant.now()
         let places = try await places(of: requests, level: level)
@@ -270,7 +270,7 @@ package struct Submitter: Sendable {
     }
 
     private func prepare(
-        _ request: JobRequest, _ places: Places, by principal: APIKeyID, level: Level, now: Instant
+        _ request: JobRequest, _ places: Places, by principal: PrincipalID, level: Level, now: Instant
     ) throws(EngineError) -> SubmittedJob {
         let job = request.job
         let id = JobID.new(at: now)

@@ -2,7 +2,8 @@ package import Domain
 package import Ledger
 import Postgres
 
-/// Removes the jobs, runs and tasks of an organization that ended longer ago than it keeps them.
+/// Removes the jobs, runs, tasks and deliveries to webhooks of an organization that ended longer ago than it
+/// keeps them.
 ///
 /// Step by step, each committed by itself, so that another attempt goes on where one was broken off.
 package struct RetentionHandler: TaskHandler {
@@ -36,7 +37,9 @@ package struct RetentionHandler: TaskHandler {
             try Task.checkCancellation()
             let removed = try await ledger.removeEnded(
                 before: days ?? defaultDays, of: work.organization, limit: limit)
-            if removed.isNothing { return }
+            let deliveries = try await ledger.removeDeliveries(
+                before: days ?? defaultDays, of: work.organization, limit: limit)
+            if removed.isNothing, deliveries == 0 { return }
         }
     }
 

@@ -14,7 +14,7 @@ package protocol TaskHandler: Sendable {
     static var kind: TaskKind { get }
 
     /// Does one attempt. Returning ends the task as succeeded, throwing is a failure that is repeated by the
-    /// policy; a `TaskRefusal` is not repeated.
+    /// policy; a `TaskRefusal` is not repeated, a `TaskFailure` and a `TaskPostponement` are when they say.
     ///
     /// Its Swift task is cancelled when the attempt takes too long, somebody cancels the task, its lease is
     /// lost, or the worker stops. A handler that then throws is done again where that is due; one that goes
@@ -39,6 +39,31 @@ package struct TaskRefusal: Error, CustomStringConvertible {
 
     /// A refusal with its reason, which the tenant sees.
     package init(_ description: String) { self.description = description }
+}
+
+/// Ends an attempt as failed; another follows after a time that the handler says instead of the policy, as
+/// long as the policy has one.
+package struct TaskFailure: Error, CustomStringConvertible {
+    /// Why, which the tenant sees.
+    package let description: String
+    /// How long the next attempt waits.
+    package let wait: Duration
+
+    /// A failure with its reason.
+    package init(_ description: String, again wait: Duration) {
+        self.description = description
+        self.wait = wait
+    }
+}
+
+/// Ends an attempt that has tried nothing, since it could not be done now: another follows, and no failure is
+/// counted.
+package struct TaskPostponement: Error {
+    /// How long the next attempt waits.
+    package let wait: Duration
+
+    /// A postponement.
+    package init(by wait: Duration) { self.wait = wait }
 }
 
 /// A handler without its type: what a pool works with.

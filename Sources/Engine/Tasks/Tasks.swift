@@ -66,6 +66,11 @@ package struct Tasks: Sendable {
         for (kind, runs) in queued { await fronts[kind]?.offer(runs) }
     }
 
+    /// The same for tasks of one kind that the ledger made itself.
+    package func offer(_ runs: [QueuedRun], of kind: TaskKind) async {
+        if !runs.isEmpty { await fronts[kind.name]?.offer(runs) }
+    }
+
     /// Cancels a task: at once if no worker has it; else its handler is told, and its word decides.
     /// - Returns: the task as it stands; `nil` if the scope does not see it.
     package func cancel(_ id: TaskID, scope: Scope) async throws -> TaskRow? {

@@ -180,7 +180,7 @@ package final class WorkerPool: Sendable {
         }
         let seconds = (ContinuousClock.now - began) / .seconds(1)
         if let outcome = outcome(of: task, result, interruption) {
-            await record(task, outcome, seconds: seconds)
+            await record(task, outcome, orAgainAfter: wait(after: task, result), seconds: seconds)
         } else if interruption == .stopping {
             await giveBack([task])
         } else {
@@ -189,6 +189,16 @@ package final class WorkerPool: Sendable {
         _ = running.withLock { $0.removeValue(forKey: task.token) }
         gate.end()
         free.yield()
+    }
+
+    /// How long another attempt waits: as the handler says, or the policy.
+    private func wait(after task: MarkedTask, _ result: Result<Void, any Error>) -> Duration {
+        if case .failure(let error) = result {
+            if let failure = error as? TaskFailure { return failure.wait }
+            if let postponement = error as? TaskPostponement { return postponement.wait }
+        }
+        var generator = SystemRandomNumberGenerator()
+        return task.policy.backoff.wait(attempt: task.failures, using: &generator)
     }
 
     /// What a handler's end means; `nil` if nothing is to be recorded.
@@ -205,6 +215,8 @@ package final class WorkerPool: Sendable {
             case .leaseLost, .stopping: return nil
             case nil:
                 if let refusal = error as? TaskRefusal { return .refused(reason: refusal.description) }
+                if let failure = error as? TaskFailure { return .failed(reason: failure.description) }
+                if error is TaskPostponement { return .postponed }
                 logger.warning(
                     "a task's handler has failed",
                     metadata: [
@@ -218,9 +230,9 @@ package final class WorkerPool: Sendable {
     }
 
     /// Records an outcome, as long as the attempt is the current one: the lease is renewed meanwhile.
-    private func record(_ task: MarkedTask, _ outcome: TaskOutcome, seconds: Double) async {
-        var generator = SystemRandomNumberGenerator()
-        let wait = task.policy.backoff.wait(attempt: task.failures, using: &generator)
+    private func record(
+        _ task: MarkedTask, _ outcome: TaskOutcome, orAgainAfter wait: Duration, seconds: Double
+    ) async {
         var trouble = Trouble(name: "settlement of a task", logger: logger)
         var end: TaskEnd?
         while end == nil, isHeld(task) {

@@ -93,13 +93,13 @@ package struct QueueControl: WireObject, Equatable {
     package var byPlatform: Bool
     /// Why, the API key that set it, and when.
     package var reason: String?
-    package var createdBy: APIKeyID
+    package var createdBy: PrincipalID
     package var since: Instant
 
     /// A control as it is shown.
     package init(
         id: ControlID, mode: ControlMode, scope: QueueScope, byPlatform: Bool, reason: String?,
-        createdBy: APIKeyID, since: Instant
+        createdBy: PrincipalID, since: Instant
     ) {
         self.id = id
         self.mode = mode

@@ -101,6 +101,8 @@ package indirect enum Shape: Sendable, Equatable {
         package let shape: Shape
         /// Whether it must be there.
         package let isRequired: Bool
+        /// Whether null means something else than that it is absent.
+        package var isNullable = false
     }
 }
 
@@ -207,6 +209,20 @@ package struct FieldReader {
         do { return try Value.read(value, limit) } catch { throw error.under(self.name(of: name)) }
     }
 
+    /// What a field does to a value that is there: absent keeps it, null clears it (RFC 7396).
+    package mutating func change<Value: JSONReadable>(
+        _ name: String, _ type: Value.Type = Value.self, _ limit: FieldLimit = .none
+    ) throws(FieldError) -> FieldChange<Value> {
+        guard let text else {
+            recorded.append(
+                Shape.Field(name: name, shape: Value.shape(limit), isRequired: false, isNullable: true))
+            return .keep
+        }
+        guard let value = take(name, text) else { return .keep }
+        if value.isNull { return .clear }
+        do { return .set(try Value.read(value, limit)) } catch { throw error.under(self.name(of: name)) }
+    }
+
     /// Refuses fields that the contract names but this release does not have, whatever they hold.
     package mutating func notSupported(_ names: String...) throws(FieldError) {
         guard let text else { return }
@@ -261,6 +277,44 @@ package struct FieldReader {
     private func isTaken(_ ordinal: Int) -> Bool {
         ordinal < 64 ? taken & 1 << UInt64(ordinal) != 0 : takenBeyond.contains(ordinal)
     }
+}
+
+/// What an edit does to one value.
+package enum FieldChange<Value: Sendable>: Sendable {
+    /// Leaves it as it is.
+    case keep
+    /// Takes it away.
+    case clear
+    /// Puts another in its place.
+    case set(Value)
+
+    /// The value after the edit.
+    package func applied(to value: Value?) -> Value? {
+        switch self {
+        case .keep: value
+        case .clear: nil
+        case .set(let new): new
+        }
+    }
+}
+
+extension FieldChange: Equatable where Value: Equatable {}
+
+extension JSONWriter {
+    /// Appends what an edit does to a field; nothing where it keeps it.
+    package mutating func field<Value: JSONWritable>(_ name: String, _ change: FieldChange<Value>) {
+        switch change {
+        case .keep: break
+        case .clear: field(name, JSON.null)
+        case .set(let value): field(name, value)
+        }
+    }
+}
+
+/// An object that is edited by versions: its `ETag`.
+package protocol Versioned {
+    /// How often it was edited, from 1.
+    var version: Int { get }
 }
 
 /// An object of the contract: its `init` asks a reader for each field, its `fields` writes each.

@@ -1,5 +1,7 @@
+import Access
 import Domain
 import Engine
+import Ledger
 import Process
 import Trust
 
@@ -11,6 +13,9 @@ import Trust
 /// | `deployment` | the installation's id |
 /// | `root.seed`, `job.seed` | Ed25519 seeds: the key set's and everything else's signer |
 /// | `mac.key` | the key of MACs over rows that grant power |
+/// | `sealing.key` | the key of stored secrets |
+/// | `audit.heads` | how far each log of the audit was, under a MAC |
+/// | `revocations.head` | how far the list of revocations was |
 /// | `server-ca.pem`, `server-ca.key` | the authority of gateways and API; the certificate is public |
 /// | `device-ca.pem`, `device-ca.key` | the authority of devices; the certificate is public |
 /// | `server.pem` | certificate and key of the API's listener, made anew at each start and in time |
@@ -24,8 +29,11 @@ struct KeyFiles {
     /// Everything the API role holds.
     struct APIKeys {
         let signer: Signer
-        let macKey: MACKey
-        let macKeyID: String
+        let seals: RowSeals
+        /// The keys of stored secrets.
+        let sealing: SealingKeys
+        /// The judge of edges, with the same key; `onRefusal` hears of those that do not hold.
+        let judge: @Sendable (@escaping @Sendable (EdgeRefusal) -> Void) -> EdgeJudge
     }
 
     /// The keys in a directory; what is missing is made, durably.
@@ -54,9 +62,64 @@ struct KeyFiles {
             deployment: deploymentID, rootKey: root, jobKey: job, keySetVersion: 1,
             serverCA: serverCA.certificate,
             deviceCA: deviceCA, now: .now())
+        let (macKey, keyID) = (try MACKey(bytes: macBytes), Hex.encode(SHA256.hash(macBytes).prefix(8)))
         return APIKeys(
-            signer: signer, macKey: try MACKey(bytes: macBytes),
-            macKeyID: Hex.encode(SHA256.hash(macBytes).prefix(8)))
+            signer: signer, seals: RowSeals(key: macKey, keyID: keyID), sealing: try sealingKeys(),
+            judge: { EdgeJudge(key: macKey, keyID: keyID, onRefusal: $0) })
+    }
+
+    /// The key of stored secrets, under an id that is made from it.
+    private func sealingKeys() throws -> SealingKeys {
+        let secret = try bytes("sealing.key") { Trust.randomBytes(SealingKeys.Key.byteCount) }
+        let id = Hex.encode(SHA256.hash(secret).prefix(8))
+        return try SealingKeys(current: SealingKeys.Key(id: id, secret: SecretBytes(secret)))
+    }
+
+    /// Where the heads of the audit log are kept: a line each with log, count and MAC, and one with the MAC
+    /// of all of them.
+    func auditStore(_ seals: RowSeals) -> AuditSealer.Store {
+        let path = path("audit.heads")
+        @Sendable func seal(_ lines: [String]) -> RowMAC {
+            seals.seal { keyID in
+                [Array("audit.heads".utf8), Array(keyID.utf8)] + lines.map { Array($0.utf8) }
+            }
+        }
+        return AuditSealer.Store {
+            guard fileExists(path) else { return [] }
+            var lines = String(decoding: try readFile(path, max: 64 << 20), as: UTF8.self)
+                .split(separator: "\n").map(String.init)
+            let last = lines.popLast() ?? ""
+            guard last == "mac \(Hex.encode(seal(lines).code))" else {
+                throw CommandError("\(path) was altered: its own MAC does not hold")
+            }
+            return try lines.map { line in
+                let words = line.split(separator: " ")
+                guard words.count == 3, let chain = UniqueID(words[0]), let count = Int(words[1]),
+                    let mac = Hex.decode(String(words[2]))
+                else { throw CommandError("\(path) does not hold the heads of the audit log") }
+                return AuditHead(chain: chain, count: count, mac: mac)
+            }
+        } write: { heads in
+            let lines = heads.map { "\($0.chain) \($0.count) \(Hex.encode($0.mac))" }
+            let text = (lines + ["mac \(Hex.encode(seal(lines).code))"]).joined(separator: "\n") + "\n"
+            try DurableFile.write(Array(text.utf8), to: path, mode: 0o600)
+        }
+    }
+
+    /// Where the head of the list of revocations is kept: `revocations.head`, the count and the last MAC.
+    var revocationsStore: Revocations.Store {
+        let path = path("revocations.head")
+        return Revocations.Store {
+            guard fileExists(path) else { return nil }
+            let words = String(decoding: try readFile(path, max: 256), as: UTF8.self).split(separator: " ")
+            guard words.count == 2, let count = Int(words[0]), let mac = Hex.decode(String(words[1])) else {
+                throw CommandError("\(path) does not hold the head of the list of revocations")
+            }
+            return Revocations.Head(count: count, mac: mac)
+        } write: { head in
+            try DurableFile.write(
+                Array("\(head.count) \(Hex.encode(head.mac[...]))".utf8), to: path, mode: 0o600)
+        }
     }
 
     /// Issues the certificates of both listeners: the API's for the names by which callers know it, the

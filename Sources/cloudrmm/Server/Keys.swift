@@ -56,9 +56,9 @@ struct Keys: AsyncParsableCommand {
                     "the keys in \(directory) belong to another installation than the database")
             }
             let (_, secret) = try await Authenticator(
-                ledger: ledger, macKey: keys.macKey, macKeyID: keys.macKeyID,
-                // A key of the platform hangs on no row.
-                judge: EdgeJudge(key: keys.macKey, keyID: keys.macKeyID) { _ in }
+                ledger: ledger, seals: keys.seals,
+                // A key of the platform hangs on no row, and nothing is revoked here.
+                judge: keys.judge { _ in }, store: .memory
             ).createKey(
                 name: name, level: .platform, permissions: Permission.all,
                 expiresIn: .seconds(expiresInDays * 86_400), by: nil)

@@ -21,17 +21,18 @@ struct BuiltAPI: Sendable {
     let readiness: Readiness
     let counters: EventCounters
 
-    /// A key of the whole platform for the person who started this; the one before it is revoked.
+    /// A key of the whole platform for the person who started this, that acts for the administrator; the one
+    /// before it is revoked. The administrator is made at the first start.
     func makeAdministratorKey(rememberedIn path: String) async throws -> String {
         if fileExists(path),
             let before = APIKeyID(String(decoding: try readFile(path, max: 64), as: UTF8.self))
         {
-            _ = try await ledger.revokeAPIKey(before, scope: .platform)
+            try await authenticator.revokeKeyIfThere(before)
         }
+        let administrator = try await RoleMaker(authenticator).administrator()
         let (row, secret) = try await authenticator.createKey(
-            name: "administrator", level: .platform, permissions: Set(Permission.allCases),
-            expiresIn: .seconds(30 * 86_400),
-            by: nil)
+            name: "administrator", level: .platform, permissions: Permission.all,
+            expiresIn: .seconds(30 * 86_400), by: nil, actsFor: administrator)
         try DurableFile.write(Array(row.id.description.utf8), to: path)
         return secret
     }
@@ -61,7 +62,7 @@ extension Roles {
         }
         let counters = EventCounters()
         let logger = logger
-        let judge = EdgeJudge(key: apiKeys.macKey, keyID: apiKeys.macKeyID) { refusal in
+        let judge = apiKeys.judge { refusal in
             switch refusal {
             case .missing: break
             case .outside(let edge):
@@ -77,7 +78,7 @@ extension Roles {
             }
         }
         let authenticator = Authenticator(
-            ledger: ledger, macKey: apiKeys.macKey, macKeyID: apiKeys.macKeyID, judge: judge)
+            ledger: ledger, seals: apiKeys.seals, judge: judge, store: keys.revocationsStore)
         let submitter = Submitter(
             ledger: ledger, signer: apiKeys.signer, judge: judge, front: front, logger: logger)
         let agentGatewayURL = settings.agentGatewayURL
@@ -86,23 +87,41 @@ extension Roles {
             agentGatewayURL ?? "wss://localhost:\(ports["gateway"] ?? gatewayPort)"
         }
         let readiness = Self.readiness(ledger, connection)
-        let tasks = Tasks(ledger: ledger, fronts: try await makeTaskFronts(connection))
+        let fronts = try await makeTaskFronts(connection)
+        let tasks = Tasks(ledger: ledger, fronts: fronts)
         let server = APIServer(
             configuration: APIConfiguration(
                 host: settings.host, port: settings.apiPort, tls: { tls.context },
                 hosts: apiNames.names.union(apiNames.addresses)
             ) { port in ports.bound("api", port) },
             ledger: ledger, authenticator: authenticator,
-            tenants: TenantMaker(ledger: ledger, judge: judge), submitter: submitter, enroller: enroller,
+            tenants: TenantMaker(ledger: ledger, judge: judge), roles: RoleMaker(authenticator),
+            signIn: SignIn(authenticator, sealing: apiKeys.sealing),
+            webhooks: WebhookMaker(
+                authenticator, keys: apiKeys.sealing, networks: settings.webhookNetworks),
+            submitter: submitter, enroller: enroller,
             presence: Presence(front: front), queues: QueueView(ledger: ledger, front: front),
             controls: QueueControls(ledger: ledger, front: front, judge: judge, logger: logger),
             rates: QueueRates(front: front), tasks: tasks, retentionDays: settings.retentionDays,
             readiness: readiness, counters: counters, logger: logger)
         let presence = presence(of: .api, ledger)
+        let webhooks = try makeWebhookParts(
+            ledger: ledger, tasks: tasks, front: fronts[.webhookDelivery], keys: apiKeys.sealing,
+            presence: presence)
+        let onFailure: @Sendable (any Error) -> Void = { [logger] error in
+            logger.warning(
+                "what is noted of use and changes is behind", metadata: ["error": "\(error)"])
+        }
+        let sealer = AuditSealer(
+            ledger: ledger, seals: apiKeys.seals, store: keys.auditStore(apiKeys.seals))
         let part = Part("api", ending: .graceful) {
-            try await beside({ try await tls.run() }) {
-                try await beside({ await front.reportWork() }) {
-                    try await presence.beside { try await server.run() }
+            try await beside([
+                { try await tls.run() }, { await front.reportWork() },
+                { try await authenticator.keepUp(onFailure: onFailure) },
+                { try await sealer.run(onFailure: onFailure) },
+            ]) {
+                try await presence.beside {
+                    try await beside({ await webhooks.run() }) { try await server.run() }
                 }
             }
             await connection.close()

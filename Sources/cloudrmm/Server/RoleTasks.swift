@@ -64,12 +64,16 @@ extension Roles {
                     metrics: metrics.tasks, logger: logger))
         }
         let tasks = Tasks(ledger: ledger, fronts: fronts)
+        let retentionDays = settings.retentionDays
         return TaskParts(
             partitions: fronts.sorted { $0.key.partition < $1.key.partition }.map { kind, front in
                 TaskPartition(
                     kind: kind, ledger: ledger, front: front, connection: connection, logger: logger)
             },
             pools: pools, upkeep: TaskUpkeep(ledger: ledger, fronts: fronts, logger: logger),
-            daily: { _ = try await RetentionHandler.submitDaily(tasks, ledger, at: .now()) }, bells: bells)
+            daily: {
+                _ = try await RetentionHandler.submitDaily(tasks, ledger, at: .now())
+                try await ledger.removeWebhookWork(before: retentionDays, limit: 5_000)
+            }, bells: bells)
     }
 }

@@ -4,6 +4,7 @@ import Foundation
 import Gateway
 import Ledger
 import Logging
+import Outbound
 import Postgres
 import Redis
 import ServiceLifecycle
@@ -34,6 +35,8 @@ struct RoleSettings: Sendable {
     /// kept.
     var taskConcurrency: [TaskKind: Int] = [:]
     var retentionDays = RetentionHandler.defaultDays
+    /// Networks that webhooks may be in although they are not public.
+    var webhookNetworks = AllowedNetworks.none
 }
 
 /// Which of the engines below a role answer.
@@ -248,8 +251,15 @@ func serviceGroup(of parts: [Part], logger: Logger) -> ServiceGroup {
 func beside(
     _ other: @escaping @Sendable () async throws -> Void, _ body: () async throws -> Void
 ) async throws {
+    try await beside([other], body)
+}
+
+/// Runs a body, and others for as long as it lasts.
+func beside(
+    _ others: [@Sendable () async throws -> Void], _ body: () async throws -> Void
+) async throws {
     try await withThrowingTaskGroup(of: Void.self) { group in
-        group.addTask { try await other() }
+        for other in others { group.addTask { try await other() } }
         defer { group.cancelAll() }
         try await body()
     }

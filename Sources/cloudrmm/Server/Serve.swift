@@ -5,6 +5,7 @@ import Foundation
 import Gateway
 import Ledger
 import Logging
+import Outbound
 import Postgres
 import Process
 import Redis
@@ -168,6 +169,12 @@ extension RoleSettings {
         agentGatewayURL = given[.agentGatewayURL]
         taskConcurrency[.retention] = try given.number(.retentionConcurrency, in: 0...64)
         if let days = try given.number(.retentionDays, in: RetentionHandler.days) { retentionDays = days }
+        if let text = given[.webhookAllowPrivate] {
+            guard let networks = AllowedNetworks(text) else {
+                throw given.refusal(.webhookAllowPrivate, "it is not true, false or a list of networks")
+            }
+            webhookNetworks = networks
+        }
         try apiNames.addHost(of: .apiURL, in: given)
         try gatewayNames.addHost(of: .agentGatewayURL, in: given)
     }

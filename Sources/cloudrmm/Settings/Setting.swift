@@ -19,6 +19,7 @@ enum Setting: String, CaseIterable {
     case agentGatewayURL = "AGENT_GATEWAY_URL"
     case retentionConcurrency = "CLOUDRMM_WORKERS_RETENTION_CONCURRENCY"
     case retentionDays = "CLOUDRMM_RETENTION_DAYS"
+    case webhookAllowPrivate = "CLOUDRMM_WEBHOOK_ALLOW_PRIVATE"
     case apiURL = "API_URL"
     case apiKey = "CLOUDRMM_API_KEY"
     case ca = "CLOUDRMM_CA"
@@ -30,7 +31,8 @@ enum Setting: String, CaseIterable {
             .redisLoaderURL, .apiKey:
             true
         case .redisPartitions, .roles, .keysDir, .host, .apiPort, .gatewayPort, .operationsPort, .logLevel,
-            .agentGatewayURL, .apiURL, .ca, .retentionConcurrency, .retentionDays:
+            .agentGatewayURL, .apiURL, .ca, .retentionConcurrency, .retentionDays,
+            .webhookAllowPrivate:
             false
         }
     }

@@ -11,7 +11,8 @@ struct ConnectionOptions: ParsableArguments {
         case table, json
     }
 
-    @Option(help: "URL of the API; else $API_URL, else both it and the key from ready.json.")
+    @Option(
+        help: "URL of the API; else $API_URL, else both it and the key of the context, else of ready.json.")
     var apiURL: String?
 
     @Option(help: "API key; better $CLOUDRMM_API_KEY, since arguments are seen by others.")
@@ -25,6 +26,9 @@ struct ConnectionOptions: ParsableArguments {
 
     @Option(help: "Data directory of `cloudrmm up`; else ./.cloudrmm, else ~/.cloudrmm.")
     var dataDir: String?
+
+    @Option(help: "What 'cloudrmm login' has remembered under this name; else the current context.")
+    var context: String?
 
     @Option(help: "How results are printed.")
     var output: Output = .table
@@ -41,6 +45,11 @@ struct ConnectionOptions: ParsableArguments {
         case (let url?, let key?):
             return APIClient(url: url, key: key, certificateAuthority: given[.ca])
         case (nil, nil):
+            if let kept = try keptContext() {
+                return APIClient(
+                    url: kept.apiURL, key: kept.key,
+                    certificateAuthority: given[.ca] ?? kept.certificateAuthority)
+            }
             guard let ready = try ReadyFile.find(in: dataDir), let url = ready.apiURL, let key = ready.apiKey
             else {
                 throw Failure(
@@ -58,11 +67,30 @@ struct ConnectionOptions: ParsableArguments {
     }
 }
 
+extension ConnectionOptions {
+    /// The context that is named, or the current one unless a data directory is named.
+    private func keptContext() throws -> Contexts.Context? {
+        if context == nil, dataDir != nil { return nil }
+        return try Contexts.read().context(context)
+    }
+
+    /// Keeps another text of the session that the context has.
+    func remember(_ key: String) throws {
+        var contexts = try Contexts.read()
+        guard let name = context ?? contexts.current, contexts.contexts[name] != nil else {
+            return Terminal.print(key)
+        }
+        contexts.contexts[name]?.key = key
+        try contexts.write()
+    }
+}
+
 /// What `cloudrmm up` says about itself.
-private struct ReadyFile: Decodable {
+struct ReadyFile: Decodable {
     let apiURL: String?
     let apiKey: String?
     let caCertificate: String?
+    let databaseURL: String?
 
     /// The file of a data directory; without one, of the usual ones, if it is there.
     static func find(in dataDir: String?) throws -> ReadyFile? {
@@ -114,10 +142,17 @@ struct Failure: Error {
 /// Runs a verb's work against the API, says on stderr why it failed, and ends with the code that belongs to
 /// it.
 func operate(_ options: ConnectionOptions, _ body: (APIClient) async throws -> Void) async throws {
-    do {
+    try await reportingFailures {
         let client = try options.client()
         defer { client.close() }
         try await body(client)
+    }
+}
+
+/// Runs a verb's work, says on stderr why it failed, and ends with the code that belongs to it.
+func reportingFailures(_ body: () async throws -> Void) async throws {
+    do {
+        try await body()
     } catch {
         guard let failure = failure(of: error) else { throw error }
         if !failure.message.isEmpty { Terminal.complain(failure.message) }

@@ -1,0 +1,90 @@
+import Access
+import ArgumentParser
+import Client
+import Domain
+import Ledger
+import Postgres
+import Wire
+
+/// `cloudrmm audit …`
+struct AuditVerbs: AsyncParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "audit", abstract: "What was changed and what was refused.",
+        subcommands: [List.self, Verify.self], defaultSubcommand: List.self)
+
+    struct List: AsyncParsableCommand {
+        static let configuration = CommandConfiguration(abstract: "List the audit log, newest first.")
+        @Option(help: "Only the log of this partner or organization.") var log: ID<Subject.Tenant>?
+        @Option(help: "Only what this key or person did.") var actor: PrincipalID?
+        @Option(help: "Only what was done to this.") var subject: ID<Subject.Tenant>?
+        @Option(help: "Only actions that begin so, such as api_keys. or DELETE.") var action: String?
+        @Flag(help: "Only refused attempts.") var refused = false
+        @OptionGroup var list: ListOptions
+        @OptionGroup var connection: ConnectionOptions
+
+        func run() async throws {
+            try await operate(connection) { api in
+                let entries = try await list.items {
+                    try await api.audit(
+                        log: log, actor: actor, subject: subject, action: action,
+                        refused: refused ? true : nil, $0)
+                }
+                let table = Table("AT", "WHO", "FROM", "WHAT", "TO", "OUTCOME", "ENTRY")
+                connection.show(entries, table) { table, entry in
+                    let who = entry.actorId.map { "\(entry.actor) \($0)" } ?? entry.actor
+                    table.add(
+                        entry.at.description, who, entry.address ?? "–", entry.action,
+                        entry.subjectId?.description ?? "–",
+                        entry.refused ? "refused: \(entry.after ?? "")" : "done",
+                        entry.position.map(String.init) ?? "not sealed yet")
+                }
+            }
+        }
+    }
+
+    struct Verify: AsyncParsableCommand {
+        static let configuration = CommandConfiguration(
+            abstract: "Verify the chains of the audit log, without the API.",
+            discussion: """
+                Reads the database and the installation's own keys. Names the first entry of each log that \
+                was changed, taken out or cut off, and ends with 1 if there is one. With --data-dir both are \
+                those of 'cloudrmm up', which runs; else DATABASE_URL and --keys-dir name them.
+                """)
+        @Option(help: "Data directory of a running `cloudrmm up`.") var dataDir: String?
+        @Option(
+            help: "The directory of the installation's keys; else $CLOUDRMM_KEYS_DIR, else .cloudrmm/keys.")
+        var keysDir: String?
+        @OptionGroup var options: SettingsOptions
+
+        func run() async throws {
+            try await reportingFailures {
+                var given = try options.settings([.keysDir: keysDir])
+                var directory = given.keysDirectory
+                if let dataDir {
+                    guard let url = try ReadyFile.find(in: dataDir)?.databaseURL else {
+                        throw Failure(.unreachable, "\(dataDir) has no running installation")
+                    }
+                    given = try options.settings([.databaseURL: url, .keysDir: keysDir])
+                    directory = keysDir ?? "\(dataDir)/keys"
+                }
+                let configuration = try given.parse(
+                    .databaseURL, given.require(.databaseURL, for: "audit verify")
+                ) { try PostgresConfiguration(url: $0) }
+                let files = try KeyFiles(directory: directory)
+                let keys = try files.openAPIKeys()
+                let pool = PostgresPool(
+                    configuration: configuration, logger: try makeLogger(level: "warning"))
+                pool.start()
+                let report = try await AuditSealer(
+                    ledger: Ledger(pool: pool), seals: keys.seals, store: files.auditStore(keys.seals)
+                ).verify()
+                await pool.close()
+                for fault in report.faults { Terminal.print(fault.description) }
+                guard report.faults.isEmpty else {
+                    throw Failure(.failedRuns, "\(report.faults.count) of \(report.chains) logs do not hold")
+                }
+                Terminal.print("\(report.entries) entries in \(report.chains) logs hold")
+            }
+        }
+    }
+}
