@@ -45,7 +45,8 @@ struct AccessRuleTests {
             #expect(
                 Set(open) == [
                     "/healthz", "/readyz", "/docs", "/docs/docs.js", "/docs/docs.css", "/openapi.json",
-                    "/v1/enrollments",
+                    "/v1/enrollments", "/v1/sessions", "/v1/sign-in-links/accept", "/v1/device-codes",
+                    "/v1/device-codes/session",
                 ])
         }
     }

@@ -200,7 +200,7 @@ struct AlteredRowTests {
     func device() async throws {
         try await TestAPI.with { api in
             let tenant = api.one
-            let made = try Tenant.decode(
+            let made = try Site.decode(
                 try await api.call(
                     "POST", "/v1/sites", key: tenant.key,
                     body: #"{"name": "x", "organizationId": "\#(tenant.organization)"}"#

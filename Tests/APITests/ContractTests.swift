@@ -27,10 +27,10 @@ struct ContractTests {
             let partner = try await client.createPartner(NewPartner(name: "Ünï ☃"))
             let organization = try await client.createOrganization(
                 NewOrganization(name: "o", partnerId: PartnerID(partner.id.value)))
-            #expect(organization.partnerId?.value == partner.id.value)
+            #expect(organization.partnerId == partner.id)
             let site = try await client.createSite(
                 NewSite(name: "s", organizationId: OrganizationID(organization.id.value)))
-            let read = try Tenant.decode(try await api.call("GET", "/v1/sites/\(site.id)").body)
+            let read = try Site.decode(try await api.call("GET", "/v1/sites/\(site.id)").body)
             #expect(read == site)
             var names: [String] = []
             var cursor: String?
@@ -234,9 +234,9 @@ struct ContractTests {
             let accepted = try await client.submit(NewJob(kind: .ping, target: .devices([api.one.device])))
             let row = try #require(await api.ledger.job(accepted.id, scope: .platform))
             let call = Call(
-                id: "r", caller: try await api.authenticator.principal(of: api.one.key),
-                credential: api.one.key,
-                parameters: [:], rawQuery: nil, body: [], idempotencyKey: nil,
+                id: "r", caller: try await api.authenticator.principal(of: api.one.key), reach: .platform,
+                credential: api.one.key, isFromCookie: false, address: nil, agent: "test",
+                parameters: [:], rawQuery: nil, body: [], idempotencyKey: nil, version: nil,
                 stream: RequestBody(buffer: ByteBuffer()), logger: Logger(label: "test"))
             let watches = JobWatches(ledger: api.ledger, authenticator: api.authenticator)
             var replies: [Reply] = []

@@ -177,11 +177,11 @@ struct OpenPolicyTests {
 
     /// A second site of the organization.
     private func sibling(of tenant: Tenancy, _ api: TestAPI) async throws -> SiteID {
-        let made = try Tenant.decode(
+        let made = try Site.decode(
             try await api.call(
                 "POST", "/v1/sites", key: tenant.key,
                 body: #"{"name": "x", "organizationId": "\#(tenant.organization)"}"#
             ).body)
-        return SiteID(made.id.value)
+        return made.id
     }
 }

@@ -109,7 +109,8 @@ extension TestAPI {
             case .altered(let edge): counters.increment("alteredRow.\(edge.table)")
             }
         }
-        let authenticator = Authenticator(ledger: ledger, macKey: macKey, macKeyID: "k1", judge: judge)
+        let authenticator = Authenticator(
+            ledger: ledger, seals: RowSeals(key: macKey, keyID: "k1"), judge: judge, store: .memory)
         let (_, admin) = try await authenticator.createKey(
             name: "admin", level: .platform, permissions: Permission.all, expiresIn: .seconds(600), by: nil)
         let front = QueueFront(queue: queue, logger: logger)
@@ -121,9 +122,13 @@ extension TestAPI {
             deviceCA: try CertificateAuthority.make(commonName: "device", validitySeconds: 3_600), now: .now()
         )
         let isReady = Flag()
+        let sealing = try SealingKeys(
+            current: SealingKeys.Key(id: "k1", secret: SecretBytes(Array(repeating: 9, count: 32))))
         let handlers = Handlers(
             ledger: ledger, authenticator: authenticator,
-            tenants: TenantMaker(ledger: ledger, judge: judge),
+            tenants: TenantMaker(ledger: ledger, judge: judge), roles: RoleMaker(authenticator),
+            signIn: SignIn(authenticator, sealing: sealing),
+            webhooks: WebhookMaker(authenticator, keys: sealing, networks: .none),
             submitter: Submitter(ledger: ledger, signer: signer, judge: judge, front: front, logger: logger),
             enroller: Enroller(ledger: ledger, signer: signer, judge: judge) { "wss://localhost" },
             presence: Presence(front: front),
@@ -139,7 +144,9 @@ extension TestAPI {
             configuration: APIConfiguration(
                 host: "127.0.0.1", port: 0, tls: meeting, hosts: ["rmm.example"]
             ) { port in bound.yield(port) }, ledger: ledger, authenticator: authenticator,
-            tenants: handlers.tenants, submitter: handlers.submitter,
+            tenants: handlers.tenants, roles: handlers.roles, signIn: handlers.signIn,
+            webhooks: handlers.webhooks,
+            submitter: handlers.submitter,
             enroller: handlers.enroller,
             presence: handlers.presence, queues: handlers.queues, controls: handlers.controls,
             rates: handlers.rates, tasks: handlers.tasks, retentionDays: 90, readiness: handlers.readiness,
@@ -186,7 +193,7 @@ extension TestAPI {
         let hash = SHA256.hash(Array(name.utf8))
         try await ledger.createEnrollmentToken(
             token, site: #require(await ledger.site(site, scope: .platform)), hash: hash,
-            expiresInSeconds: 60, usesMax: 1, by: row.id, scope: .platform)
+            expiresInSeconds: 60, usesMax: 1, by: PrincipalID(row.id.value), scope: .platform)
         let isKept = try await ledger.enroll(
             EnrolledDevice(
                 token: token, tokenHash: hash, device: device, organization: organization, site: site,

@@ -17,8 +17,8 @@ struct AuthenticatorTests {
                 by: nil)
             #expect(secret.hasPrefix("crmm_") && secret.utf8.count == 48)
             let principal = try await authenticator.principal(of: secret)
-            #expect(principal.id == row.id && principal.level == .platform)
-            #expect(principal.permissions == [.jobsRun, .jobsRead])
+            #expect(principal.id.value == row.id.value && principal.kind == .key)
+            #expect(principal.reach == [.jobsRun: .platform, .jobsRead: .platform])
             let copies = try await database.owner.query(
                 "SELECT count(*) FROM api_keys k WHERE k::text LIKE '%' || \(secret) || '%'", scope: .platform
             ) { try $0.decode(Int.self) }
@@ -113,8 +113,8 @@ struct AuthenticatorTests {
             let (_, secret) = try await authenticator.createKey(
                 name: "k", level: .platform, permissions: [.jobsRun], expiresIn: .seconds(60), by: nil)
             let stranger = Authenticator(
-                ledger: database.ledger, macKey: MACKeyOf.bytes(8), macKeyID: "k1",
-                judge: TestDatabase.judge)
+                ledger: database.ledger, seals: RowSeals(key: MACKeyOf.bytes(8), keyID: "k1"),
+                judge: TestDatabase.judge, store: .memory)
             #expect(try await refusal { _ = try await stranger.principal(of: secret) }.code == .unauthorized)
             let own = APIKeySecret()
             try await database.owner.execute(

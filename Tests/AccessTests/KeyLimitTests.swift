@@ -24,9 +24,12 @@ struct KeyLimitTests {
     private func principal(
         _ level: Level, _ permissions: Set<Permission>, expiresIn: Duration = .seconds(3_600)
     ) -> Principal {
-        Principal(
-            id: .new(at: Instant.now()), level: level, permissions: permissions,
-            expiresAt: Instant.now() + expiresIn)
+        let id = PrincipalID.new(at: Instant.now())
+        let expiresAt = Instant.now() + expiresIn
+        return Principal(
+            kind: .key, id: id, maker: id,
+            reach: Dictionary(uniqueKeysWithValues: permissions.map { ($0, level) }), expiresAt: expiresAt,
+            lifetimeOfMade: expiresAt)
     }
 
     @Test("no permission beyond the maker's, and the refusal names it")

@@ -18,8 +18,12 @@ struct TestDatabase {
     /// The judge of edges; nobody hears of those that do not hold.
     static let judge = EdgeJudge(key: macKey, keyID: "k1") { _ in }
 
-    func authenticator(now: @escaping @Sendable () -> Instant = { .now() }) -> Authenticator {
-        Authenticator(ledger: ledger, macKey: Self.macKey, macKeyID: "k1", judge: Self.judge, now: now)
+    func authenticator(
+        store: Revocations.Store = .memory, now: @escaping @Sendable () -> Instant = { .now() }
+    ) -> Authenticator {
+        Authenticator(
+            ledger: ledger, seals: RowSeals(key: Self.macKey, keyID: "k1"), judge: Self.judge, store: store,
+            now: now)
     }
 
     var tenants: TenantMaker { TenantMaker(ledger: ledger, judge: Self.judge) }

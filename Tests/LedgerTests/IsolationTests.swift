@@ -111,14 +111,16 @@ import Testing
                     == (sees ? 1 : 0))
             #expect(try await (api.places(of: [place.device], scope: scope)[place.device] != nil) == sees)
             #expect(
-                try await api.devices(organization: organization, site: place.site, page, scope: scope)
-                    .map(\.id) == (sees ? [place.device] : []))
+                try await api.devices(
+                    DeviceFilter(organization: organization, site: place.site), page, scope: scope
+                )
+                .map(\.id) == (sees ? [place.device] : []))
             #expect(
                 try await api.deviceCount(
                     organization: organization, site: place.site, atMost: 5, scope: scope)
                     == (sees ? 1 : 0))
         }
-        let devices = Set(try await api.devices(organization: nil, site: nil, page, scope: scope).map(\.id))
+        let devices = Set(try await api.devices(DeviceFilter(), page, scope: scope).map(\.id))
         let jobs = try await api.jobs(organization: nil, before: nil, limit: 500, scope: scope).map(\.id)
         let sites = try await api.sites(page, scope: scope).map(\.id)
         let all = Set(scene.places.map(\.device))
@@ -283,7 +285,13 @@ import Testing
                 "UPDATE run_output SET attempt = 1", "INSERT INTO run_output SELECT * FROM run_output",
                 "UPDATE queue_partitions SET epoch = ''", "INSERT INTO gateways VALUES (gen_random_uuid())",
                 "DELETE FROM organizations", "DELETE FROM job_deltas", "SELECT * FROM run_history_default",
-                "UPDATE partners SET name = ''", "UPDATE deployment SET id = gen_random_uuid()",
+                "UPDATE partners SET mac = ''", "UPDATE organizations SET partner_id = gen_random_uuid()",
+                "DELETE FROM partners", "DELETE FROM users", "UPDATE revocations SET below = 0",
+                "DELETE FROM revocations", "DELETE FROM audit_entries",
+                "UPDATE audit_entries SET before = ''", "UPDATE audit_checkpoints SET position = 9",
+                "INSERT INTO audit_entries SELECT * FROM audit_entries",
+                "SELECT crmm_write_audit(NULL, NULL, 'x', NULL, 0::smallint, NULL, NULL)",
+                "UPDATE deployment SET id = gen_random_uuid()",
                 "UPDATE jobs SET statement = ''", "UPDATE runs SET state = 3", "UPDATE runs SET token = NULL",
             ],
             "crmm_worker": [
@@ -340,8 +348,10 @@ import Testing
     private func key(site: SiteID?) -> APIKeyRow {
         let id: APIKeyID = fresh()
         return APIKeyRow(
-            id: id, keyHash: id.bytes + id.bytes, partner: nil, organization: nil, site: site, name: "x",
-            permissions: [], expiresAt: now(), revokedAt: nil, macKey: "k", mac: [], createdBy: nil)
+            id: id, keyHash: id.bytes + id.bytes, prefix: "",
+            place: LevelColumns(site.map(Level.site) ?? .platform),
+            name: "x", permissions: [], expiresAt: now(), createdBy: nil, actsForMaker: false,
+            createdAt: now())
     }
 }
 

@@ -57,3 +57,31 @@ struct AddressGuardTests {
         return result
     }
 }
+
+@Suite("Allowed networks")
+struct AllowedNetworksTests {
+    @Test("are read as networks and addresses, and hold those addresses alone")
+    func reading() throws {
+        let networks = try #require(AllowedNetworks("10.1.0.0/16, fd00::/8,192.168.0.7"))
+        for (text, isInside) in [
+            ("10.1.255.1", true), ("10.2.0.1", false), ("fdff::1", true), ("fc00::1", false),
+            ("192.168.0.7", true), ("192.168.0.8", false), ("::ffff:10.1.0.1", false), ("8.8.8.8", false),
+        ] {
+            let address = try #require(AddressGuard.address(of: text))
+            #expect(networks.contains(address) == isInside, "\(text)")
+        }
+        #expect(AllowedNetworks("true") == .all && AllowedNetworks("false") == AllowedNetworks.none)
+        #expect(AllowedNetworks.all.contains([127, 0, 0, 1]))
+        #expect(!AllowedNetworks.none.contains([127, 0, 0, 1]))
+    }
+
+    @Test(
+        "are refused in any other notation",
+        arguments: [
+            "yes", "10.0.0.0/33", "10.0.0.0/-1", "10.0.0.0/", "10.0.0/8", "a", "10.0.0.0/8,", "1/2/3",
+        ])
+    func refusal(text: String) { #expect(AllowedNetworks(text) == nil) }
+
+    @Test("An address has the usual notation and no other", arguments: ["2130706433", "0x7f.1", "", "a"])
+    func notation(text: String) { #expect(AddressGuard.address(of: text) == nil) }
+}

@@ -26,7 +26,7 @@ struct Bed: Sendable {
         return logger
     }()
     /// Who submits.
-    static let principal = APIKeyID.new(at: .now())
+    static let principal = PrincipalID.new(at: .now())
 
     /// Brings the schema up to date and, unless another process has filled it (`isFresh`), empties what a
     /// measurement fills and begins a data set.

@@ -20,7 +20,7 @@ struct EnvironmentExampleTests {
         #expect(read.isSuperset(of: ["DATABASE_URL", "CLOUDRMM_KEYS_DIR", "API_URL"]))
         let documented = Set(try variables(of: repository).map(\.name))
         // The shell's and the terminal's own.
-        #expect(read.subtracting(documented) == ["COLUMNS"])
+        #expect(read.subtracting(documented) == ["COLUMNS", "XDG_CONFIG_HOME"])
         #expect(documented.isSuperset(of: ["DATABASE_URL", "REDIS_URL", "API_URL", "AGENT_GATEWAY_URL"]))
         #expect(documented.contains("CLERK_SECRET_KEY"))
     }

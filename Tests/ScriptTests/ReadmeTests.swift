@@ -127,6 +127,20 @@ struct ReadmeTests {
             let jobs = try await run(".build/release/cloudrmm jobs list", in: checkout)
             #expect(
                 jobs.split(separator: "\n").count == 1 + 5, "three jobs of the demo, two of ours: \(jobs)")
+            // What is signed in with stays in the checkout.
+            let two = try checkout.commands(below: "Two customers, and a technician who sees one")
+            try #require(two.count == 3)
+            let address = own[2].split(separator: "\n").prefix(4).joined(separator: "\n")
+            let seen = try await run(
+                (["export XDG_CONFIG_HOME=\"$PWD/.cloudrmm\"", address] + two).joined(separator: "\n"),
+                in: checkout)
+            let lines = seen.split(separator: "\n")
+            #expect(lines.last == #""Acme""#, "\(seen)")
+            #expect(lines.filter { $0.contains("Globex") }.count == 1, "where it was made: \(seen)")
+            #expect(seen.contains("devices:read") && !seen.contains("users:write"), "\(seen)")
+            let verified = try await run(
+                ".build/release/cloudrmm audit verify --data-dir .cloudrmm", in: checkout)
+            #expect(verified.contains(" logs hold"), "\(verified)")
             try up.interrupt()
             #expect(await up.end() == .exited(0), "\(up.text)")
             #expect(try checkout.leftProcesses() == [])

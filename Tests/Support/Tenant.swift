@@ -20,7 +20,7 @@ package struct Tenant: Sendable {
 
 package extension World {
     /// Who submits the jobs of tests.
-    static let principal: APIKeyID = fresh()
+    static let principal: PrincipalID = fresh()
     /// Who made the MACs of tenants' rows.
     static let judge: EdgeJudge = {
         do {
@@ -74,7 +74,7 @@ package extension World {
     /// A script job for a list of devices, not yet submitted.
     func job(
         _ tenant: Tenant, devices: [DeviceID]?, site: SiteID? = nil, targetSite: SiteID? = nil,
-        key: String? = nil, hash: UInt8 = 1, principal: APIKeyID = principal
+        key: String? = nil, hash: UInt8 = 1, principal: PrincipalID = principal
     ) -> SubmittedJob {
         SubmittedJob(
             id: fresh(), organization: tenant.organization, site: site, kind: .script, priority: .standard,

@@ -1,6 +1,8 @@
+import Foundation
 import Logging
 import Process
 import Testing
+import Trust
 
 @testable import cloudrmm
 
@@ -66,5 +68,23 @@ struct KeyFilesTests {
         tls.refresh()
         #expect(try scratch.content(Self.api) != before)
         #expect(tls.context !== context)
+    }
+}
+
+@Suite("The key of stored secrets")
+struct SealingKeyTests {
+    @Test("is made once and kept, for its owner alone")
+    func kept() throws {
+        let scratch = try ScratchKeys()
+        let label = SecretLabel(kind: .webhook, name: "n", version: 1)
+        let sealed = try scratch.keys.openAPIKeys().sealing.seal(SecretBytes([1, 2, 3]), for: label)
+        #expect(try scratch.keys.openAPIKeys().sealing.open(sealed, for: label).copy() == [1, 2, 3])
+        let key = try scratch.content("sealing.key")
+        #expect(key.count == SealingKeys.Key.byteCount)
+        let mode = try FileManager.default.attributesOfItem(atPath: "\(scratch.path)/sealing.key")
+        #expect(mode[.posixPermissions] as? Int == 0o600)
+        let other = try ScratchKeys()
+        let otherKeys = try other.keys.openAPIKeys().sealing
+        #expect(throws: TrustError.self) { _ = try otherKeys.open(sealed, for: label) }
     }
 }

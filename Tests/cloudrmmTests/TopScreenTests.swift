@@ -23,7 +23,7 @@ struct TopScreenTests {
     private static func control(_ scope: QueueScope, _ mode: ControlMode = .pause) -> QueueControl {
         QueueControl(
             id: ControlID(.zero), mode: mode, scope: scope, byPlatform: true, reason: "by \u{1B}[2J",
-            createdBy: APIKeyID(.zero), since: now)
+            createdBy: PrincipalID(.zero), since: now)
     }
 
     private func screen(

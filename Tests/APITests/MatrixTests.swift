@@ -1,0 +1,462 @@
+import Access
+import Client
+import Domain
+import HTTPTypes
+import Ledger
+import Outbound
+import Postgres
+import TestSupport
+import Testing
+import Trust
+import Wire
+
+@testable import API
+
+/// Every route, called by every role about what is its own, a sibling's, its parent's and a stranger's.
+@Suite("The matrix of routes, roles and tenants")
+struct MatrixTests {
+    /// What a call is about, and so where it lies in the tenancy.
+    enum Subject: CaseIterable {
+        case partner, organization, site, device, job, run, deadRun, apiKey, user, role, binding, task,
+            webhook
+    }
+
+    /// What is known of one route.
+    struct Row {
+        /// What the path's id or the body names; `nil` of calls that name nothing: lists, and calls about
+        /// oneself.
+        var subject: Subject?
+        /// The body, made from ids of a place.
+        var body: @Sendable (Ids) -> String = { _ in "{}" }
+        /// Who may call beyond the permission: only the platform, or only who is above an organization.
+        var only: Only = .any
+        /// Statuses of success that are not 2xx, since the scene does not have what the call needs.
+        var also: Set<Int> = []
+
+        enum Only { case any, platform, aboveOrganization, people, nobody }
+    }
+
+    /// Ids of one place, as text.
+    struct Ids: Sendable {
+        var partner = ""
+        var organization = ""
+        var site = ""
+        var device = ""
+        var job = ""
+        var run = ""
+        var apiKey = ""
+        var user = ""
+        var role = ""
+        var binding = ""
+        var webhook = ""
+        var level: [Level] = []
+
+        subscript(_ subject: Subject) -> String {
+            switch subject {
+            case .partner: partner
+            case .organization: organization
+            case .site: site
+            case .device: device
+            case .job: job
+            case .run, .deadRun: run
+            case .apiKey: apiKey
+            case .user: user
+            case .role: role
+            case .binding: binding
+            case .webhook: webhook
+            case .task: UniqueID.zero.description
+            }
+        }
+    }
+
+    // MARK: The table
+
+    private static let limits = #"{"limits":[]}"#
+
+    /// A row for each route of the contract. A route without one fails the test, and so does a row without a
+    /// route.
+    static let table: [String: Row] = [
+        "POST /v1/partners": Row(body: { _ in #"{"name":"x"}"# }, only: .platform),
+        "GET /v1/partners": Row(), "GET /v1/partners/{id}": Row(subject: .partner),
+        "PATCH /v1/partners/{id}": Row(subject: .partner, body: { _ in #"{"name":"x"}"# }),
+        "POST /v1/organizations": Row(
+            subject: .partner, body: { #"{"name":"x","partnerId":"\#($0.partner)"}"# }),
+        "GET /v1/organizations": Row(), "GET /v1/organizations/{id}": Row(subject: .organization),
+        "PATCH /v1/organizations/{id}": Row(subject: .organization, body: { _ in #"{"name":"x"}"# }),
+        "GET /v1/organizations/{id}/retention": Row(subject: .organization),
+        "PUT /v1/organizations/{id}/retention": Row(subject: .organization, body: { _ in #"{"days":30}"# }),
+        "POST /v1/sites": Row(
+            subject: .organization, body: { #"{"name":"x","organizationId":"\#($0.organization)"}"# }),
+        "GET /v1/sites": Row(), "GET /v1/sites/{id}": Row(subject: .site),
+        "PATCH /v1/sites/{id}": Row(subject: .site, body: { _ in #"{"name":"x"}"# }),
+        "POST /v1/enrollment-tokens": Row(subject: .site, body: { #"{"siteId":"\#($0.site)"}"# }),
+        "GET /v1/devices": Row(), "GET /v1/devices/{id}": Row(subject: .device),
+        "PATCH /v1/devices/{id}": Row(subject: .device, body: { _ in #"{"displayName":"x"}"# }),
+        "POST /v1/api-keys": Row(
+            subject: .site,
+            body: { #"{"name":"x","siteId":"\#($0.site)","permissions":["devices:read"]}"# }),
+        "GET /v1/api-keys": Row(), "GET /v1/api-keys/{id}": Row(subject: .apiKey),
+        "POST /v1/api-keys/{id}/rotate": Row(subject: .apiKey),
+        "DELETE /v1/api-keys/{id}": Row(subject: .apiKey),
+        "POST /v1/users": Row(
+            subject: .organization,
+            body: {
+                #"{"email":"\#(UniqueID.v7(at: .now()))@x.y","name":"x","#
+                    + #""organizationId":"\#($0.organization)"}"#
+            }),
+        "GET /v1/users": Row(), "GET /v1/users/{id}": Row(subject: .user),
+        "PATCH /v1/users/{id}": Row(subject: .user, body: { _ in #"{"name":"x"}"# }),
+        "POST /v1/users/{id}/invitation": Row(subject: .user),
+        "POST /v1/users/{id}/password-reset": Row(subject: .user, also: [409]),
+        "POST /v1/roles": Row(
+            subject: .organization,
+            body: {
+                #"{"name":"\#(UniqueID.v7(at: .now()))","permissions":["devices:read"],"#
+                    + #""organizationId":"\#($0.organization)"}"#
+            }),
+        "GET /v1/roles": Row(), "GET /v1/roles/{id}": Row(subject: .role),
+        "PATCH /v1/roles/{id}": Row(
+            subject: .role, body: { _ in #"{"name":"\#(UniqueID.v7(at: .now()))"}"# }),
+        "DELETE /v1/roles/{id}": Row(subject: .role, also: [409]),
+        "POST /v1/role-bindings": Row(
+            subject: .organization,
+            body: {
+                #"{"userId":"\#($0.user)","roleId":"\#($0.role)","organizationId":"\#($0.organization)"}"#
+            }, also: [409]),
+        "GET /v1/role-bindings": Row(), "GET /v1/role-bindings/{id}": Row(subject: .binding),
+        "DELETE /v1/role-bindings/{id}": Row(subject: .binding),
+        "GET /v1/whoami": Row(), "GET /v1/sessions": Row(only: .people),
+        "DELETE /v1/sessions/{id}": Row(only: .nobody),
+        "POST /v1/sessions/step-up": Row(body: { _ in #"{"code":"1"}"# }, only: .nobody),
+        "POST /v1/device-codes/approve": Row(body: { _ in #"{"userCode":"1"}"# }, only: .nobody),
+        "POST /v1/me/second-factor": Row(only: .people, also: [409]),
+        "POST /v1/me/second-factor/confirm": Row(body: { _ in #"{"code":"1"}"# }, only: .nobody),
+        "POST /v1/me/second-factor/remove": Row(body: { _ in #"{"code":"1"}"# }, only: .nobody),
+        "POST /v1/me/password": Row(body: { _ in #"{"current":"1","password":"1"}"# }, only: .nobody),
+        "POST /v1/jobs": Row(
+            subject: .device, body: { #"{"kind":"ping","target":{"deviceIds":["\#($0.device)"]}}"# }),
+        "POST /v1/jobs/bulk": Row(
+            body: { #"{"jobs":[{"kind":"ping","target":{"deviceIds":["\#($0.device)"]}}]}"# }),
+        "POST /v1/jobs/cancel": Row(
+            subject: .job, body: { #"{"organizationId":"\#($0.organization)"}"# }, also: [404]),
+        "GET /v1/jobs": Row(), "GET /v1/jobs/{id}": Row(subject: .job),
+        "GET /v1/jobs/{id}/runs": Row(subject: .job), "GET /v1/jobs/{id}/explain": Row(subject: .job),
+        "POST /v1/jobs/{id}/cancel": Row(subject: .job), "POST /v1/jobs/{id}/pause": Row(subject: .job),
+        "POST /v1/jobs/{id}/resume": Row(subject: .job),
+        "POST /v1/jobs/{id}/retry": Row(subject: .job, also: [409, 422]),
+        "GET /v1/runs/{id}": Row(subject: .run), "GET /v1/runs/{id}/output": Row(subject: .run),
+        "GET /v1/runs/{id}/explain": Row(subject: .run),
+        "POST /v1/runs/{id}/cancel": Row(subject: .run, also: [409]),
+        "GET /v1/dead-letters": Row(), "GET /v1/dead-letters/{id}": Row(subject: .deadRun, also: [404]),
+        "POST /v1/dead-letters/redrive": Row(
+            subject: .deadRun, body: { #"{"runIds":["\#($0.run)"]}"# }, also: [409]),
+        "POST /v1/dead-letters/discard": Row(
+            subject: .deadRun, body: { #"{"runIds":["\#($0.run)"]}"# }, also: [409]),
+        "GET /v1/queues": Row(), "GET /v1/queues/{id}": Row(subject: .organization),
+        "PUT /v1/queues/{id}/weight": Row(
+            subject: .organization, body: { _ in #"{"weight":1}"# }, only: .aboveOrganization),
+        "PUT /v1/queues/{id}/cap": Row(
+            subject: .organization, body: { _ in #"{"unlimited":true}"# }, only: .aboveOrganization),
+        "GET /v1/queues/{id}/limits": Row(subject: .organization),
+        "PUT /v1/queues/{id}/limits": Row(subject: .organization, body: { _ in limits }),
+        "GET /v1/queues/{id}/interactive": Row(subject: .organization),
+        "PUT /v1/queues/{id}/interactive": Row(subject: .organization, body: { _ in "{}" }),
+        "GET /v1/queues/{id}/quota": Row(subject: .organization),
+        "PUT /v1/queues/{id}/quota": Row(
+            subject: .organization, body: { _ in "{}" }, only: .aboveOrganization),
+        "GET /v1/queues/controls": Row(),
+        "POST /v1/queues/pause": Row(
+            subject: .organization, body: { #"{"organizationId":"\#($0.organization)"}"# }),
+        "POST /v1/queues/drain": Row(
+            subject: .organization, body: { #"{"organizationId":"\#($0.organization)"}"# }),
+        "POST /v1/queues/resume": Row(
+            subject: .organization, body: { #"{"organizationId":"\#($0.organization)"}"# }),
+        "GET /v1/workers": Row(only: .platform),
+        "POST /v1/workers/{id}/drain": Row(only: .nobody),
+        "POST /v1/webhooks": Row(
+            subject: .organization,
+            body: {
+                #"{"url":"https://example.com/","events":["job.ended"],"#
+                    + #""organizationId":"\#($0.organization)"}"#
+            }),
+        "GET /v1/webhooks": Row(), "GET /v1/webhooks/{id}": Row(subject: .webhook),
+        "PATCH /v1/webhooks/{id}": Row(subject: .webhook, body: { _ in #"{"description":"x"}"# }),
+        "DELETE /v1/webhooks/{id}": Row(subject: .webhook),
+        "POST /v1/webhooks/{id}/rotate": Row(subject: .webhook),
+        "POST /v1/webhooks/{id}/enable": Row(subject: .webhook),
+        "POST /v1/webhooks/{id}/test": Row(subject: .webhook),
+        "GET /v1/webhooks/{id}/deliveries": Row(subject: .webhook),
+        "POST /v1/webhook-deliveries/{id}/redeliver": Row(only: .nobody),
+        "GET /v1/audit": Row(), "GET /v1/tasks": Row(),
+        "GET /v1/tasks/{id}": Row(subject: .task, also: [404]),
+        "POST /v1/tasks/{id}/cancel": Row(subject: .task, also: [404]),
+        "POST /v1/tasks/{id}/retry": Row(subject: .task, also: [404]),
+    ]
+
+    // MARK: The calls
+
+    @Test("every route has a row, and every row a route")
+    func complete() async throws {
+        try await TestAPI.with { api in
+            let routes = api.handlers.table.routes.filter { $0.caller != .anyone && $0.answer.isJSON }
+            #expect(Set(routes.map(Self.name)) == Set(Self.table.keys))
+        }
+    }
+
+    static func name(_ route: Route) -> String { "\(route.method.rawValue) \(route.path)" }
+
+    @Test(
+        "each role gets what its permissions say of what is in its reach, and nothing else changes or shows",
+        arguments: BuiltinRole.allCases)
+    func calls(role: BuiltinRole) async throws {
+        try await TestAPI.with { api in
+            let scene = try await Scene(api)
+            for level in scene.levels(of: role) {
+                let (person, client, session) = try await api.person(
+                    "\(UniqueID.v7(at: .now()))@example.com", role, on: level)
+                client.close()
+                _ = person
+                let caller = try await api.authenticator.principal(of: session.token ?? "")
+                for route in api.handlers.table.routes where route.caller != .anyone && route.answer.isJSON {
+                    let row = try #require(Self.table[Self.name(route)])
+                    for place in row.subject == nil ? [scene.own] : scene.places {
+                        try await judge(
+                            route, row, try await scene.fresh(place, row, route),
+                            caller, session.token ?? "", api, scene)
+                    }
+                }
+            }
+        }
+    }
+
+    private func judge(
+        _ route: Route, _ row: Row, _ ids: Ids, _ caller: Principal, _ token: String, _ api: TestAPI,
+        _ scene: Scene
+    ) async throws {
+        let path = route.path.replacing(
+            "{id}", with: row.subject.map { ids[$0] } ?? UniqueID.zero.description)
+        let expected = try Self.expectation(route, row, ids, caller, scene)
+        let before = expected == .allowed ? "" : try await scene.counts()
+        let response = try await api.call(
+            route.method.rawValue, path, key: token, body: route.body == nil ? nil : row.body(ids))
+        let cell: Comment =
+            "\(Self.name(route)) by \(caller.reach[.sitesRead].map { "\($0)" } ?? "?"), \(ids.level)"
+        switch expected {
+        case .allowed:
+            #expect(
+                (200..<300).contains(response.status) || row.also.contains(response.status),
+                "\(cell): \(response.status) \(String(decoding: response.body.prefix(300), as: UTF8.self))")
+        case .forbidden:
+            #expect(response.status == 403, "\(cell): \(response.status)")
+            #expect(try await scene.counts() == before, "\(cell) changed something")
+        case .absent:
+            // What the body names is refused as a field; that the body is right, others show who may.
+            let isInBody = !route.path.contains("{id}")
+            #expect(
+                [403, 404].contains(response.status) || (isInBody && response.status == 422),
+                "\(cell): \(response.status)")
+            #expect(try await scene.counts() == before, "\(cell) changed something")
+        case .refused:
+            #expect((400..<500).contains(response.status), "\(cell): \(response.status)")
+            #expect(try await scene.counts() == before, "\(cell) changed something")
+        }
+        // Whatever the answer is, it names nothing beyond the caller's reach; but for the log of what the
+        // caller itself has tried, by the ids that it named.
+        guard route.path != "/v1/audit" else { return }
+        let text = String(decoding: response.body, as: UTF8.self)
+        for place in scene.places where !ids.level.contains(where: place.level.contains) {
+            guard case .permitted(let permission) = route.caller, let reach = caller.reach[permission],
+                !scene.isWithin(.organization, place, reach), row.subject == nil
+            else { continue }
+            for id in [place.device, place.site, place.job, place.apiKey, place.user] {
+                #expect(!text.contains(id), "\(cell) shows what is another's")
+            }
+        }
+    }
+
+    private enum Expectation { case allowed, forbidden, absent, refused }
+
+    private static func expectation(
+        _ route: Route, _ row: Row, _ ids: Ids, _ caller: Principal, _ scene: Scene
+    ) throws -> Expectation {
+        guard case .permitted(let permission) = route.caller else {
+            return row.only == .nobody ? .refused : .allowed
+        }
+        guard let reach = caller.reach[permission] else { return .forbidden }
+        guard let subject = row.subject else {
+            switch row.only {
+            case .platform where reach != .platform: return .forbidden
+            case .nobody: return .refused
+            case .any, .platform, .aboveOrganization, .people: return .allowed
+            }
+        }
+        guard scene.isWithin(subject, ids, reach) else { return .absent }
+        if row.only == .aboveOrganization {
+            switch reach {
+            case .platform, .partner: break
+            case .organization, .organizations, .site: return .forbidden
+            }
+        }
+        return .allowed
+    }
+}
+
+extension Route.Answer {
+    fileprivate var isJSON: Bool {
+        switch self {
+        case .json, .empty: true
+        case .events, .other: false
+        }
+    }
+}
+
+/// Two organizations of a partner and one of another, each with one of everything.
+private struct Scene {
+    let api: TestAPI
+    let own: MatrixTests.Ids
+    let places: [MatrixTests.Ids]
+    private let admin: APIClient
+
+    init(_ api: TestAPI) async throws {
+        self.api = api
+        admin = APIClient(url: api.url, key: api.admin)
+        let sibling = try await admin.createOrganization(
+            NewOrganization(name: "sibling", partnerId: api.one.partner))
+        let site = try await admin.createSite(NewSite(name: "sibling", organizationId: sibling.id))
+        var places = [
+            try await Self.place(api.one.partner, api.one.organization, api.one.site, api.one.device, admin),
+            try await Self.place(
+                api.other.partner, api.other.organization, api.other.site, api.other.device, admin),
+        ]
+        places.insert(
+            try await Self.place(api.one.partner, sibling.id, site.id, nil, admin), at: 1)
+        self.places = places
+        own = places[0]
+    }
+
+    private static func place(
+        _ partner: PartnerID, _ organization: OrganizationID, _ site: SiteID, _ device: DeviceID?,
+        _ admin: APIClient
+    ) async throws -> MatrixTests.Ids {
+        var ids = MatrixTests.Ids()
+        (ids.partner, ids.organization, ids.site) = (
+            partner.description, organization.description, site.description
+        )
+        ids.level = [.organization(organization)]
+        if let device {
+            ids.device = device.description
+            let job = try await admin.submit(NewJob(kind: .ping, target: .devices([device])))
+            ids.job = job.id.description
+            ids.run = try await admin.runs(of: job.id).items[0].id.description
+        } else {
+            (ids.device, ids.job, ids.run) = (
+                UniqueID.zero.description, UniqueID.zero.description, UniqueID.zero.description
+            )
+        }
+        try await ids.renew(admin)
+        return ids
+    }
+
+    /// The place with what the call may take away made anew.
+    func fresh(
+        _ place: MatrixTests.Ids, _ row: MatrixTests.Row, _ route: Route
+    ) async throws -> MatrixTests.Ids {
+        var place = place
+        switch row.subject {
+        case .webhook:
+            if route.method != .get || place.webhook.isEmpty { try await place.renewWebhook(admin) }
+        case .apiKey, .user, .role, .binding:
+            if route.method != .get { try await place.renew(admin) }
+        case .organization where route.path == "/v1/role-bindings": try await place.renew(admin)
+        default: break
+        }
+        return place
+    }
+
+    /// On which levels a role is tried.
+    func levels(of role: BuiltinRole) -> [Level] {
+        let all: [Level] = [
+            .platform, .partner(api.one.partner), .organization(api.one.organization), .site(api.one.site),
+        ]
+        return all.filter(role.fits)
+    }
+
+    /// Whether something of a place is in reach.
+    func isWithin(_ subject: MatrixTests.Subject, _ ids: MatrixTests.Ids, _ reach: Level) -> Bool {
+        // The sibling has no device.
+        let isThere = ids.device != UniqueID.zero.description
+        switch subject {
+        case .device, .job, .run, .deadRun: if !isThere { return false }
+        case .partner, .organization, .site, .apiKey, .user, .role, .binding, .task, .webhook: break
+        }
+        switch reach {
+        case .platform: return true
+        case .partner(let id): return ids.partner == id.description
+        case .organization(let id): return ids.organization == id.description && subject != .partner
+        case .organizations(let several):
+            return several.contains { ids.organization == $0.description } && subject != .partner
+        case .site(let id):
+            switch subject {
+            case .site, .device, .job, .run, .deadRun: return ids.site == id.description
+            case .partner, .organization, .apiKey, .user, .role, .binding, .task, .webhook: return false
+            }
+        }
+    }
+
+    /// How many rows there are of everything, and how often they were edited; without what an attempt itself
+    /// leaves.
+    func counts() async throws -> String {
+        try await api.owner.query(
+            """
+            SELECT concat_ws(' ',
+                (SELECT count(*)::text || '/' || sum(version)::text FROM partners),
+                (SELECT count(*)::text || '/' || sum(version)::text FROM organizations),
+                (SELECT string_agg(weight::text || coalesce(running_cap::text, ''), ',' ORDER BY id)
+                 FROM organizations),
+                (SELECT count(*)::text || '/' || sum(version)::text FROM sites),
+                (SELECT count(*)::text || '/' || sum(version)::text FROM devices),
+                (SELECT count(*)::text || '/' || sum(version)::text || '/' || count(revoked_at)::text
+                 FROM api_keys),
+                (SELECT count(*)::text || '/' || sum(version)::text FROM users),
+                (SELECT count(*)::text || '/' || sum(version)::text FROM roles),
+                (SELECT count(*) FROM role_bindings), (SELECT count(*) FROM sign_in_links),
+                (SELECT count(*) FROM sessions), (SELECT count(*) FROM enrollment_tokens),
+                (SELECT count(*)::text || '/' || count(cancel_requested_at)::text FROM jobs),
+                (SELECT count(*) FROM runs), (SELECT count(*) FROM run_history),
+                (SELECT count(*) FROM queue_controls), (SELECT count(*) FROM tasks),
+                (SELECT count(*) FROM paused_jobs), (SELECT count(*) FROM revocations))
+            """, scope: .platform
+        ) { try $0.decode(String.self) }[0]
+    }
+}
+
+extension MatrixTests.Ids {
+    /// A webhook of the organization, made anew.
+    fileprivate mutating func renewWebhook(_ admin: APIClient) async throws {
+        let organization = try #require(OrganizationID(organization))
+        let home = Place(organizationId: organization)
+        if let before = WebhookID(webhook) { try? await admin.remove(before) }  // it may be gone already
+        webhook = try await admin.createWebhook(
+            NewWebhook(url: "https://example.com/", events: [.jobEnded], home: home)
+        ).webhook.id.description
+    }
+
+    /// A key, a person, a role and a binding of the organization, made anew.
+    fileprivate mutating func renew(_ admin: APIClient) async throws {
+        let organization = try #require(OrganizationID(organization))
+        let name = UniqueID.v7(at: .now()).description
+        apiKey = try await admin.createAPIKey(
+            NewAPIKey(name: name, organizationId: organization, permissions: ["devices:read"])
+        ).id.description
+        let home = Place(organizationId: organization)
+        let user = try await admin.createUser(NewUser(email: "\(name)@x.y", name: name, home: home))
+        self.user = user.id.description
+        role =
+            try await admin.createRole(
+                NewRole(name: name, permissions: ["devices:read"], home: home)
+            ).id?.description ?? ""
+        binding = try await admin.bind(
+            NewBinding(userId: user.id, role: "viewer", place: home)
+        ).id.description
+    }
+}
