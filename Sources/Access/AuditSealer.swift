@@ -1,5 +1,6 @@
 package import Domain
 package import Ledger
+import Synchronization
 
 /// Chains the entries of the audit log, and verifies the chains.
 ///
@@ -7,7 +8,7 @@ package import Ledger
 /// a position and a MAC over all of it and the MAC before. The key is not in PostgreSQL, so who owns the
 /// database can neither change, take out nor put in what was sealed. The heads are kept outside, so that a
 /// chain that ends earlier than it did is found too.
-package struct AuditSealer: Sendable {
+package final class AuditSealer: Sendable {
     /// Where the heads are kept: replaced as a whole.
     package struct Store: Sendable {
         let read: @Sendable () throws -> [AuditHead]
@@ -50,6 +51,8 @@ package struct AuditSealer: Sendable {
     private let ledger: Ledger
     private let seals: RowSeals
     private let store: Store
+    /// How far each log was when it was looked at last: what the database says of before must not differ.
+    private let known = Mutex<[UniqueID: AuditHead]?>(nil)
 
     /// A sealer on the platform's scope.
     package init(ledger: Ledger, seals: RowSeals, store: Store) {
@@ -65,33 +68,75 @@ package struct AuditSealer: Sendable {
     package func run(onFailure: @Sendable (any Error) -> Void) async throws {
         var rounds = 0
         while true {
-            do {
-                try await seal()
-                if rounds % 60 == 0 { try await keepHeads() }
-            } catch is CancellationError {
-                throw CancellationError()
-            } catch {
-                onFailure(error)
+            do { try await seal() } catch { try Self.report(error, onFailure) }
+            if rounds % 60 == 0 {
+                do { try await keepHeads() } catch { try Self.report(error, onFailure) }
             }
             rounds += 1
             try await Task.sleep(for: .seconds(1))
         }
     }
 
-    /// Seals all that waits.
+    private static func report(_ error: any Error, _ onFailure: (any Error) -> Void) throws {
+        if error is CancellationError { throw error }
+        onFailure(error)
+    }
+
+    /// Seals all that waits. A log that is not as it was gets nothing put on top; the others go on.
+    /// - Throws: the first failure, after all logs were tried.
     package func seal() async throws {
+        var failure: (any Error)?
         for chain in try await ledger.unsealedChains(limit: Self.chainsMax) {
-            while try await ledger.sealAudit(of: chain, limit: Self.batch, mac) == Self.batch {}
+            do { try await seal(chain) } catch { failure = failure ?? error }
+        }
+        if let failure { throw failure }
+    }
+
+    private func seal(_ chain: UniqueID) async throws {
+        while true {
+            let known = try heads()[chain]
+            let (count, head) = try await ledger.sealAudit(of: chain, limit: Self.batch, after: known, mac)
+            if let head { self.known.withLock { $0?[chain] = head } }
+            if count < Self.batch { return }
         }
     }
 
-    /// Keeps the heads outside the database.
+    /// The heads that are known: at first those that were kept outside.
+    private func heads() throws -> [UniqueID: AuditHead] {
+        if let heads = known.withLock({ $0 }) { return heads }
+        let kept = Dictionary(try store.read().map { ($0.chain, $0) }) { first, _ in first }
+        return known.withLock { known in
+            let heads = known ?? kept
+            known = heads
+            return heads
+        }
+    }
+
+    /// Keeps the heads outside the database. Of a log that is not as it was the one that is known stays, so
+    /// that a verification finds it.
+    /// - Throws: `alteredRow` if there is such a log, after the others were kept.
     package func keepHeads() async throws {
-        let known = Dictionary(try store.read().map { ($0.chain, $0) }) { first, _ in first }
-        let now = Dictionary(try await ledger.auditHeads().map { ($0.chain, $0) }) { first, _ in first }
-        // A chain that is shorter than it was has been cut: what was known of it stays.
-        let heads = known.merging(now) { $1.count >= $0.count ? $1 : $0 }
+        let before = Dictionary(try store.read().map { ($0.chain, $0) }) { first, _ in first }
+        let cut = Dictionary(
+            try await ledger.auditCheckpoints().map { ($0.head.chain, $0.head.count) }
+        ) { first, _ in first }
+        var heads = before
+        var altered: UniqueID?
+        for head in try await ledger.auditHeads() {
+            guard let known = before[head.chain], cut[head.chain] ?? 0 < known.count else {
+                heads[head.chain] = head
+                continue
+            }
+            if try await ledger.auditMAC(of: head.chain, at: known.count) == known.mac {
+                heads[head.chain] = head
+            } else {
+                altered = head.chain
+            }
+        }
         try store.write(heads.values.sorted { $0.chain < $1.chain })
+        if let altered {
+            throw AccessError(.alteredRow, "the audit log \(altered) is not as it was sealed: verify it")
+        }
     }
 
     private func mac(_ entry: AuditEntry, _ position: Int, _ previous: [UInt8]) -> RowMAC {

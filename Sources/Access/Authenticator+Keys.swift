@@ -39,10 +39,12 @@ extension Authenticator {
 
     /// Gives a key another secret; the one before stays good for `overlap`.
     package func rotateKey(
-        _ id: APIKeyID, version: Int?, overlap: Duration, level: Level
+        _ id: APIKeyID, version: Int?, overlap: Duration, by caller: Principal
     ) async throws -> (row: APIKeyRow, secret: String) {
         let time = now()
+        let level = try caller.require(.apiKeysWrite)
         var row = try await ownKey(id, version: version, level: level, at: time)
+        try await requireAll(of: row, by: caller)
         let secret = APIKeySecret()
         (row.previousHash, row.previousExpiresAt) = (row.keyHash, min(time + overlap, row.expiresAt))
         (row.keyHash, row.prefix) = (secret.hash, secret.shown)
@@ -50,9 +52,21 @@ extension Authenticator {
         row.mac = seals.seal(row.sealedParts)
         guard try await ledger.update(row, scope: level.scope) else { throw AccessError.changedMeanwhile }
         // The row as it was, brought back, would open with the old secret for ever.
-        try await revocations.revoke(id.value, below: row.version, until: row.expiresAt, at: time)
+        try await revocations.revoke(id.value, below: row.version, at: time)
         forget()
         return (row, secret.text)
+    }
+
+    /// Who is told a key's text has what the key has: refuses whoever does not have it already.
+    private func requireAll(of row: APIKeyRow, by caller: Principal) async throws {
+        let held = Set(row.permissions.compactMap(Permission.init))
+        let excess = held.subtracting(caller.permissions).map(\.rawValue).sorted()
+        let actsForAnother = row.actsForMaker && row.createdBy != caller.maker
+        guard excess.isEmpty, !actsForAnother, let place = row.place.level else {
+            throw AccessError(
+                .forbidden, "this key may do more than you: somebody who may as much has to do it")
+        }
+        try await checkReach(of: held.union([.apiKeysWrite]), on: place, for: caller)
     }
 
     /// Revokes a key, here at once and in other processes of the API within seconds.
@@ -60,7 +74,7 @@ extension Authenticator {
         let time = now()
         guard let row = try await ledger.apiKey(id, scope: level.scope) else { throw AccessError.nothingHere }
         if let version, version != row.version { throw AccessError.changedMeanwhile }
-        try await revocations.revoke(id.value, until: max(row.expiresAt, time + .seconds(1)), at: time)
+        try await revocations.revoke(id.value, at: time)
         _ = try await ledger.revokeAPIKey(id, scope: level.scope)
         forget()
     }

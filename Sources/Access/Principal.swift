@@ -21,6 +21,9 @@ package struct Principal: Sendable, Hashable {
     package let reach: [Permission: Level]
     /// Until when.
     package let expiresAt: Instant
+    /// Whether it may let people in, who stay when it is gone: a person, whoever acts for one, and the
+    /// installation's own keys may; a key that somebody made may not.
+    package let mayMakeLasting: Bool
     /// The session of a person, and whether a second factor was shown lately.
     package let session: SessionID?
     package let steppedUpAt: Instant?
@@ -30,7 +33,8 @@ package struct Principal: Sendable, Hashable {
     /// A principal.
     package init(
         kind: Kind, id: PrincipalID, maker: PrincipalID, reach: [Permission: Level], expiresAt: Instant,
-        lifetimeOfMade: Instant?, session: SessionID? = nil, steppedUpAt: Instant? = nil
+        lifetimeOfMade: Instant?, mayMakeLasting: Bool = true, session: SessionID? = nil,
+        steppedUpAt: Instant? = nil
     ) {
         self.kind = kind
         self.id = id
@@ -38,12 +42,22 @@ package struct Principal: Sendable, Hashable {
         self.reach = reach
         self.expiresAt = expiresAt
         self.lifetimeOfMade = lifetimeOfMade
+        self.mayMakeLasting = mayMakeLasting
         self.session = session
         self.steppedUpAt = steppedUpAt
     }
 
     /// What it may do anywhere.
     package var permissions: Set<Permission> { Set(reach.keys) }
+
+    /// Refuses keys that somebody made, with `forbidden`: what they would make would outlive them.
+    package func requireLasting() throws(AccessError) {
+        guard mayMakeLasting else {
+            throw AccessError(
+                .forbidden,
+                "a key that ends with its maker cannot let people in: sign in, or act as a person")
+        }
+    }
 
     /// The person who has signed in; refuses keys with `forbidden`.
     package var user: (id: UserID, session: SessionID) {

@@ -54,6 +54,9 @@ package final class Revocations: Sendable {
     }
 
     private static let pageSize = 10_000
+    /// For how long an entry matters: longer than any row that it voids may last, whatever such a row says of
+    /// its own end.
+    private static let lifetime = Duration.seconds(11 * 366 * 86_400)
 
     private let ledger: Ledger
     private let seals: RowSeals
@@ -84,8 +87,9 @@ package final class Revocations: Sendable {
     /// Voids the rows of a subject whose version is lower; it is in force here at once, and in other
     /// processes of the API once they look at the list.
     package func revoke(
-        _ subject: UniqueID, below: Int = .max, until: Instant, at now: Instant
+        _ subject: UniqueID, below: Int = .max, at now: Instant
     ) async throws {
+        let until = now + Self.lifetime
         while true {
             try await read(at: now)
             let head = state.withLock { $0.head }

@@ -33,7 +33,8 @@ struct Rights: Sendable {
         let maker = row.actsForMaker ? row.createdBy : nil
         return Principal(
             kind: .key, id: PrincipalID(row.id.value), maker: maker ?? PrincipalID(row.id.value),
-            reach: reach, expiresAt: row.expiresAt, lifetimeOfMade: maker == nil ? row.expiresAt : nil)
+            reach: reach, expiresAt: row.expiresAt, lifetimeOfMade: maker == nil ? row.expiresAt : nil,
+            mayMakeLasting: row.actsForMaker || row.createdBy == nil)
     }
 
     private func reach(of row: APIKeyRow, at time: Instant, makers: Int) async throws -> Reach? {
@@ -74,6 +75,10 @@ struct Rights: Sendable {
     /// Whether a level is another or below it, by rows whose MACs hold.
     func contains(_ level: Level, in outer: Level) async throws -> Bool {
         if outer == .platform || outer.includes(level) { return true }
+        if case .organizations(let several) = level {
+            for one in several where try await !contains(.organization(one), in: outer) { return false }
+            return true
+        }
         let edges = try await edges(of: level)
         do throws(EdgeRefusal) {
             try judge.require(edges, upTo: outer)
@@ -100,14 +105,36 @@ struct Rights: Sendable {
         guard seals.holds(user.mac, user.sealedParts), user.state == .active, user.expiresAt > time,
             !revocations.isVoid(user.id.value, version: user.version)
         else { return nil }
-        let bindings = try await ledger.bindings(of: user.id, limit: Self.bindingsMax).filter { binding in
+        let bindings = try await bindings(of: user.id, at: time)
+        let made = try await madeRoles(of: bindings)
+        try await renew(user, bindings, made, at: time)
+        return reach(of: bindings, made, at: time)
+    }
+
+    /// What a person's bindings give, whoever may sign in; nothing is renewed by looking.
+    func reach(ofBindings user: UserID, at time: Instant) async throws -> Reach {
+        let bindings = try await bindings(of: user, at: time)
+        return reach(of: bindings, try await madeRoles(of: bindings), at: time)
+    }
+
+    private func bindings(of user: UserID, at time: Instant) async throws -> [BindingRow] {
+        try await ledger.bindings(of: user, limit: Self.bindingsMax).filter { binding in
             seals.holds(binding.mac, binding.sealedParts) && binding.expiresAt > time
                 && !revocations.isVoid(binding.id.value)
         }
-        let made = try await ledger.roles(
-            bindings.compactMap { if case .made(let id) = $0.role { id } else { nil } })
-        let roles = Dictionary(uniqueKeysWithValues: made.map { ($0.id, $0) })
-        try await renew(user, bindings, made, at: time)
+    }
+
+    /// The roles that bindings name and that hold.
+    private func madeRoles(of bindings: [BindingRow]) async throws -> [RoleRow] {
+        try await ledger.roles(
+            bindings.compactMap { if case .made(let id) = $0.role { id } else { nil } }
+        ).filter {
+            seals.holds($0.mac, $0.sealedParts) && !revocations.isVoid($0.id.value, version: $0.version)
+        }
+    }
+
+    private func reach(of bindings: [BindingRow], _ made: [RoleRow], at time: Instant) -> Reach {
+        let roles = Dictionary(made.map { ($0.id, $0) }) { first, _ in first }
         var levels: [Permission: [Level]] = [:]
         for binding in bindings {
             guard let level = binding.place.level else { continue }
@@ -134,8 +161,7 @@ struct Rights: Sendable {
             binding.mac = seals.seal(binding.sealedParts)
             try await ledger.renew(binding)
         }
-        for var role in roles where role.expiresAt < due && seals.holds(role.mac, role.sealedParts) {
-            guard role.expiresAt > time else { continue }
+        for var role in roles where role.expiresAt < due && role.expiresAt > time {
             role.expiresAt = end
             role.mac = seals.seal(role.sealedParts)
             try await ledger.renew(role)
@@ -150,9 +176,7 @@ struct Rights: Sendable {
             guard let role = BuiltinRole(rawValue: name), role.fits(level) else { return [] }
             return role.permissions
         case .made(let id):
-            guard let role = made[id], seals.holds(role.mac, role.sealedParts), role.expiresAt > time,
-                !revocations.isVoid(role.id.value, version: role.version)
-            else { return [] }
+            guard let role = made[id], role.expiresAt > time else { return [] }
             return Set(role.permissions.compactMap(Permission.init))
         }
     }

@@ -43,27 +43,40 @@ package struct RoleMaker: Sendable {
         let level = try caller.require(.usersWrite)
         guard var user = try await ledger.user(id, scope: level.scope) else { throw AccessError.nothingHere }
         if let version, version != user.version { throw AccessError.changedMeanwhile }
-        try requireSeal(seals.holds(user.mac, user.sealedParts), "person")
+        try requireSeal(holds(user), "person")
         if state == .disabled || state == .active { try await requireAll(of: user, by: caller) }
         (user.name, user.state) = (name ?? user.name, state ?? user.state)
-        let until = user.expiresAt
         user.version += 1
         user.expiresAt = time + Rights.lifetime
         user.mac = seals.seal(user.sealedParts)
         if state == .disabled {
-            try await authenticator.revocations.revoke(id.value, below: user.version, until: until, at: time)
+            try await authenticator.revocations.revoke(id.value, below: user.version, at: time)
         }
         guard try await ledger.update(user, scope: level.scope) else { throw AccessError.changedMeanwhile }
+        if state == .disabled { try await endSignIns(of: id, at: time) }
         authenticator.forget()
         return user
     }
 
+    /// Ends a person's sessions, and the links that would let in as the person.
+    private func endSignIns(of user: UserID, at time: Instant) async throws {
+        for session in try await ledger.deleteSessions(of: user) {
+            try await authenticator.revocations.revoke(session.value, at: time)
+        }
+        try await voidLinks(of: user, at: time)
+    }
+
+    /// Ends the links by which somebody sets a person's password: who made them was judged by what the person
+    /// could do then.
+    private func voidLinks(of user: UserID, at time: Instant) async throws {
+        for link in try await ledger.useSignInLinks(of: user) {
+            try await authenticator.revocations.revoke(link.value, at: time)
+        }
+    }
+
     /// Refuses to touch somebody who has more than the caller.
     func requireAll(of user: UserRow, by caller: Principal) async throws {
-        var active = user
-        active.state = .active
-        active.mac = seals.seal(active.sealedParts)
-        let reach = try await authenticator.rights.reach(of: active, at: authenticator.now()) ?? [:]
+        let reach = try await authenticator.rights.reach(ofBindings: user.id, at: authenticator.now())
         for (permission, level) in reach {
             guard let own = caller.reach[permission],
                 try await authenticator.rights.contains(level, in: own)
@@ -133,17 +146,16 @@ package struct RoleMaker: Sendable {
             throw AccessError.nothingHere
         }
         if let version, version != role.version { throw AccessError.changedMeanwhile }
-        try requireSeal(seals.holds(role.mac, role.sealedParts), "role")
+        try requireSeal(holds(role), "role")
         // Whoever renames it re-seals all of it.
         let held = Set(role.permissions.compactMap(Permission.init))
         try await requireToGive(permissions.map { $0.union(held) } ?? held, on: home, by: caller)
-        let until = role.expiresAt
         role.name = name ?? role.name
         role.permissions = (permissions ?? held).map(\.rawValue).sorted()
         role.version += 1
         role.expiresAt = time + Rights.lifetime
         role.mac = seals.seal(role.sealedParts)
-        try await authenticator.revocations.revoke(id.value, below: role.version, until: until, at: time)
+        try await authenticator.revocations.revoke(id.value, below: role.version, at: time)
         guard try await ledger.update(role, scope: level.scope) else { throw AccessError.changedMeanwhile }
         authenticator.forget()
         return role
@@ -157,8 +169,7 @@ package struct RoleMaker: Sendable {
         guard try await ledger.deleteRole(id, version: version, scope: level.scope) else {
             throw AccessError.changedMeanwhile
         }
-        try await authenticator.revocations.revoke(
-            id.value, until: role.expiresAt, at: authenticator.now())
+        try await authenticator.revocations.revoke(id.value, at: authenticator.now())
     }
 
     // MARK: Bindings
@@ -192,9 +203,11 @@ package struct RoleMaker: Sendable {
         guard let person = seen else {
             throw AccessError(.notFound, field: "userId", "names nobody that you may see")
         }
-        try requireSeal(seals.holds(person.mac, person.sealedParts), "person")
+        try requireSeal(holds(person), "person")
         try await requireOneKind(user, level)
+        try maker?.requireLasting()
         let time = authenticator.now()
+        try await voidLinks(of: user, at: time)
         var binding = BindingRow(
             id: .new(at: time), user: user, place: LevelColumns(level), role: role,
             expiresAt: time + Rights.lifetime, createdBy: maker?.maker, createdAt: time)
@@ -213,8 +226,7 @@ package struct RoleMaker: Sendable {
             let place = binding.place.level
         else { throw AccessError.nothingHere }
         try await authenticator.check(place, within: level)
-        try await authenticator.revocations.revoke(
-            id.value, until: binding.expiresAt, at: authenticator.now())
+        try await authenticator.revocations.revoke(id.value, at: authenticator.now())
         guard try await ledger.deleteBinding(id, scope: level.scope) else { throw AccessError.nothingHere }
         authenticator.forget()
     }
@@ -243,7 +255,7 @@ package struct RoleMaker: Sendable {
         guard let role = try await ledger.role(id, scope: scope), let home = role.home.level else {
             throw AccessError(.notFound, field: "roleId", "names no role that you may see")
         }
-        try requireSeal(seals.holds(role.mac, role.sealedParts), "role")
+        try requireSeal(holds(role), "role")
         guard try await authenticator.rights.contains(level, in: home) else {
             throw AccessError(.invalid, field: "roleId", "is a role of a level that this one is not below")
         }
@@ -261,6 +273,16 @@ package struct RoleMaker: Sendable {
                 "you cannot give what you do not have: \(excess.joined(separator: ", "))")
         }
         try await authenticator.checkReach(of: permissions.union([.rolesWrite]), on: level, for: maker)
+    }
+
+    private func holds(_ user: UserRow) -> Bool {
+        seals.holds(user.mac, user.sealedParts)
+            && !authenticator.revocations.isVoid(user.id.value, version: user.version)
+    }
+
+    private func holds(_ role: RoleRow) -> Bool {
+        seals.holds(role.mac, role.sealedParts)
+            && !authenticator.revocations.isVoid(role.id.value, version: role.version)
     }
 
     private func requireSeal(_ holds: Bool, _ what: String) throws(AccessError) {

@@ -63,19 +63,24 @@ package struct SignIn: Sendable {
         try await authenticator.revocations.refresh(at: time)
         let account = SHA256.hash(Array("account \(email.lowercased())".utf8))
         let address = SHA256.hash(Array("address \(origin.address ?? "-")".utf8))
-        let isAdmitted = try await ledger.beginSignIn([
-            (account, Self.accountFailuresFree), (address, Self.addressFailuresFree),
-        ])
-        guard isAdmitted else { throw AccessError.throttled }
+        // The address first: who is refused by it leaves nothing at the account.
+        guard try await ledger.beginSignIn([(address, Self.addressFailuresFree)]),
+            try await ledger.beginSignIn([(account, Self.accountFailuresFree)])
+        else { throw AccessError.throttled }
         guard let (user, credentials) = try await whose(email: email, password: password, at: time) else {
             throw AccessError.notSignedIn
         }
         let hasFactor = credentials.isConfirmed && credentials.sealed != nil
         if hasFactor {
-            guard let code else { throw AccessError.secondFactorRequired }
+            guard let code else {
+                // The password was right: that is no failure, and the code comes with the next attempt.
+                try await ledger.endSignIn(account: account, address: address)
+                throw AccessError.secondFactorRequired
+            }
             guard try await takes(code, credentials, at: time) else { throw AccessError.notSignedIn }
         }
         try await ledger.endSignIn(account: account, address: address)
+        try await renew(credentials.user, at: time)
         return try await begin(user.id, origin, steppedUpAt: hasFactor ? time : nil, at: time)
     }
 
@@ -96,6 +101,16 @@ package struct SignIn: Sendable {
         let matches = try await work.run { try hashes.map { try $0.verifies(bytes) } }
         guard let index = matches.firstIndex(of: true), !candidates.isEmpty else { return nil }
         return (candidates[index].0, candidates[index].1)
+    }
+
+    /// Gives credentials in use a new term once half of theirs is over.
+    private func renew(_ user: UserID, at time: Instant) async throws {
+        guard var credentials = try await ledger.credentials(of: user), holds(credentials, at: time),
+            credentials.expiresAt < time + Rights.lifetime / 2
+        else { return }
+        credentials.expiresAt = time + Rights.lifetime
+        credentials.mac = seals.seal(credentials.sealedParts)
+        try await ledger.renew(credentials)
     }
 
     private func begin(
@@ -134,8 +149,7 @@ package struct SignIn: Sendable {
         row.version += 1
         row.mac = seals.seal(row.sealedParts)
         guard try await ledger.update(row) else { throw AccessError.changedMeanwhile }
-        try await authenticator.revocations.revoke(
-            row.id.value, below: row.version, until: row.expiresAt, at: time)
+        try await authenticator.revocations.revoke(row.id.value, below: row.version, at: time)
         authenticator.forget()
         return (row, secret.text)
     }
@@ -154,8 +168,7 @@ package struct SignIn: Sendable {
     private func end(of user: UserID, only: SessionID? = nil, but kept: SessionID? = nil) async throws {
         let time = authenticator.now()
         for ended in try await ledger.deleteSessions(of: user, only: only, but: kept) {
-            try await authenticator.revocations.revoke(
-                ended.value, until: time + Self.commandLine.lifetime, at: time)
+            try await authenticator.revocations.revoke(ended.value, at: time)
         }
         authenticator.forget()
     }
@@ -205,6 +218,10 @@ package struct SignIn: Sendable {
         let time = authenticator.now()
         var credentials = try await own(user, at: time)
         guard credentials.isConfirmed else { throw AccessError(.conflict, "there is no second factor") }
+        let account = SHA256.hash(Array("step up \(user)".utf8))
+        guard try await ledger.beginSignIn([(account, Self.accountFailuresFree)]) else {
+            throw AccessError.throttled
+        }
         guard try await takes(code, credentials, at: time) else {
             throw AccessError(.invalid, field: "code", "is not the code of now, nor one for recovery")
         }
@@ -243,7 +260,7 @@ package struct SignIn: Sendable {
         // Of two who bring the same code at once, one is let in.
         guard try await ledger.write(left) else { return false }
         try await authenticator.revocations.revoke(
-            left.user.value.credentials, below: left.version, until: left.expiresAt, at: time)
+            left.user.value.credentials, below: left.version, at: time)
         return true
     }
 
@@ -323,6 +340,7 @@ package struct SignIn: Sendable {
     ) async throws -> (secret: String, until: Instant) {
         let time = authenticator.now()
         let level = try caller.require(.usersWrite)
+        try caller.requireLasting()
         guard let person = try await ledger.user(user, scope: level.scope) else {
             throw AccessError.nothingHere
         }
@@ -354,18 +372,23 @@ package struct SignIn: Sendable {
             var user = try await ledger.user(id, scope: .platform), holds(user, at: time),
             user.state != .disabled
         else { throw AccessError.badLink }
-        if let refusal = PasswordPolicy.refusal(of: Array(password.utf8), email: user.email) {
+        let bytes = Array(password.utf8)
+        if let refusal = PasswordPolicy.refusal(of: bytes, email: user.email) {
             throw AccessError(.invalid, field: "password", refusal.reason)
         }
-        try await authenticator.revocations.revoke(link.id.value, until: link.expiresAt, at: time)
+        // Before the link is used up, since it may have to be tried again.
+        let hash = try await work.run { try PasswordHash(of: bytes).encoded }
+        try await authenticator.revocations.revoke(link.id.value, at: time)
         guard try await ledger.useSignInLink(link.id) else { throw AccessError.badLink }
-        let credentials =
+        var credentials =
             try await ledger.credentials(of: id)
             ?? CredentialsRow(user: id, expiresAt: time + Rights.lifetime)
         guard credentials.version == 0 || seals.holds(credentials.mac, credentials.sealedParts) else {
             throw AccessError.badLink
         }
-        try await setPassword(password, of: user, credentials, at: time)
+        try reseal(&credentials)
+        credentials.passwordHash = hash
+        try await write(&credentials, at: time)
         if user.state == .invited {
             user.state = .active
             user.version += 1
@@ -380,9 +403,15 @@ package struct SignIn: Sendable {
     // MARK: Devices' codes (RFC 8628)
 
     /// Begins the sign-in of a command line: what it keeps, and what a person types who approves it.
-    package func beginDevice(agent: String) async throws -> (secret: String, userCode: String, until: Instant)
-    {
+    package func beginDevice(agent: String, address: String?) async throws -> (
+        secret: String, userCode: String, until: Instant
+    ) {
         let time = authenticator.now()
+        // Each counts as a failure: an address has so many an hour free, and then has to wait.
+        let subject = SHA256.hash(Array("device codes of \(address ?? "-")".utf8))
+        guard try await ledger.beginSignIn([(subject, Self.addressFailuresFree)]) else {
+            throw AccessError.throttled
+        }
         let secret = OpaqueSecret(.deviceCode)
         // Without letters that are taken for others, and without vowels, so that no words come about.
         let letters = Array("BCDFGHJKLMNPQRSTVWXZ")
@@ -431,7 +460,7 @@ package struct SignIn: Sendable {
             link.kind == .deviceCode
         else { throw AccessError.badLink }
         guard let user = link.user else { throw AccessError.approvalPending }
-        try await authenticator.revocations.revoke(link.id.value, until: link.expiresAt, at: time)
+        try await authenticator.revocations.revoke(link.id.value, at: time)
         guard try await ledger.useSignInLink(link.id) else { throw AccessError.badLink }
         return try await begin(user, origin, steppedUpAt: nil, at: time)
     }
@@ -468,13 +497,12 @@ package struct SignIn: Sendable {
 
     /// Writes credentials whose version was counted up; those before count for nothing from then on.
     private func write(_ credentials: inout CredentialsRow, at time: Instant) async throws {
-        let until = max(credentials.expiresAt, time + .seconds(1))
         credentials.expiresAt = time + Rights.lifetime
         credentials.mac = seals.seal(credentials.sealedParts)
         guard try await ledger.write(credentials) else { throw AccessError.changedMeanwhile }
         guard credentials.version > 1 else { return }
         try await authenticator.revocations.revoke(
-            credentials.user.value.credentials, below: credentials.version, until: until, at: time)
+            credentials.user.value.credentials, below: credentials.version, at: time)
     }
 }
 

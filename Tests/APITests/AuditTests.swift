@@ -179,6 +179,51 @@ struct AuditTests {
         }
     }
 
+    @Test("a log that was rewritten below its head gets nothing put on top, and its head stays to tell")
+    func resealing() async throws {
+        try await TestAPI.with { api in
+            let heads = Heads()
+            let sealer = try heads.sealer(api)
+            let admin = APIClient(url: api.url, key: api.admin)
+            defer { admin.close() }
+            let partner = try await admin.createPartner(NewPartner(name: "x0"))
+            for number in 1...3 {
+                _ = try await admin.edit(partner.id, NewPartnerChanges(name: "x\(number)"))
+            }
+            try await sealer.seal()
+            try await sealer.keepHeads()
+            let chain = ID<Subject.Tenant>(partner.id.value)
+            try await api.owner.pipeline(
+                scope: .platform,
+                [
+                    "ALTER TABLE audit_entries DISABLE TRIGGER ALL",
+                    """
+                    UPDATE audit_entries
+                    SET after = 'forged', position = NULL, mac_key = NULL, mac = NULL
+                    WHERE chain = \(chain) AND position >= 2
+                    """,
+                    "ALTER TABLE audit_entries ENABLE TRIGGER ALL",
+                ])
+            // The process that sealed it, and another that only has the file.
+            for sealer in [sealer, try heads.sealer(api)] {
+                await #expect(throws: LedgerError.self) { try await sealer.seal() }
+                await #expect(throws: AccessError.self) { try await sealer.keepHeads() }
+                let faults = try await sealer.verify().faults
+                #expect(faults.map(\.chain) == [partner.id.value] && faults.first?.position == 2)
+            }
+            // Other logs go on.
+            let other = try await admin.createPartner(NewPartner(name: "y"))
+            await #expect(throws: LedgerError.self) { try await sealer.seal() }
+            let sealed = try await api.owner.query(
+                """
+                SELECT count(*) FROM audit_entries
+                WHERE chain = \(ID<Subject.Tenant>(other.id.value)) AND position IS NOT NULL
+                """, scope: .platform
+            ) { try $0.decode(Int.self) }
+            #expect(sealed == [1])
+        }
+    }
+
     @Test("two sealers make one chain")
     func twoSealers() async throws {
         try await TestAPI.with { api in

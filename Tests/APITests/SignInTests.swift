@@ -99,7 +99,11 @@ struct SignInTests {
             // The session that there was ends with the account.
             #expect(try await refusal { _ = try await client.whoami() }.status == 401)
             _ = try await admin.edit(user.id, NewUserChanges(disabled: false))
-            #expect(try await client.whoami().id.value == user.id.value)
+            // What ended stays ended; signing in begins anew.
+            #expect(try await refusal { _ = try await client.whoami() }.status == 401)
+            let again = try await stranger.signIn(
+                NewSession(email: "a@example.com", password: Self.password))
+            #expect(again.userId == user.id)
         }
     }
 

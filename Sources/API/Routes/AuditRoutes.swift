@@ -10,9 +10,12 @@ extension Handlers {
                 "/v1/audit", "Lists what was changed and what was refused, newest first",
                 .permitted(.auditRead)
             ) { (call: Call, query: AuditQuery) in
-                query.page.page(
+                var filter = query.filter
+                // An organization sees one log, which has an index of its own.
+                if case .organization(let id) = try call.level { filter.chain = filter.chain ?? id.value }
+                return query.page.page(
                     try await ledger.auditEntries(
-                        query.filter, before: query.page.cursor?.last, limit: query.page.request.limit,
+                        filter, before: query.page.cursor?.last, limit: query.page.request.limit,
                         scope: call.scope), id: \.id.value, AuditRecord.init)
             }
         ]

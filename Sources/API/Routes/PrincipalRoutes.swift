@@ -39,7 +39,7 @@ extension Handlers {
             ) { (call: Call, new: NewRotation) in
                 let (row, secret) = try await authenticator.rotateKey(
                     call.id(), version: call.version, overlap: .seconds(new.overlapSeconds),
-                    level: call.level)
+                    by: call.principal)
                 return CreatedAPIKey(id: row.id, key: secret, expiresAt: row.expiresAt)
             },
             .delete(

@@ -98,7 +98,8 @@ extension Handlers {
                 "/v1/device-codes", "Begins the sign-in of a command line, which somebody approves",
                 .anyone, bytesMax: Limits.enrollmentBodyBytesMax
             ) { (call: Call, new: NewDeviceCode) in
-                let (secret, userCode, until) = try await signIn.beginDevice(agent: new.agent ?? call.agent)
+                let (secret, userCode, until) = try await signIn.beginDevice(
+                    agent: new.agent ?? call.agent, address: call.address)
                 return DeviceCode(
                     deviceCode: secret, userCode: userCode, intervalSeconds: Self.intervalSeconds,
                     expiresAt: until)

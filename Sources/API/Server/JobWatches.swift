@@ -122,7 +122,8 @@ final class JobWatches: Sendable {
         while !shown.state.isEnd, !Task.isShuttingDownGracefully {
             try await Task.sleep(for: pause)
             if .now - judgedAt > Self.judged {
-                _ = try await authenticator.principal(of: call.credential ?? "")
+                let principal = try await authenticator.principal(of: call.credential ?? "")
+                guard principal.reach[.jobsRead]?.scope == scope else { throw AccessError.unauthorized }
                 judgedAt = .now
             }
             let job = Job(try await latest(key) ?? first)

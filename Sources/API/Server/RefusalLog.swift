@@ -12,8 +12,9 @@ import Wire
 /// What strangers cause is bounded: of each address so many a minute are written, and of all together; the
 /// rest is only counted.
 final class RefusalLog: Sendable {
-    /// How many refusals of a minute are written: of strangers of one address, and of all.
+    /// How many refusals of a minute are written: of strangers of one address, of a principal, and of all.
     static let ofAddressMax = 30
+    static let ofPrincipalMax = 300
     static let ofMinuteMax = 3_000
     /// How many addresses are told apart.
     private static let addressesMax = 10_000
@@ -36,7 +37,9 @@ final class RefusalLog: Sendable {
     ) async {
         let isChange = request.method != .get && request.method != .head
         guard [401, 403].contains(problem.status) || (isChange && problem.status == 404 && principal != nil),
-            isAdmitted(principal == nil ? address ?? "" : nil)
+            isAdmitted(
+                principal?.id.description ?? address ?? "",
+                max: principal == nil ? Self.ofAddressMax : Self.ofPrincipalMax)
         else { return }
         let actor =
             principal.map { $0.actor(requestID: requestID, address: address) }
@@ -53,17 +56,13 @@ final class RefusalLog: Sendable {
         }
     }
 
-    private func isAdmitted(_ stranger: String?) -> Bool {
+    private func isAdmitted(_ who: String, max: Int) -> Bool {
         minute.withLock { minute in
             if .now - minute.began > .seconds(60) { minute = Minute(began: .now) }
             guard minute.count < Self.ofMinuteMax else { return false }
-            if let stranger {
-                let count = minute.ofAddress[stranger, default: 0]
-                guard count < Self.ofAddressMax,
-                    count > 0 || minute.ofAddress.count < Self.addressesMax
-                else { return false }
-                minute.ofAddress[stranger] = count + 1
-            }
+            let count = minute.ofAddress[who, default: 0]
+            guard count < max, count > 0 || minute.ofAddress.count < Self.addressesMax else { return false }
+            minute.ofAddress[who] = count + 1
             minute.count += 1
             return true
         }

@@ -109,6 +109,13 @@ CREATE POLICY tenant ON role_bindings
            OR organization_id = ANY ((SELECT crmm_organizations())::uuid[])
            OR site_id = (SELECT crmm_site())
            OR site_id IN (SELECT s.id FROM sites s WHERE s.id = role_bindings.site_id));
+-- Who sees a site sees its keys: else nobody above it could revoke them.
+DROP POLICY tenant ON api_keys;
+CREATE POLICY tenant ON api_keys
+    USING ((SELECT crmm_is_platform()) OR partner_id = (SELECT crmm_partner())
+           OR organization_id = ANY ((SELECT crmm_organizations())::uuid[])
+           OR site_id = (SELECT crmm_site())
+           OR site_id IN (SELECT s.id FROM sites s WHERE s.id = api_keys.site_id));
 CREATE POLICY platform ON revocations USING ((SELECT crmm_is_platform()));
 
 GRANT SELECT, INSERT, UPDATE ON users, roles, role_bindings TO crmm_api;

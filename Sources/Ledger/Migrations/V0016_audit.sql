@@ -31,6 +31,7 @@ CREATE TABLE audit_entries (
 );
 CREATE UNIQUE INDEX audit_entries_by_position ON audit_entries (chain, position) WHERE position IS NOT NULL;
 CREATE INDEX audit_entries_unsealed ON audit_entries (chain, id) WHERE position IS NULL;
+CREATE INDEX audit_entries_by_id ON audit_entries (id);
 CREATE INDEX audit_entries_by_subject ON audit_entries (chain, subject_id, id) WHERE subject_id IS NOT NULL;
 
 -- Where a chain begins after what was before it has been taken out: the count of entries and the mac of the

@@ -100,6 +100,10 @@ BEGIN
     ELSIF organization IS NULL AND known->>'site_id' IS NOT NULL THEN
         organization := (SELECT s.organization_id FROM sites s WHERE s.id = (known->>'site_id')::uuid);
     END IF;
+    -- The code of a device that nobody has approved is a stranger's, and of nobody.
+    IF TG_TABLE_NAME = 'sign_in_links' AND known->>'user_id' IS NULL THEN
+        RETURN NULL;
+    END IF;
     PERFORM crmm_write_audit(
         organization, CASE WHEN organization IS NULL THEN partner END,
         TG_TABLE_NAME || CASE TG_OP WHEN 'INSERT' THEN '.create' WHEN 'UPDATE' THEN '.update'

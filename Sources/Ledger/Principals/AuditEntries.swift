@@ -6,6 +6,9 @@ package struct AuditEntry: Sendable {
     /// Whose log it stands in: an organization's id, a partner's, or zeros for the platform.
     package let chain: UniqueID
     package let id: AuditEntryID
+    /// The organization or the partner who sees it; neither: the platform alone.
+    package let organization: OrganizationID?
+    package let partner: PartnerID?
     package let at: Instant
     /// Who: 0 the platform itself, 1 a key, 2 a person, 3 nobody known, 4 the database's own login.
     package let actorKind: Int
@@ -27,7 +30,8 @@ package struct AuditEntry: Sendable {
     package func sealedParts(position: Int, after previous: [UInt8], keyID: String) -> [[UInt8]] {
         [
             Array("audit_entries".utf8), Array(keyID.utf8), previous, Array(String(position).utf8),
-            chain.bytes, id.bytes, at.sealedPart, Array(String(actorKind).utf8), actor?.bytes ?? [],
+            chain.bytes, id.bytes, organization?.bytes ?? [], partner?.bytes ?? [], at.sealedPart,
+            Array(String(actorKind).utf8), actor?.bytes ?? [],
             Array((address ?? "").utf8), request?.bytes ?? [], Array(action.utf8), subject?.bytes ?? [],
             [isRefused ? 1 : 0], [before == nil ? 0 : 1], Array((before ?? "").utf8),
             [after == nil ? 0 : 1], Array((after ?? "").utf8),
@@ -112,17 +116,38 @@ extension Ledger {
     }
 
     /// Seals the next entries of a log, at most `limit`, in the order of their ids: `seal` is told an entry,
-    /// its position and the MAC before it. Returns how many; 0 if nothing waits, or somebody else is at it.
+    /// its position and the MAC before it. Returns how many, and
+    /// the new head; 0 if nothing waits, or somebody else is at it. Throws `conflict` if the log is not as it
+    /// was at the head that is known.
     package func sealAudit(
-        of chain: UniqueID, limit: Int, _ seal: (AuditEntry, Int, [UInt8]) -> RowMAC
-    ) async throws -> Int {
+        of chain: UniqueID, limit: Int, after known: AuditHead?,
+        _ seal: (AuditEntry, Int, [UInt8]) -> RowMAC
+    ) async throws -> (count: Int, head: AuditHead?) {
+        let log = chain
         let chain = ID<Subject.Tenant>(chain)
         return try await pool.transaction(scope: .platform) { transaction in
             // One sealer a log; it ends with the transaction.
             let isAlone = try await transaction.query(
                 "SELECT pg_try_advisory_xact_lock(hashtextextended('audit ' || \(chain)::text, 0))"
             ) { try $0.decode(Bool.self) }
-            guard isAlone == [true] else { return 0 }
+            guard isAlone == [true] else { return (0, nil) }
+            if let known {
+                let found = try await transaction.query(
+                    """
+                    SELECT mac, false FROM audit_entries
+                    WHERE chain = \(chain) AND position = \(known.count)
+                    UNION ALL
+                    SELECT mac, true FROM audit_checkpoints
+                    WHERE chain = \(chain) AND position >= \(known.count)
+                    """
+                ) { try $0.decode((PostgresData, Bool).self) }
+                guard found.contains(where: { $0.1 || $0.0.bytes == known.mac }) else {
+                    throw LedgerError(
+                        .conflict,
+                        "log \(log) is not as it was sealed up to entry \(known.count): nothing is sealed on top"
+                    )
+                }
+            }
             let last = try await transaction.query(
                 """
                 SELECT position, mac FROM audit_entries WHERE chain = \(chain) AND position IS NOT NULL
@@ -138,7 +163,7 @@ extension Ledger {
                 SELECT \(fragment: Self.auditColumns) FROM audit_entries
                 WHERE chain = \(chain) AND position IS NULL ORDER BY id LIMIT \(limit)
                 """, decode: Self.auditEntry)
-            guard !entries.isEmpty else { return 0 }
+            guard !entries.isEmpty else { return (0, nil) }
             var macs: [RowMAC] = []
             let first = position + 1
             for entry in entries {
@@ -147,14 +172,25 @@ extension Ledger {
                 mac = sealed.code
                 macs.append(sealed)
             }
-            return try await transaction.execute(
+            try await transaction.execute(
                 """
                 UPDATE audit_entries e SET position = s.position, mac_key = s.mac_key, mac = s.mac
                 FROM unnest(\(entries.map(\.id)), \(Array(first...position)), \(macs.map(\.keyID)),
                             \(macs.map { PostgresData($0.code) })) AS s(id, position, mac_key, mac)
                 WHERE e.chain = \(chain) AND e.id = s.id
                 """)
+            return (entries.count, AuditHead(chain: log, count: position, mac: mac))
         }
+    }
+
+    /// The MAC of a sealed entry, if it is there.
+    package func auditMAC(of chain: UniqueID, at position: Int) async throws -> [UInt8]? {
+        try await pool.query(
+            """
+            SELECT mac FROM audit_entries
+            WHERE chain = \(ID<Subject.Tenant>(chain)) AND position = \(position)
+            """, scope: .platform
+        ) { try $0.decode(PostgresData.self).bytes }.first
     }
 
     /// The heads of all logs.
@@ -208,21 +244,23 @@ extension Ledger {
     }
 
     private static let auditColumns: SQL = """
-        chain, id, at, actor_kind, actor_id, address, request_id, action, subject_id, outcome, before, after,
-        position, mac_key, mac
+        chain, id, organization_id, partner_id, at, actor_kind, actor_id, address, request_id, action,
+        subject_id, outcome, before, after, position, mac_key, mac
         """
 
     @Sendable private static func auditEntry(_ row: PostgresRow) throws -> AuditEntry {
         let (
-            chain, id, at, kind, actor, address, request, action, subject, outcome, before, after, position,
-            key, mac
+            chain, id, organization, partner, at, kind, actor, address, request, action, subject, outcome,
+            before, after, position, key, mac
         ) = try row.decode(
             (
-                ID<Subject.Tenant>, AuditEntryID, Instant, Int16, PrincipalID?, String?, RequestID?, String,
+                ID<Subject.Tenant>, AuditEntryID, OrganizationID?, PartnerID?, Instant, Int16, PrincipalID?,
+                String?, RequestID?, String,
                 ID<Subject.Tenant>?, Int16, String?, String?, Int?, String?, PostgresData?
             ).self)
         return AuditEntry(
-            chain: chain.value, id: id, at: at, actorKind: Int(kind), actor: actor, address: address,
+            chain: chain.value, id: id, organization: organization, partner: partner, at: at,
+            actorKind: Int(kind), actor: actor, address: address,
             request: request, action: action, subject: subject?.value, isRefused: outcome == 1,
             before: before, after: after, position: position,
             mac: key.flatMap { key in mac.map { RowMAC(keyID: key, code: $0.bytes) } })

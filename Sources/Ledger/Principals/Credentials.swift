@@ -81,6 +81,18 @@ extension Ledger {
             """, scope: .platform) > 0
     }
 
+    /// Writes the renewal of credentials.
+    package func renew(_ credentials: CredentialsRow) async throws {
+        try await pool.execute(
+            """
+            UPDATE user_credentials
+            SET expires_at = \(credentials.expiresAt), mac_key = \(credentials.mac.keyID),
+                mac = \(PostgresData(credentials.mac.code))
+            WHERE user_id = \(credentials.user) AND version = \(credentials.version)
+              AND expires_at < \(credentials.expiresAt)
+            """, scope: .platform)
+    }
+
     /// Takes the code of a step; `false` if it or a later one was taken already.
     package func takeStep(_ step: Int, of user: UserID) async throws -> Bool {
         try await pool.execute(

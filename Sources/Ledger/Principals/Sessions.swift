@@ -280,6 +280,15 @@ extension Ledger {
             > 0
     }
 
+    /// Uses up all links of a person, and says which they were.
+    package func useSignInLinks(of user: UserID) async throws -> [SignInLinkID] {
+        try await pool.query(
+            """
+            UPDATE sign_in_links SET used_at = now() WHERE user_id = \(user) AND used_at IS NULL RETURNING id
+            """, scope: .platform
+        ) { try $0.decode(SignInLinkID.self) }
+    }
+
     private static let linkColumns: SQL = """
         l.id, l.kind, l.user_id, l.secret_hash, l.user_code, l.agent, l.expires_at, l.used_at, l.version,
         l.created_by, l.mac_key, l.mac

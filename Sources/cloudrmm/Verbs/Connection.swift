@@ -77,9 +77,11 @@ extension ConnectionOptions {
     /// Keeps another text of the session that the context has.
     func remember(_ key: String) throws {
         var contexts = try Contexts.read()
-        guard let name = context ?? contexts.current, contexts.contexts[name] != nil else {
-            return Terminal.print(key)
-        }
+        // Only where the context was what opened the API: else it is another session's.
+        let given = try options.settings([.apiURL: apiURL, .apiKey: apiKey])
+        guard given[.apiURL] == nil, given[.apiKey] == nil, try keptContext() != nil,
+            let name = context ?? contexts.current
+        else { return Terminal.print(key) }
         contexts.contexts[name]?.key = key
         try contexts.write()
     }
