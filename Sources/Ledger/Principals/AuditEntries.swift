@@ -144,7 +144,7 @@ extension Ledger {
                 guard found.contains(where: { $0.1 || $0.0.bytes == known.mac }) else {
                     throw LedgerError(
                         .conflict,
-                        "log \(log) is not as it was sealed up to entry \(known.count): nothing is sealed on top"
+                        "log \(log) is not as it was sealed up to \(known.count): nothing goes on top"
                     )
                 }
             }
