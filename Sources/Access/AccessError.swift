@@ -13,6 +13,8 @@ package struct AccessError: Error, CustomStringConvertible {
         case notFound
         /// A row that the database's owner or somebody else has altered: it grants nothing.
         case alteredRow
+        /// What is named, or a level above it, is archived.
+        case archived
         /// The value cannot stand.
         case invalid
         /// What is there does not allow it.
@@ -54,6 +56,7 @@ package struct AccessError: Error, CustomStringConvertible {
             }
             self.init(.notFound, field: field, "names nothing that you may see")
         case .altered(let edge): self.init(.alteredRow, field: field, edge.refusal)
+        case .archived(let edge): self.init(.archived, field: field, edge.archived)
         }
     }
 

@@ -110,7 +110,7 @@ extension Authenticator {
     }
 
     /// Refuses a level that is not the reach or below it, or is so only by a row that was altered.
-    func check(_ level: Level, within reach: Level) async throws {
+    func check(_ level: Level, within reach: Level, evenArchived: Bool = false) async throws {
         let (field, edges): (String, [SealedEdge])
         switch level {
         case .platform:
@@ -131,7 +131,7 @@ extension Authenticator {
             (field, edges) = ("siteId", try await ledger.site(id, scope: reach.scope)?.edges ?? [])
         }
         do throws(EdgeRefusal) {
-            try judge.require(edges, upTo: reach)
+            try judge.require(edges, upTo: reach, evenArchived: evenArchived)
         } catch {
             throw AccessError(error, field: field)
         }

@@ -84,7 +84,8 @@ package final class Authenticator: Sendable {
             row.expiresAt > time, row.lastSeenAt + .seconds(row.idleSeconds) > time,
             !revocations.isVoid(row.id.value, version: row.version),
             let user = try await ledger.user(row.user, scope: .platform),
-            let reach = try await rights.reach(of: user, at: time)
+            let held = try await rights.reach(of: user, at: time),
+            let reach = try await rights.inUse(held)
         else { return nil }
         uses.withLock { $0.sessions[row.id] = time }
         let id = PrincipalID(user.id.value)
@@ -101,7 +102,7 @@ package final class Authenticator: Sendable {
     }
 
     /// Forgets what was judged, so that a change made here holds at once.
-    func forget() { judged.withLock { $0.removeAll(keepingCapacity: true) } }
+    package func forget() { judged.withLock { $0.removeAll(keepingCapacity: true) } }
 
     /// Writes when keys and sessions were used last and takes away what has ended, about once a minute, until
     /// it is cancelled; `onFailure` hears of what cannot be written, which is tried again at the next use.

@@ -74,8 +74,11 @@ package final class Revocations: Sendable {
 
     /// Whether a row of this id and version is void.
     package func isVoid(_ id: UniqueID, version: Int = 0) -> Bool {
-        state.withLock { state in state.entries[id].map { version < $0.below } ?? false }
+        version < floor(of: id)
     }
+
+    /// The lowest version that a row of this id may have.
+    package func floor(of id: UniqueID) -> Int { state.withLock { $0.entries[id]?.below ?? 0 } }
 
     /// Reads what has come since, unless that was done within the last second.
     /// - Throws: `alteredRow` if the list was cut or altered.

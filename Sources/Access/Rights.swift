@@ -29,7 +29,9 @@ struct Rights: Sendable {
 
     /// The principal of a key's row; `nil` if the row grants nothing.
     func principal(of row: APIKeyRow, at time: Instant) async throws -> Principal? {
-        guard let reach = try await reach(of: row, at: time, makers: 0) else { return nil }
+        guard let held = try await reach(of: row, at: time, makers: 0),
+            let reach = try await inUse(held)
+        else { return nil }
         let maker = row.actsForMaker ? row.createdBy : nil
         return Principal(
             kind: .key, id: PrincipalID(row.id.value), maker: maker ?? PrincipalID(row.id.value),
@@ -96,6 +98,20 @@ struct Rights: Sendable {
         case .organization(let id): try await ledger.edges(of: id, scope: .platform)
         case .site(let id): try await ledger.site(id, scope: .platform)?.edges ?? []
         }
+    }
+
+    /// What is left of rights without levels that are archived, or have one above them that is.
+    func inUse(_ reach: Reach) async throws -> Reach? {
+        var left: [Level: Level?] = [:]
+        for level in Set(reach.values) {
+            if case .organizations(let several) = level {
+                left[level] = Level(organizations: try await ledger.organizationsInUse(several))
+            } else {
+                left[level] = try await ledger.isInUse(level) ? level : nil
+            }
+        }
+        let rest = reach.compactMapValues { left[$0] ?? nil }
+        return reach.isEmpty || !rest.isEmpty ? rest : nil
     }
 
     // MARK: People

@@ -1,6 +1,6 @@
 package import Domain
 package import Ledger
-import Postgres
+package import Postgres
 
 /// Makes people, roles and bindings, each a row under a MAC. Nobody gives more than they have.
 package struct RoleMaker: Sendable {
@@ -43,19 +43,56 @@ package struct RoleMaker: Sendable {
         let level = try caller.require(.usersWrite)
         guard var user = try await ledger.user(id, scope: level.scope) else { throw AccessError.nothingHere }
         if let version, version != user.version { throw AccessError.changedMeanwhile }
-        try requireSeal(holds(user), "person")
+        let next = try nextVersion(
+            id.value, user.version, isSealed: seals.holds(user.mac, user.sealedParts),
+            saysAll: state != nil, "person", "disabled")
         if state == .disabled || state == .active { try await requireAll(of: user, by: caller) }
-        (user.name, user.state) = (name ?? user.name, state ?? user.state)
-        user.version += 1
-        user.expiresAt = time + Rights.lifetime
-        user.mac = seals.seal(user.sealedParts)
-        if state == .disabled {
-            try await authenticator.revocations.revoke(id.value, below: user.version, at: time)
-        }
-        guard try await ledger.update(user, scope: level.scope) else { throw AccessError.changedMeanwhile }
-        if state == .disabled { try await endSignIns(of: id, at: time) }
+        (user.name, user.state, user.version) = (name ?? user.name, state ?? user.state, next)
+        try await write(&user, isDisabled: state == .disabled, scope: level.scope, at: time)
         authenticator.forget()
         return user
+    }
+
+    private func write(
+        _ user: inout UserRow, isDisabled: Bool, scope: Scope, at time: Instant
+    ) async throws {
+        user.expiresAt = time + Rights.lifetime
+        user.mac = seals.seal(user.sealedParts)
+        if isDisabled {
+            try await authenticator.revocations.revoke(user.id.value, below: user.version, at: time)
+        }
+        guard try await ledger.update(user, scope: scope) else { throw AccessError.changedMeanwhile }
+        if isDisabled { try await endSignIns(of: user.id, at: time) }
+    }
+
+    // MARK: Offboarding
+
+    /// Cuts off who acts on an organization or a site of it: revokes its keys, takes its bindings away, and
+    /// disables the people who are at home in it. May be repeated.
+    /// - Returns: how many of each.
+    package func cutOff(
+        _ organization: OrganizationID, scope: Scope
+    ) async throws -> (keys: Int, bindings: Int, users: Int) {
+        let time = authenticator.now()
+        let held = try await ledger.credentials(of: organization, scope: scope)
+        for id in held.keys {
+            try await authenticator.revocations.revoke(id.value, at: time)
+            _ = try await ledger.revokeAPIKey(id, scope: scope)
+        }
+        for id in held.bindings {
+            try await authenticator.revocations.revoke(id.value, at: time)
+            _ = try await ledger.deleteBinding(id, scope: scope)
+        }
+        for id in held.users {
+            guard var user = try await ledger.user(id, scope: scope) else { continue }
+            let floor = authenticator.revocations.floor(of: id.value)
+            // One that was altered grants nothing, and stays as it is found.
+            guard seals.holds(user.mac, user.sealedParts), floor < .max else { continue }
+            (user.state, user.version) = (.disabled, max(user.version + 1, floor))
+            try await write(&user, isDisabled: true, scope: scope, at: time)
+        }
+        authenticator.forget()
+        return (held.keys.count, held.bindings.count, held.users.count)
     }
 
     /// Ends a person's sessions, and the links that would let in as the person.
@@ -146,13 +183,15 @@ package struct RoleMaker: Sendable {
             throw AccessError.nothingHere
         }
         if let version, version != role.version { throw AccessError.changedMeanwhile }
-        try requireSeal(holds(role), "role")
+        let next = try nextVersion(
+            id.value, role.version, isSealed: seals.holds(role.mac, role.sealedParts),
+            saysAll: permissions != nil, "role", "permissions")
         // Whoever renames it re-seals all of it.
         let held = Set(role.permissions.compactMap(Permission.init))
         try await requireToGive(permissions.map { $0.union(held) } ?? held, on: home, by: caller)
         role.name = name ?? role.name
         role.permissions = (permissions ?? held).map(\.rawValue).sorted()
-        role.version += 1
+        role.version = next
         role.expiresAt = time + Rights.lifetime
         role.mac = seals.seal(role.sealedParts)
         try await authenticator.revocations.revoke(id.value, below: role.version, at: time)
@@ -225,7 +264,7 @@ package struct RoleMaker: Sendable {
         guard let binding = try await ledger.binding(id, scope: level.scope),
             let place = binding.place.level
         else { throw AccessError.nothingHere }
-        try await authenticator.check(place, within: level)
+        try await authenticator.check(place, within: level, evenArchived: true)
         try await authenticator.revocations.revoke(id.value, at: authenticator.now())
         guard try await ledger.deleteBinding(id, scope: level.scope) else { throw AccessError.nothingHere }
         authenticator.forget()
@@ -283,6 +322,24 @@ package struct RoleMaker: Sendable {
     private func holds(_ role: RoleRow) -> Bool {
         seals.holds(role.mac, role.sealedParts)
             && !authenticator.revocations.isVoid(role.id.value, version: role.version)
+    }
+
+    /// The version that an edit of a row makes. A row below what the list of revocations lets stand is an old
+    /// one that was put back, or one whose edit ended between the revocation and the write: it is edited only
+    /// by who says all that it grants, so that nothing comes back of what it said.
+    private func nextVersion(
+        _ id: UniqueID, _ version: Int, isSealed: Bool, saysAll: Bool, _ what: String, _ field: String
+    ) throws(AccessError) -> Int {
+        try requireSeal(isSealed, what)
+        let floor = authenticator.revocations.floor(of: id)
+        guard floor < .max else { throw AccessError.nothingHere }
+        guard version >= floor || saysAll else {
+            throw AccessError(
+                .conflict, field: field,
+                "an edit of this \(what) was cut off, or an old row put back, so it grants nothing: say "
+                    + "again all that it grants")
+        }
+        return max(version + 1, floor)
     }
 
     private func requireSeal(_ holds: Bool, _ what: String) throws(AccessError) {

@@ -62,7 +62,7 @@ package struct TenantMaker: Sendable {
     package func editPartner(
         _ id: PartnerID, version: Int?, level: Level, _ edit: (inout TenantRow) throws -> Void
     ) async throws -> TenantRow {
-        try require(await ledger.edges(of: id, scope: level.scope), upTo: level)
+        try require(await ledger.edges(of: id, scope: level.scope), upTo: level, evenArchived: true)
         return try await self.edit(version, edit) {
             try await ledger.partner(id, scope: level.scope)
         } write: {
@@ -74,7 +74,7 @@ package struct TenantMaker: Sendable {
     package func editOrganization(
         _ id: OrganizationID, version: Int?, level: Level, _ edit: (inout TenantRow) throws -> Void
     ) async throws -> TenantRow {
-        try require(await ledger.edges(of: id, scope: level.scope), upTo: level)
+        try require(await ledger.edges(of: id, scope: level.scope), upTo: level, evenArchived: true)
         return try await self.edit(version, edit) {
             try await ledger.organization(id, scope: level.scope)
         } write: {
@@ -86,7 +86,7 @@ package struct TenantMaker: Sendable {
     package func editSite(
         _ id: SiteID, version: Int?, level: Level, _ edit: (inout TenantRow) throws -> Void
     ) async throws -> TenantRow {
-        try require(await ledger.site(id, scope: level.scope)?.edges ?? [], upTo: level)
+        try require(await ledger.site(id, scope: level.scope)?.edges ?? [], upTo: level, evenArchived: true)
         return try await self.edit(version, edit) {
             try await ledger.siteRow(id, scope: level.scope)
         } write: {
@@ -101,11 +101,42 @@ package struct TenantMaker: Sendable {
         guard let place = try await ledger.places(of: [id], scope: level.scope)[id] else {
             throw AccessError.nothingHere
         }
-        try require([place.edge] + place.site.edges, upTo: level)
+        try require([place.edge] + place.site.edges, upTo: level, evenArchived: true)
         return try await self.edit(version, edit) {
             try await ledger.device(id, scope: level.scope)
         } write: {
             try await ledger.updateDevice($0, scope: level.scope)
+        }
+    }
+
+    // MARK: Archiving
+
+    /// Archives a partner, an organization or a site, or brings it back. Who does it is above it: nobody
+    /// locks themselves out.
+    package func setArchived(
+        _ isArchived: Bool, _ target: Level, version: Int?, level: Level
+    ) async throws {
+        try await requireAbove(target, level: level)
+        switch try await ledger.setArchived(isArchived, target, version: version, scope: level.scope) {
+        case .done: break
+        case .changedMeanwhile: throw AccessError.changedMeanwhile
+        case .missing: throw AccessError.nothingHere
+        case .closed: throw AccessError(.archived, "a level above is archived: restore that first")
+        }
+    }
+
+    /// Refuses who does not see the target, and who is no more than the target itself.
+    package func requireAbove(_ target: Level, level: Level) async throws {
+        let edges: [SealedEdge] =
+            switch target {
+            case .platform, .organizations: []
+            case .partner(let id): try await ledger.edges(of: id, scope: level.scope)
+            case .organization(let id): try await ledger.edges(of: id, scope: level.scope)
+            case .site(let id): try await ledger.site(id, scope: level.scope)?.edges ?? []
+            }
+        try require(edges, upTo: level, evenArchived: true)
+        guard !level.includes(target) else {
+            throw AccessError(.forbidden, "this is for somebody who is above it, not for its own people")
         }
     }
 
@@ -135,10 +166,10 @@ package struct TenantMaker: Sendable {
     }
 
     private func require(
-        _ edges: [SealedEdge], upTo level: Level, field: String? = nil
+        _ edges: [SealedEdge], upTo level: Level, field: String? = nil, evenArchived: Bool = false
     ) throws(AccessError) {
         do throws(EdgeRefusal) {
-            try judge.require(edges, upTo: level)
+            try judge.require(edges, upTo: level, evenArchived: evenArchived)
         } catch {
             throw AccessError(error, field: field)
         }

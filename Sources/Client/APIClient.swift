@@ -161,8 +161,10 @@ package final class APIClient: Sendable {
         try await send("PATCH", path, body, version: version)
     }
 
-    func post<Answer: WireObject>(_ path: String) async throws -> Answer {
-        try await send(request("POST", path))
+    func post<Answer: WireObject>(_ path: String, version: Int? = nil) async throws -> Answer {
+        var request = request("POST", path)
+        if let version { request.headers.append(("If-Match", "\"\(version)\"")) }
+        return try await send(request)
     }
 
     func delete(_ path: String, version: Int? = nil) async throws {

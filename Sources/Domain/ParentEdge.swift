@@ -62,6 +62,9 @@ package enum ParentEdge: Sendable, Hashable, CustomStringConvertible {
         }
     }
 
+    /// Why nothing new is made or done there.
+    package var archived: String { "\(self) is archived, or a level above it is: restore that first" }
+
     /// Why nothing is granted by an edge whose MAC does not hold.
     package var refusal: String {
         "\(self) was moved outside the API: the MAC of its row does not hold, so the row grants nothing"
@@ -88,10 +91,13 @@ package struct SealedEdge: Sendable, Hashable {
     package let edge: ParentEdge
     /// The MAC beside it.
     package let mac: RowMAC
+    /// Whether the row says that it, or a level above it, is archived.
+    package let isArchived: Bool
 
     /// A row's edge.
-    package init(_ edge: ParentEdge, _ mac: RowMAC) {
+    package init(_ edge: ParentEdge, _ mac: RowMAC, isArchived: Bool = false) {
         self.edge = edge
         self.mac = mac
+        self.isArchived = isArchived
     }
 }

@@ -15,6 +15,8 @@ package struct EngineError: Error, Equatable, CustomStringConvertible {
         case expiredToken
         case overloaded
         case alteredRow
+        /// What is named, or a level above it, is archived.
+        case archived
         /// The level of who asks does not reach so far.
         case forbidden
         /// An operator has new work of this scope refused.
@@ -45,6 +47,7 @@ package struct EngineError: Error, Equatable, CustomStringConvertible {
         switch refusal {
         case .missing, .outside: self = unseen
         case .altered(let edge): self.init(.alteredRow, field: unseen.field, edge.refusal)
+        case .archived(let edge): self.init(.archived, field: unseen.field, edge.archived)
         }
     }
 

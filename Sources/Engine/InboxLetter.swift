@@ -1,13 +1,15 @@
 package import Domain
 
-/// One entry of a gateway's inbox: all attempts that one dispatch or cancel has for it.
+/// One entry of a gateway's inbox: all attempts that one dispatch or cancel has for it, or the devices whose
+/// sessions are to end.
 ///
-/// Fixed binary layout, written and read only here: a kind byte (1 dispatch, 2 cancel), then 84 bytes an
-/// item: organization, job, run, device, token (16 bytes each) and the attempt (4 bytes, most significant
-/// first).
+/// Fixed binary layout, written and read only here: a kind byte (1 dispatch, 2 cancel, 3 end), then 84 bytes
+/// an item: organization, job, run, device, token (16 bytes each) and the attempt (4 bytes, most significant
+/// first); of the third kind 16 bytes a device.
 package enum InboxLetter: Sendable, Equatable {
     case dispatch([Item])
     case cancel([Item])
+    case end([DeviceID])
 
     /// One attempt of one run.
     package struct Item: Sendable, Hashable {
@@ -36,10 +38,12 @@ package enum InboxLetter: Sendable, Equatable {
 
     /// The letter as bytes.
     package var encoded: [UInt8] {
+        if case .end(let devices) = self { return [3] + devices.flatMap(\.bytes) }
         let (kind, items): (UInt8, [Item]) =
             switch self {
             case .dispatch(let items): (1, items)
             case .cancel(let items): (2, items)
+            case .end: (3, [])
             }
         var bytes = [kind]
         bytes.reserveCapacity(1 + items.count * Self.itemBytes)
@@ -55,7 +59,15 @@ package enum InboxLetter: Sendable, Equatable {
 
     /// The letter of bytes; `nil` for anything else.
     package init?(_ bytes: [UInt8]) {
-        guard let kind = bytes.first, (bytes.count - 1) % Self.itemBytes == 0 else { return nil }
+        guard let kind = bytes.first else { return nil }
+        if kind == 3, (bytes.count - 1) % 16 == 0 {
+            self = .end(
+                stride(from: 1, to: bytes.count, by: 16).compactMap { start in
+                    UniqueID(bytes: bytes[start..<start + 16]).map { DeviceID($0) }
+                })
+            return
+        }
+        guard (bytes.count - 1) % Self.itemBytes == 0 else { return nil }
         var items: [Item] = []
         for start in stride(from: 1, to: bytes.count, by: Self.itemBytes) {
             let ids = (0..<5).compactMap { UniqueID(bytes: bytes[start + $0 * 16..<start + ($0 + 1) * 16]) }

@@ -250,6 +250,27 @@ package final class QueueFront: Sendable {
             logger.debug("cancels left to the next hello", metadata: ["error": "\(error)"])
         }
     }
+
+    /// Has the gateways end the sessions of devices, as far as that can be said now; what does not arrive is
+    /// found by the gateways' own look at their sessions.
+    /// - Returns: those that had one.
+    @discardableResult
+    package func endSessions(of devices: [(OrganizationID, DeviceID)]) async -> Set<DeviceID> {
+        guard !devices.isEmpty else { return [] }
+        do {
+            let presences = try await presence(of: devices)
+            var held: [GatewayID: [DeviceID]] = [:]
+            for ((_, device), presence) in zip(devices, presences) {
+                if let presence { held[presence.gateway, default: []].append(device) }
+            }
+            _ = try await mail.deliver(
+                held.map { Letter(gateway: $0.key, payload: InboxLetter.end($0.value).encoded) })
+            return Set(held.values.joined())
+        } catch {
+            logger.warning("sessions end at the next look", metadata: ["error": "\(error)"])
+            return []
+        }
+    }
 }
 
 extension CancelledRun {

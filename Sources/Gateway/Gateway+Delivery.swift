@@ -48,6 +48,7 @@ extension Gateway {
                         .cancel(AttemptName(run: item.run, attempt: item.attempt, token: item.token))
                     ])
                 }
+            case .end(let devices): end(devices.compactMap { sessions[$0] })
             }
         }
         guard !items.isEmpty else { return }

@@ -73,6 +73,12 @@ extension Gateway {
         let unwritten = journals[peer.device]
         let identity = try await judge(peer)
         let isFirst = !session.isServing
+        if isFirst {
+            session.settle(in: identity.organization)
+        } else if session.organization != identity.organization {
+            // It speaks for a place that the device has left.
+            return session.close(.changed)
+        }
         guard try await isFirst ? register(session, helloAt: arrival) : publish(session) else { return }
         if isFirst {
             let known = max(identity.journal, unwritten ?? identity.journal)
@@ -85,7 +91,8 @@ extension Gateway {
         note(journal: hello.journalPosition, session)
         if !isFirst || isCalm(peer.device) { try await wake([session]) }
         try await ledger.seen(
-            peer.device, organization: peer.organization, hostname: hello.hostname, platform: hello.platform,
+            peer.device, organization: session.organization, hostname: hello.hostname,
+            platform: hello.platform,
             agentVersion: hello.agentVersion)
         counters.increment(isFirst ? "hellos" : "hellosRepeated")
     }

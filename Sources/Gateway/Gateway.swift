@@ -231,12 +231,33 @@ package final class Gateway: Sendable {
 
     /// What is done once a second.
     private func keepUp() async {
+        var seconds = 1
         while !Task.isCancelled {
             await writeJournals()
             await wakeFlapping()
+            if seconds % Self.lookSeconds == 0 { await endUnwelcome() }
+            seconds += 1
             // Cancellation ends the wait early, which is what is wanted.
             try? await Task.sleep(for: .seconds(1))
         }
+    }
+
+    /// Ends the sessions of devices that may hold none any more, in case nobody said so.
+    private func endUnwelcome() async {
+        let held = sessions.all.filter(\.isServing)
+        do {
+            let gone = Set(try await ledger.unwelcome(held.map { ($0.organization, $0.device) }))
+            end(held.filter { gone.contains($0.device) })
+        } catch {
+            logger.warning("sessions were not looked through", metadata: ["error": "\(error)"])
+        }
+    }
+
+    /// Ends sessions of devices that are archived, suspended or moved; a new hello says what follows.
+    func end(_ ended: [Session]) {
+        guard !ended.isEmpty else { return }
+        counters.increment("sessionsEnded", by: ended.count)
+        for session in ended { session.close(.changed) }
     }
 
     /// A device has said how far its journal is.
@@ -259,6 +280,8 @@ package final class Gateway: Sendable {
     }
 
     private static let startsPerDeviceMax = 64
+    /// How often all sessions are looked through.
+    private static let lookSeconds = 30
     private static let rejections: Set<String> = [
         "signature", "type", "deployment", "organization", "target", "expired", "notYetValid", "replay",
         "attempts", "content", "full",

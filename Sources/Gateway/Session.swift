@@ -9,13 +9,14 @@ import Wire
 final class Session: Sendable {
     /// Who the device is, from its certificate.
     let device: DeviceID
-    let organization: OrganizationID
     /// Whether what it is sent may carry traces.
     let takesTraces: Bool
     private let channel: any Channel
     private let state: Mutex<State>
 
     private struct State {
+        /// Where the device belongs: as its certificate says, and since the hello was judged as its row does.
+        var organization: OrganizationID
         /// The number that the queue gave; 0 until the hello is answered.
         var number = 0
         /// Which copy of its journal the device speaks from.
@@ -50,10 +51,12 @@ final class Session: Sendable {
     ) {
         self.takesTraces = takesTraces
         self.device = device
-        self.organization = organization
         self.channel = channel
-        state = Mutex(State())
+        state = Mutex(State(organization: organization))
     }
+
+    /// Where the device belongs.
+    var organization: OrganizationID { state.withLock { $0.organization } }
 
     /// The number that the queue gave this session.
     var number: Int { state.withLock { $0.number } }
@@ -65,6 +68,9 @@ final class Session: Sendable {
     var hasEnded: Bool { state.withLock { $0.hasEnded } }
 
     func end() { state.withLock { $0.hasEnded = true } }
+
+    /// The device was judged: it belongs there.
+    func settle(in organization: OrganizationID) { state.withLock { $0.organization = organization } }
 
     func assign(number: Int) { state.withLock { $0.number = number } }
 

@@ -66,6 +66,9 @@ package struct Ledger: Sendable {
         Migration(
             version: 19, name: "webhooks",
             sql: String(decoding: PackageResources.V0019_webhooks_sql, as: UTF8.self)),
+        Migration(
+            version: 21, name: "lifecycle",
+            sql: String(decoding: PackageResources.V0021_lifecycle_sql, as: UTF8.self)),
     ]
 
     /// Succeeds when the database answers.

@@ -9,13 +9,15 @@ package enum EdgeRefusal: Error, Hashable {
     case outside(ParentEdge)
     /// The MAC of this row does not hold.
     case altered(ParentEdge)
+    /// This row is archived, or a level above it.
+    case archived(ParentEdge)
 }
 
 /// Makes the MACs of parent edges and judges them.
 ///
 /// The API role asks it before it signs or seals anything on the word of such a row: who writes the database,
 /// or switches its policies off, can hide a tenant, not bring it under another's power. Whoever runs it hears
-/// of each row that is refused, save of those that are not there.
+/// of each row that is refused, save of those that are not there or archived.
 package struct EdgeJudge: Sendable {
     private let key: MACKey
     private let keyID: String
@@ -38,14 +40,18 @@ package struct EdgeJudge: Sendable {
     /// The row of the level itself need not be among them, since its name in the edge below is under that
     /// edge's MAC: an organization's scope does not see its partner. Edges above the level are judged where
     /// the scope shows them. Whether the level is reached is judged first, so that who may not see a row is
-    /// not told that it was altered.
-    package func require(_ edges: [SealedEdge], upTo level: Level) throws(EdgeRefusal) {
+    /// not told that it was altered. An archived row is refused too, unless that does not matter to who asks.
+    package func require(
+        _ edges: [SealedEdge], upTo level: Level, evenArchived: Bool = false
+    ) throws(EdgeRefusal) {
         guard let first = edges.first else { throw .missing }
         let refusal: EdgeRefusal
         if !Self.leads(edges.map(\.edge), to: level) {
             refusal = .outside(first.edge)
         } else if let altered = edges.first(where: { !holds($0) }) {
             refusal = .altered(altered.edge)
+        } else if !evenArchived, let archived = edges.first(where: \.isArchived) {
+            throw .archived(archived.edge)
         } else {
             return
         }

@@ -89,6 +89,19 @@ struct MatrixTests {
             subject: .organization, body: { #"{"name":"x","organizationId":"\#($0.organization)"}"# }),
         "GET /v1/sites": Row(), "GET /v1/sites/{id}": Row(subject: .site),
         "PATCH /v1/sites/{id}": Row(subject: .site, body: { _ in #"{"name":"x"}"# }),
+        "POST /v1/partners/{id}/archive": Row(subject: .partner),
+        "POST /v1/partners/{id}/restore": Row(subject: .partner),
+        "POST /v1/organizations/{id}/archive": Row(subject: .organization),
+        "POST /v1/organizations/{id}/restore": Row(subject: .organization),
+        "POST /v1/organizations/{id}/offboard": Row(subject: .organization),
+        "GET /v1/organizations/{id}/offboarding": Row(subject: .organization),
+        "POST /v1/organizations/{id}/move": Row(
+            subject: .organization, body: { #"{"partnerId":"\#($0.partner)"}"# }, only: .platform),
+        "POST /v1/sites/{id}/archive": Row(subject: .site),
+        "POST /v1/sites/{id}/restore": Row(subject: .site),
+        "POST /v1/sites/{id}/move": Row(
+            subject: .site, body: { #"{"organizationId":"\#($0.organization)"}"# }, also: [409]),
+        "POST /v1/devices/{id}/move": Row(subject: .device, body: { #"{"siteId":"\#($0.site)"}"# }),
         "POST /v1/enrollment-tokens": Row(subject: .site, body: { #"{"siteId":"\#($0.site)"}"# }),
         "GET /v1/devices": Row(), "GET /v1/devices/{id}": Row(subject: .device),
         "PATCH /v1/devices/{id}": Row(subject: .device, body: { _ in #"{"displayName":"x"}"# }),
@@ -291,6 +304,7 @@ struct MatrixTests {
             }
         }
         guard scene.isWithin(subject, ids, reach) else { return .absent }
+        if row.only == .platform, reach != .platform { return .forbidden }
         if row.only == .aboveOrganization {
             switch reach {
             case .platform, .partner: break
@@ -362,6 +376,9 @@ private struct Scene {
         _ place: MatrixTests.Ids, _ row: MatrixTests.Row, _ route: Route
     ) async throws -> MatrixTests.Ids {
         var place = place
+        if ["archive", "restore", "offboard"].contains(where: { route.path.hasSuffix("/\($0)") }) {
+            try await place.renewLevel(row.subject, admin)
+        }
         switch row.subject {
         case .webhook:
             if route.method != .get || place.webhook.isEmpty { try await place.renewWebhook(admin) }
@@ -431,6 +448,22 @@ private struct Scene {
 }
 
 extension MatrixTests.Ids {
+    /// A partner, an organization or a site of its own in the place, for what would take the place's own.
+    fileprivate mutating func renewLevel(_ subject: MatrixTests.Subject?, _ admin: APIClient) async throws {
+        switch subject {
+        case .partner: partner = try await admin.createPartner(NewPartner(name: "p")).id.description
+        case .organization:
+            organization = try await admin.createOrganization(
+                NewOrganization(name: "o", partnerId: #require(PartnerID(partner)))
+            ).id.description
+        case .site:
+            site = try await admin.createSite(
+                NewSite(name: "s", organizationId: #require(OrganizationID(organization)))
+            ).id.description
+        default: break
+        }
+    }
+
     /// A webhook of the organization, made anew.
     fileprivate mutating func renewWebhook(_ admin: APIClient) async throws {
         let organization = try #require(OrganizationID(organization))

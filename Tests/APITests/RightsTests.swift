@@ -188,4 +188,37 @@ struct RightsTests {
             #expect(try await refusal { _ = try await gone.devices() }.status == 401)
         }
     }
+
+    @Test("an edit that was cut off after its revocation grants nothing, until somebody says all of it again")
+    func cutOff() async throws {
+        try await TestAPI.with { api in
+            let admin = APIClient(url: api.url, key: api.admin)
+            defer { admin.close() }
+            let (user, client, _) = try await api.person(
+                "u@example.com", .organizationAdmin, on: .organization(api.one.organization))
+            defer { client.close() }
+            let role = try await admin.createRole(
+                NewRole(name: "r", permissions: ["jobs:read", "devices:read"]))
+            let roleID = try #require(role.id)
+            let revocations = api.authenticator.revocations
+            for (id, version) in [(roleID.value, role.version), (user.id.value, user.version)] {
+                try await revocations.revoke(id, below: version + 1, at: .now())
+            }
+            api.authenticator.forget()
+            #expect(try await refusal { _ = try await client.devices() }.status == 401)
+            // An edit of the name would seal again what the row said before.
+            let renamed = try await refusal { _ = try await admin.edit(roleID, NewRoleChanges(name: "s")) }
+            #expect(renamed.status == 409 && renamed.field == "permissions")
+            let named = try await refusal { _ = try await admin.edit(user.id, NewUserChanges(name: "V")) }
+            #expect(named.status == 409 && named.field == "disabled")
+            let narrowed = try await admin.edit(roleID, NewRoleChanges(permissions: ["jobs:read"]))
+            #expect(narrowed.permissions == ["jobs:read"] && narrowed.version > role.version)
+            _ = try await admin.edit(user.id, NewUserChanges(disabled: false))
+            #expect(try await client.devices().items.count == 1)
+            // The role can be given again.
+            _ = try await admin.bind(
+                NewBinding(
+                    userId: user.id, roleId: roleID, place: Place(organizationId: api.one.organization)))
+        }
+    }
 }

@@ -1,7 +1,6 @@
 import Access
 import Client
 import Domain
-import Engine
 import Ledger
 import Logging
 import Outbound
@@ -16,6 +15,7 @@ import Trust
 import Wire
 
 @testable import API
+@testable import Engine
 
 /// One tenant with a site and a device, and a key that may do everything in it.
 struct Tenancy {
@@ -39,6 +39,7 @@ struct TestAPI {
     let counters: EventCounters
     let queue: Queue
     let handlers: Handlers
+    let signer: Signer
     let isReady: Flag
 
     /// Gives a device a session at a gateway that lives.
@@ -104,7 +105,7 @@ extension TestAPI {
         let counters = EventCounters()
         let judge = EdgeJudge(key: macKey, keyID: "k1") { refusal in
             switch refusal {
-            case .missing: break
+            case .missing, .archived: break
             case .outside(let edge): counters.increment("outsideRow.\(edge.table)")
             case .altered(let edge): counters.increment("alteredRow.\(edge.table)")
             }
@@ -124,12 +125,18 @@ extension TestAPI {
         let isReady = Flag()
         let sealing = try SealingKeys(
             current: SealingKeys.Key(id: "k1", secret: SecretBytes(Array(repeating: 9, count: 32))))
+        let submitter = Submitter(
+            ledger: ledger, signer: signer, judge: judge, front: front, logger: logger)
+        let closing = Closing(ledger: ledger, submitter: submitter, front: front)
         let handlers = Handlers(
             ledger: ledger, authenticator: authenticator,
             tenants: TenantMaker(ledger: ledger, judge: judge), roles: RoleMaker(authenticator),
+            lifecycle: Lifecycle(
+                closing: closing,
+                mover: Mover(ledger: ledger, signer: signer, judge: judge, closing: closing)),
             signIn: SignIn(authenticator, sealing: sealing),
             webhooks: WebhookMaker(authenticator, keys: sealing, networks: .none),
-            submitter: Submitter(ledger: ledger, signer: signer, judge: judge, front: front, logger: logger),
+            submitter: submitter,
             enroller: Enroller(ledger: ledger, signer: signer, judge: judge) { "wss://localhost" },
             presence: Presence(front: front),
             queues: QueueView(ledger: ledger, front: front),
@@ -144,7 +151,8 @@ extension TestAPI {
             configuration: APIConfiguration(
                 host: "127.0.0.1", port: 0, tls: meeting, hosts: ["rmm.example"]
             ) { port in bound.yield(port) }, ledger: ledger, authenticator: authenticator,
-            tenants: handlers.tenants, roles: handlers.roles, signIn: handlers.signIn,
+            tenants: handlers.tenants, lifecycle: handlers.lifecycle, roles: handlers.roles,
+            signIn: handlers.signIn,
             webhooks: handlers.webhooks,
             submitter: handlers.submitter,
             enroller: handlers.enroller,
@@ -162,9 +170,10 @@ extension TestAPI {
                     url: "\(tls == nil ? "http" : "https")://127.0.0.1:\(port)", http: http, ledger: ledger,
                     owner: owner,
                     authenticator: authenticator, admin: admin,
-                    one: tenancy("one", ledger, authenticator, judge),
-                    other: tenancy("other", ledger, authenticator, judge), counters: counters, queue: queue,
-                    handlers: handlers,
+                    one: tenancy("one", ledger, authenticator, judge, signer),
+                    other: tenancy("other", ledger, authenticator, judge, signer), counters: counters,
+                    queue: queue,
+                    handlers: handlers, signer: signer,
                     isReady: isReady))
             outcome = nil
         } catch {
@@ -177,7 +186,8 @@ extension TestAPI {
     }
 
     private static func tenancy(
-        _ name: String, _ ledger: Ledger, _ authenticator: Authenticator, _ judge: EdgeJudge
+        _ name: String, _ ledger: Ledger, _ authenticator: Authenticator, _ judge: EdgeJudge,
+        _ signer: Signer
     ) async throws -> Tenancy {
         let now = Instant.now()
         let tenants = TenantMaker(ledger: ledger, judge: judge)
@@ -194,12 +204,17 @@ extension TestAPI {
         try await ledger.createEnrollmentToken(
             token, site: #require(await ledger.site(site, scope: .platform)), hash: hash,
             expiresInSeconds: 60, usesMax: 1, by: PrincipalID(row.id.value), scope: .platform)
+        let assignment = signer.sign(
+            AssignmentPayload(device: device, keyHash: hash, partner: partner, site: site, version: 1),
+            organization: organization, now: now
+        ).encoded
         let isKept = try await ledger.enroll(
             EnrolledDevice(
                 token: token, tokenHash: hash, device: device, organization: organization, site: site,
                 hostname: name,
-                platform: "linux", agentVersion: "1", machineID: nil, keyHash: hash, certificateSerial: "01",
-                certificateEnd: now + .seconds(600), assignment: [1],
+                platform: "linux", agentVersion: "1", machineID: nil, keyHash: hash,
+                certificateSerial: "01\(name)",
+                certificateEnd: now + .seconds(600), assignment: assignment,
                 mac: judge.mac(of: .device(device, at: site, of: organization))))
         #expect(isKept)
         return Tenancy(partner: partner, organization: organization, site: site, device: device, key: key)

@@ -241,7 +241,7 @@ struct Post: Sendable {
         try await letters().flatMap { letter in
             switch letter {
             case .dispatch(let items): items
-            case .cancel: [] as [InboxLetter.Item]
+            case .cancel, .end: [] as [InboxLetter.Item]
             }
         }
     }

@@ -22,6 +22,8 @@ import Testing
             #expect(InboxLetter(letter.encoded) == letter)
         }
         #expect(InboxLetter.dispatch(items) != .cancel(items))
+        let ended = InboxLetter.end(items.map(\.device))
+        #expect(ended.encoded.count == 1 + 16 * count && InboxLetter(ended.encoded) == ended)
     }
 
     @Test("Bytes of any other length, and any other kind, are no letter")

@@ -35,7 +35,7 @@ import Trust
             let letters = try await post.letters().map { letter in
                 switch letter {
                 case .dispatch(let items): items.map(\.run)
-                case .cancel: [] as [RunID]
+                case .cancel, .end: [] as [RunID]
                 }
             }
             #expect(letters.map(\.count) == [2, 1, 1, 1])

@@ -88,6 +88,7 @@ final class Sink: Sendable {
                     switch letter {
                     case .dispatch(let dispatched): items += dispatched
                     case .cancel(let cancelled): see(cancelled)
+                    case .end: break
                     }
                 }
                 note(items)

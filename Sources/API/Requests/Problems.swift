@@ -33,6 +33,7 @@ extension Problem {
         case .forbidden: Problem(.forbidden, "forbidden", error.description, field: error.field)
         case .notFound: Problem(.notFound, "notFound", error.description, field: error.field)
         case .alteredRow: Problem(.forbidden, "alteredRow", error.description, field: error.field)
+        case .archived: Problem(.conflict, "archived", error.description, field: error.field)
         case .invalid: Problem(.unprocessableContent, "invalid", error.description, field: error.field)
         case .conflict: Problem(.conflict, "conflict", error.description, field: error.field)
         case .secondFactorRequired:
@@ -58,6 +59,7 @@ extension Problem {
         case .expiredToken: Problem(.unauthorized, "expiredToken", error.description, field: error.field)
         case .overloaded: Problem(.serviceUnavailable, "overloaded", error.description, field: error.field)
         case .alteredRow: Problem(.forbidden, "alteredRow", error.description, field: error.field)
+        case .archived: Problem(.conflict, "archived", error.description, field: error.field)
         case .forbidden: Problem(.forbidden, "forbidden", error.description, field: error.field)
         case .draining: Problem(.conflict, "draining", error.description, field: error.field)
         case .quotaExceeded: quotaExceeded(error)

@@ -28,17 +28,25 @@ extension Handlers {
                 }
                 return try await shown(row)
             },
-            .patch("/v1/devices/{id}", "Edits what people say of a device", .permitted(.devicesWrite)) {
-                (call: Call, changes: NewDeviceChanges) in
-                try await shown(
-                    tenants.editDevice(call.id(), version: call.version, level: call.level) {
-                        $0.apply(changes)
-                    })
+            .patch(
+                "/v1/devices/{id}", "Edits what people say of a device, suspends, archives or restores it",
+                .permitted(.devicesWrite)
+            ) { (call: Call, changes: NewDeviceChanges) in
+                let row = try await tenants.editDevice(call.id(), version: call.version, level: call.level) {
+                    $0.apply(changes)
+                }
+                if changes.state != nil, row.state != .active {
+                    // Work of a device that is only suspended waits for it.
+                    try await lifecycle.closing.close(
+                        row.id, of: row.organization,
+                        endingRuns: row.state == .archived ? "archived" : nil)
+                }
+                return try await shown(row)
             },
         ]
     }
 
-    private func shown(_ row: DeviceRow) async throws -> Device {
+    func shown(_ row: DeviceRow) async throws -> Device {
         try Device(row, isOnline: await presence.online([(row.organization, row.id)]).contains(row.id))
     }
 
@@ -106,5 +114,6 @@ extension DeviceRow {
         case .clear: customFields = "{}"
         case .set(let fields): customFields = fields.text
         }
+        state = changes.state ?? state
     }
 }

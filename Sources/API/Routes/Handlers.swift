@@ -10,6 +10,7 @@ struct Handlers: Sendable {
     let authenticator: Authenticator
     let tenants: TenantMaker
     let roles: RoleMaker
+    let lifecycle: Lifecycle
     let signIn: SignIn
     let webhooks: WebhookMaker
     let submitter: Submitter
@@ -26,7 +27,8 @@ struct Handlers: Sendable {
     /// Every route of this release.
     var table: RouteTable {
         let contract =
-            tenantRoutes + principalRoutes + signInRoutes + auditRoutes + deviceRoutes + jobRoutes
+            tenantRoutes + lifecycleRoutes + principalRoutes + signInRoutes + auditRoutes + deviceRoutes
+            + jobRoutes
             + jobControlRoutes + explainRoutes + queueRoutes + interactiveRoutes + quotaRoutes
             + deadLetterRoutes + taskRoutes + webhookRoutes
         return RouteTable(contract + systemRoutes(describing: contract))

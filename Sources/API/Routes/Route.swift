@@ -134,10 +134,11 @@ extension Route {
     /// A call without a body that changes something.
     static func post<Answer: WireObject>(
         _ path: String, _ summary: String, _ caller: Caller, status: HTTPResponse.Status,
-        respond: @escaping @Sendable (Call) async throws -> Answer
+        takesIfMatch: Bool = false, respond: @escaping @Sendable (Call) async throws -> Answer
     ) -> Route {
         Route(
-            method: .post, path: path, summary: summary, caller: caller, status: status,
+            method: .post, path: path, summary: summary, caller: caller, takesIfMatch: takesIfMatch,
+            status: status,
             answer: .json(Answer.shape(.none))
         ) { call in .json(try await respond(call), status: status) }
     }

@@ -75,13 +75,14 @@ package struct APIServer: Service {
     /// The API over its parts.
     package init(
         configuration: APIConfiguration, ledger: Ledger, authenticator: Authenticator,
-        tenants: TenantMaker, roles: RoleMaker, signIn: SignIn, webhooks: WebhookMaker,
+        tenants: TenantMaker, lifecycle: Lifecycle, roles: RoleMaker, signIn: SignIn, webhooks: WebhookMaker,
         submitter: Submitter, enroller: Enroller, presence: Presence, queues: QueueView,
         controls: QueueControls, rates: QueueRates, tasks: Tasks, retentionDays: Int,
         readiness: @escaping @Sendable () async -> [String: Bool], counters: EventCounters, logger: Logger
     ) {
         let handlers = Handlers(
-            ledger: ledger, authenticator: authenticator, tenants: tenants, roles: roles, signIn: signIn,
+            ledger: ledger, authenticator: authenticator, tenants: tenants, roles: roles,
+            lifecycle: lifecycle, signIn: signIn,
             webhooks: webhooks, submitter: submitter,
             enroller: enroller, presence: presence, queues: queues, controls: controls, rates: rates,
             tasks: tasks, retentionDays: retentionDays,

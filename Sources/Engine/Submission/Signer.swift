@@ -74,6 +74,16 @@ package struct Signer: Sendable {
         return (statement, signed.encoded)
     }
 
+    /// The content of an assignment that this installation signed for a device of an organization.
+    func verify(
+        assignment encoded: [UInt8], of organization: OrganizationID, now: Instant
+    ) throws -> AssignmentPayload {
+        let statement = try SignedStatement(encoded: encoded).verified(
+            as: .assignment, by: [jobKey.publicKey], deployment: deployment.bytes, now: now.seconds,
+            organization: organization.bytes)
+        return try AssignmentPayload.decode(statement.payload)
+    }
+
     private func sign(
         _ type: StatementType, _ payload: [UInt8], organization: OrganizationID, now: Instant,
         expiresAt: Instant

@@ -133,7 +133,7 @@ package struct QueuedRun: Sendable, Hashable {
 }
 
 extension Ledger {
-    /// How many devices a site or an organization has, counted up to `atMost`.
+    /// How many devices that are not archived a site or an organization has, counted up to `atMost`.
     package func deviceCount(
         organization: OrganizationID, site: SiteID?, atMost: Int, scope: Scope
     ) async throws -> Int {
@@ -142,7 +142,8 @@ extension Ledger {
         return try await pool.query(
             """
             SELECT count(*) FROM (
-                SELECT 1 FROM devices WHERE organization_id = \(organization) \(fragment: ofSite)
+                SELECT 1 FROM devices
+                WHERE organization_id = \(organization) \(fragment: ofSite) AND state < 2
                 LIMIT \(atMost)
             ) counted
             """, scope: scope
@@ -369,7 +370,9 @@ extension Ledger {
                             SELECT d.id, d.site_id FROM devices d
                             WHERE (d.organization_id, d.id) > (p.organization_id, p.expanded_to)
                               AND (d.organization_id, d.id) <= (p.organization_id, \(Self.endOfDevices))
-                              AND (p.site_id IS NULL OR d.site_id = p.site_id)
+                              AND (p.site_id IS NULL OR d.site_id = p.site_id) AND d.state < 2
+                              AND (SELECT s.state = 0 AND NOT s.closed FROM sites s
+                                   WHERE s.organization_id = d.organization_id AND s.id = d.site_id)
                             ORDER BY d.organization_id, d.id LIMIT \(chunk)
                         ) d
                         WHERE p.cancel_requested_at IS NULL AND p.expires_at > now()

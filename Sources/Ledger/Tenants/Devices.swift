@@ -136,6 +136,7 @@ package struct JournalPlace: Sendable, Hashable, Comparable {
 /// What a gateway needs to know of a device that shows a certificate.
 package struct DeviceIdentity: Sendable {
     /// Where it belongs.
+    package let organization: OrganizationID
     package let site: SiteID
     /// Its pinned key, and its assignment as an encoded statement.
     package let keyHash: [UInt8]
@@ -143,7 +144,7 @@ package struct DeviceIdentity: Sendable {
     package let assignmentVersion: Int
     /// How far its journal was, by the last word that was written.
     package let journal: JournalPlace
-    /// Whether the device may hold a session.
+    /// Whether the device may hold a session: neither it nor a level above it is archived.
     package let isActive: Bool
     /// Whether the certificate of this serial may be used, and until when.
     package let certificateRevoked: Bool
@@ -254,27 +255,71 @@ extension Ledger {
     }
 
     /// What is known of a device and its certificate; `nil` if either does not exist.
+    ///
+    /// A certificate names the organization that the device belonged to when it was issued. A device that was
+    /// moved since is found by its id, wherever it is now.
     package func identity(
         _ device: DeviceID, organization: OrganizationID, certificateSerial: String
     ) async throws -> DeviceIdentity? {
-        try await pool.grouped(
-            """
-            SELECT d.site_id, d.key_hash, d.assignment, d.assignment_version, d.journal_copy,
-                   d.journal_position, d.state = 0, c.revoked_at IS NOT NULL, c.not_after
-            FROM devices d
-            JOIN certificates c ON c.organization_id = d.organization_id AND c.device_id = d.id
-            WHERE d.organization_id = \(organization) AND d.id = \(device) AND c.serial = \(certificateSerial)
-            """, scope: .organization(organization)
-        ) { row in
-            let (site, keyHash, assignment, version, copy, position, isActive, isRevoked, end) =
-                try row.decode(
-                    (SiteID, PostgresData, PostgresData, Int32, Int32, Int, Bool, Bool, Instant).self)
-            return DeviceIdentity(
-                site: site, keyHash: keyHash.bytes, assignment: assignment.bytes,
-                assignmentVersion: Int(version),
-                journal: JournalPlace(copy: Int(copy), position: position), isActive: isActive,
-                certificateRevoked: isRevoked, certificateEnd: end)
-        }.first
+        for scope in [Scope.organization(organization), .platform] {
+            let place: SQL = scope == .platform ? "" : "d.organization_id = \(organization) AND"
+            let found = try await pool.grouped(
+                """
+                SELECT d.organization_id, d.site_id, d.key_hash, d.assignment, d.assignment_version,
+                       d.journal_copy, d.journal_position, d.state = 0 AND s.state = 0 AND NOT s.closed,
+                       c.revoked_at IS NOT NULL, c.not_after
+                FROM (SELECT * FROM devices d WHERE \(fragment: place) d.id = \(device) OFFSET 0) d
+                CROSS JOIN LATERAL (
+                    SELECT * FROM certificates c
+                    WHERE c.organization_id = d.organization_id AND c.serial = \(certificateSerial)
+                      AND c.device_id = d.id OFFSET 0
+                ) c
+                CROSS JOIN LATERAL (
+                    SELECT * FROM sites s
+                    WHERE s.organization_id = d.organization_id AND s.id = d.site_id OFFSET 0
+                ) s
+                """, scope: scope, decode: Self.deviceIdentity)
+            if let identity = found.first { return identity }
+        }
+        return nil
+    }
+
+    @Sendable private static func deviceIdentity(_ row: PostgresRow) throws -> DeviceIdentity {
+        let (organization, site, keyHash, assignment, version, copy, position, isActive, isRevoked, end) =
+            try row.decode(
+                (
+                    OrganizationID, SiteID, PostgresData, PostgresData, Int32, Int32, Int, Bool, Bool, Instant
+                ).self)
+        return DeviceIdentity(
+            organization: organization, site: site, keyHash: keyHash.bytes, assignment: assignment.bytes,
+            assignmentVersion: Int(version),
+            journal: JournalPlace(copy: Int(copy), position: position), isActive: isActive,
+            certificateRevoked: isRevoked, certificateEnd: end)
+    }
+
+    /// Those of the devices that may hold no session any more where they are said to be: suspended, archived
+    /// with or without a level above, moved to another organization, or gone.
+    package func unwelcome(
+        _ devices: [(organization: OrganizationID, device: DeviceID)]
+    ) async throws -> [DeviceID] {
+        guard !devices.isEmpty else { return [] }
+        return try await Self.inBatches(devices) { devices in
+            try await pool.query(
+                """
+                SELECT i.id FROM unnest(\(devices.map(\.organization)), \(devices.map(\.device)))
+                    AS i(organization_id, id)
+                LEFT JOIN LATERAL (
+                    SELECT * FROM devices d
+                    WHERE d.organization_id = i.organization_id AND d.id = i.id OFFSET 0
+                ) d ON true
+                LEFT JOIN LATERAL (
+                    SELECT * FROM sites s
+                    WHERE s.organization_id = d.organization_id AND s.id = d.site_id OFFSET 0
+                ) s ON true
+                WHERE (d.state = 0 AND s.state = 0 AND NOT s.closed) IS NOT TRUE
+                """, scope: .organizations(devices.map(\.organization))
+            ) { row in try row.decode(DeviceID.self) }
+        }
     }
 
     /// Notes what a hello said of the device; a session's end notes only the time.

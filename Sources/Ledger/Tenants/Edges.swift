@@ -25,10 +25,11 @@ extension Ledger {
     /// A partner's edge; none if the scope does not see the partner.
     package func edges(of partner: PartnerID, scope: Scope) async throws -> [SealedEdge] {
         try await pool.query(
-            "SELECT mac_key, mac FROM partners WHERE id = \(partner)", scope: scope
+            "SELECT mac_key, mac, state <> 0 FROM partners WHERE id = \(partner)", scope: scope
         ) { row in
-            let (keyID, code) = try row.decode((String, PostgresData).self)
-            return SealedEdge(.partner(partner), RowMAC(keyID: keyID, code: code.bytes))
+            let (keyID, code, isArchived) = try row.decode((String, PostgresData, Bool).self)
+            return SealedEdge(
+                .partner(partner), RowMAC(keyID: keyID, code: code.bytes), isArchived: isArchived)
         }
     }
 
@@ -37,16 +38,18 @@ extension Ledger {
     package func edges(of organization: OrganizationID, scope: Scope) async throws -> [SealedEdge] {
         try await pool.query(
             """
-            SELECT o.partner_id, o.mac_key, o.mac, p.mac_key, p.mac
+            SELECT o.partner_id, o.mac_key, o.mac, o.state <> 0 OR o.closed, p.mac_key, p.mac
             FROM organizations o
             LEFT JOIN partners p ON p.id = o.partner_id
-            WHERE o.id = \(organization)
+            WHERE o.id = \(organization) AND o.state < 2
             """, scope: scope
         ) { row in
-            let (partner, keyID, code, partnerKeyID, partnerCode) = try row.decode(
-                (PartnerID, String, PostgresData, String?, PostgresData?).self)
+            let (partner, keyID, code, isArchived, partnerKeyID, partnerCode) = try row.decode(
+                (PartnerID, String, PostgresData, Bool, String?, PostgresData?).self)
             return [
-                SealedEdge(.organization(organization, of: partner), RowMAC(keyID: keyID, code: code.bytes))
+                SealedEdge(
+                    .organization(organization, of: partner), RowMAC(keyID: keyID, code: code.bytes),
+                    isArchived: isArchived)
             ]
                 + Self.edge(.partner(partner), partnerKeyID, partnerCode)
         }.first ?? []
@@ -65,7 +68,7 @@ extension Ledger {
             scope: scope,
             [
                 """
-                SELECT d.id, d.organization_id, d.site_id, d.mac_key, d.mac
+                SELECT d.id, d.organization_id, d.site_id, d.mac_key, d.mac, d.state = 2
                 FROM \(fragment: Self.named(devices))
                 """,
                 Self.sites("SELECT DISTINCT d.site_id FROM \(fragment: Self.named(devices))"),
@@ -74,13 +77,14 @@ extension Ledger {
             uniqueKeysWithValues: try results[1].rows.map(Self.sitePlace).map { ($0.site, $0) })
         var places: [DeviceID: DevicePlace] = [:]
         for row in results[0].rows {
-            let (device, organization, site, keyID, code) = try row.decode(
-                (DeviceID, OrganizationID, SiteID, String, PostgresData).self)
+            let (device, organization, site, keyID, code, isArchived) = try row.decode(
+                (DeviceID, OrganizationID, SiteID, String, PostgresData, Bool).self)
             // A device whose site is not there, or is another tenant's, is nowhere.
             guard let place = sites[site], place.organization == organization else { continue }
             places[device] = DevicePlace(
                 edge: SealedEdge(
-                    .device(device, at: site, of: organization), RowMAC(keyID: keyID, code: code.bytes)),
+                    .device(device, at: site, of: organization), RowMAC(keyID: keyID, code: code.bytes),
+                    isArchived: isArchived),
                 site: place)
         }
         return places
@@ -98,7 +102,8 @@ extension Ledger {
     /// its organization.
     private static func sites(_ ids: SQL) -> SQL {
         """
-        SELECT s.id, s.organization_id, s.mac_key, s.mac, o.partner_id, o.mac_key, o.mac, p.mac_key, p.mac
+        SELECT s.id, s.organization_id, s.mac_key, s.mac, s.state <> 0 OR s.closed, o.partner_id, o.mac_key,
+               o.mac, p.mac_key, p.mac
         FROM (\(fragment: ids)) i(id)
         CROSS JOIN LATERAL (SELECT * FROM sites s WHERE s.id = i.id OFFSET 0) s
         LEFT JOIN LATERAL (
@@ -111,14 +116,18 @@ extension Ledger {
 
     @Sendable private static func sitePlace(_ row: PostgresRow) throws -> SitePlace {
         let (
-            site, organization, keyID, code, partner, organizationKeyID, organizationCode, partnerKeyID,
-            partnerCode
+            site, organization, keyID, code, isArchived, partner, organizationKeyID, organizationCode,
+            partnerKeyID, partnerCode
         ) = try row.decode(
             (
-                SiteID, OrganizationID, String, PostgresData, PartnerID?, String?, PostgresData?, String?,
-                PostgresData?
+                SiteID, OrganizationID, String, PostgresData, Bool, PartnerID?, String?, PostgresData?,
+                String?, PostgresData?
             ).self)
-        var edges = [SealedEdge(.site(site, of: organization), RowMAC(keyID: keyID, code: code.bytes))]
+        var edges = [
+            SealedEdge(
+                .site(site, of: organization), RowMAC(keyID: keyID, code: code.bytes),
+                isArchived: isArchived)
+        ]
         if let partner {
             edges += edge(.organization(organization, of: partner), organizationKeyID, organizationCode)
             edges += edge(.partner(partner), partnerKeyID, partnerCode)

@@ -10,7 +10,7 @@ package struct TenantRow: Sendable {
     package let organization: OrganizationID?
     /// Shown to operators.
     package var name: String
-    /// Whether it is archived.
+    /// Whether it, or a level above it, is archived.
     package var isArchived = false
     /// The branding of a partner, the contacts of an organization or a site: JSON as the API wrote it.
     package var branding: String?
@@ -81,6 +81,7 @@ extension Ledger {
                    \(PostgresData(mac.code))
             FROM partners p
             WHERE p.id = \(partner) AND p.state = 0 AND \(fragment: Self.exists(details.timeZone))
+            FOR SHARE OF p
             RETURNING \(fragment: Self.organizationColumns)
             """, scope: scope, missing: "partnerId names no partner that you may see and that is in use",
             decode: Self.organizationRow)
@@ -97,7 +98,9 @@ extension Ledger {
             SELECT o.id, \(id), \(name), \(details.timeZone), coalesce(\(details.text), '[]'), \(mac.keyID),
                    \(PostgresData(mac.code))
             FROM organizations o
-            WHERE o.id = \(organization) AND o.state = 0 AND \(fragment: Self.exists(details.timeZone))
+            WHERE o.id = \(organization) AND o.state = 0 AND NOT o.closed
+              AND \(fragment: Self.exists(details.timeZone))
+            FOR SHARE OF o
             RETURNING \(fragment: Self.siteColumns)
             """, scope: scope,
             missing: "organizationId names no organization that you may see and that is in use",
@@ -117,8 +120,9 @@ extension Ledger {
     /// One organization, if the scope sees it.
     package func organization(_ id: OrganizationID, scope: Scope) async throws -> TenantRow? {
         try await pool.query(
-            "SELECT \(fragment: Self.organizationColumns) FROM organizations t WHERE id = \(id)",
-            scope: scope, decode: Self.organizationRow
+            """
+            SELECT \(fragment: Self.organizationColumns) FROM organizations t WHERE id = \(id) AND state < 2
+            """, scope: scope, decode: Self.organizationRow
         ).first
     }
 
@@ -137,7 +141,7 @@ extension Ledger {
         try await pool.query(
             """
             SELECT \(fragment: Self.partnerColumns) FROM partners t
-            WHERE id > \(page.afterID) \(fragment: Self.only(archived))
+            WHERE id > \(page.afterID) \(fragment: archived.map { "AND (state <> 0) = \($0)" } ?? "")
             ORDER BY id LIMIT \(page.limit)
             """, scope: scope, decode: Self.partnerRow)
     }
@@ -150,7 +154,7 @@ extension Ledger {
         return try await pool.query(
             """
             SELECT \(fragment: Self.organizationColumns) FROM organizations t
-            WHERE id > \(page.afterID) \(fragment: ofPartner) \(fragment: Self.only(archived))
+            WHERE id > \(page.afterID) AND state < 2 \(fragment: ofPartner) \(fragment: Self.only(archived))
             ORDER BY id LIMIT \(page.limit)
             """, scope: scope, decode: Self.organizationRow)
     }
@@ -175,7 +179,7 @@ extension Ledger {
         try await pool.query(
             """
             UPDATE partners t
-            SET name = \(row.name), branding = coalesce(\(row.branding), '{}'), state = \(row.state),
+            SET name = \(row.name), branding = coalesce(\(row.branding), '{}'),
                 version = \(row.version), updated_at = now()
             WHERE id = \(PartnerID(row.id)) AND version = \(row.version) - 1
             RETURNING \(fragment: Self.partnerColumns)
@@ -189,8 +193,8 @@ extension Ledger {
             """
             UPDATE organizations t
             SET name = \(row.name), contacts = coalesce(\(row.contacts), '[]'), time_zone = \(row.timeZone),
-                state = \(row.state), version = \(row.version), updated_at = now()
-            WHERE id = \(OrganizationID(row.id)) AND version = \(row.version) - 1
+                version = \(row.version), updated_at = now()
+            WHERE id = \(OrganizationID(row.id)) AND state < 2 AND version = \(row.version) - 1
               AND \(fragment: Self.exists(row.timeZone))
             RETURNING \(fragment: Self.organizationColumns)
             """, scope: scope, decode: Self.organizationRow
@@ -203,7 +207,7 @@ extension Ledger {
             """
             UPDATE sites t
             SET name = \(row.name), contacts = coalesce(\(row.contacts), '[]'), time_zone = \(row.timeZone),
-                state = \(row.state), version = \(row.version), updated_at = now()
+                version = \(row.version), updated_at = now()
             WHERE id = \(SiteID(row.id)) AND version = \(row.version) - 1
               AND \(fragment: Self.exists(row.timeZone))
             RETURNING \(fragment: Self.siteColumns)
@@ -224,7 +228,7 @@ extension Ledger {
     }
 
     private static func only(_ archived: Bool?) -> SQL {
-        archived.map { $0 ? "AND state = 1" : "AND state = 0" } ?? ""
+        archived.map { $0 ? "AND (state <> 0 OR closed)" : "AND state = 0 AND NOT closed" } ?? ""
     }
 
     private func one(
@@ -238,45 +242,43 @@ extension Ledger {
     }
 
     private static let partnerColumns: SQL =
-        "t.id, t.name, t.state, t.branding, t.version, t.created_at, t.updated_at"
+        "t.id, t.name, t.state <> 0, t.branding, t.version, t.created_at, t.updated_at"
 
     @Sendable private static func partnerRow(_ row: PostgresRow) throws -> TenantRow {
-        let (id, name, state, branding, version, createdAt, updatedAt) = try row.decode(
-            (PartnerID, String, Int16, String, Int, Instant, Instant).self)
+        let (id, name, isArchived, branding, version, createdAt, updatedAt) = try row.decode(
+            (PartnerID, String, Bool, String, Int, Instant, Instant).self)
         return TenantRow(
-            id: id.value, partner: nil, organization: nil, name: name, isArchived: state == 1,
+            id: id.value, partner: nil, organization: nil, name: name, isArchived: isArchived,
             branding: branding, version: version, createdAt: createdAt, updatedAt: updatedAt)
     }
 
     private static let organizationColumns: SQL = """
-        t.id, t.partner_id, t.name, t.state, t.contacts, t.time_zone, t.version, t.created_at, t.updated_at
+        t.id, t.partner_id, t.name, t.state <> 0 OR t.closed, t.contacts, t.time_zone, t.version,
+        t.created_at, t.updated_at
         """
 
     @Sendable private static func organizationRow(_ row: PostgresRow) throws -> TenantRow {
-        let (id, partner, name, state, contacts, timeZone, version, createdAt, updatedAt) = try row.decode(
-            (OrganizationID, PartnerID, String, Int16, String, String?, Int, Instant, Instant).self)
+        let (id, partner, name, isArchived, contacts, timeZone, version, createdAt, updatedAt) =
+            try row.decode(
+                (OrganizationID, PartnerID, String, Bool, String, String?, Int, Instant, Instant).self)
         return TenantRow(
-            id: id.value, partner: partner, organization: nil, name: name, isArchived: state == 1,
+            id: id.value, partner: partner, organization: nil, name: name, isArchived: isArchived,
             contacts: contacts, timeZone: timeZone, version: version, createdAt: createdAt,
             updatedAt: updatedAt)
     }
 
     private static let siteColumns: SQL = """
-        t.id, t.organization_id, t.name, t.state, t.contacts, t.time_zone, t.version, t.created_at,
-        t.updated_at
+        t.id, t.organization_id, t.name, t.state <> 0 OR t.closed, t.contacts, t.time_zone, t.version,
+        t.created_at, t.updated_at
         """
 
     @Sendable private static func siteRow(_ row: PostgresRow) throws -> TenantRow {
-        let (id, organization, name, state, contacts, timeZone, version, createdAt, updatedAt) =
+        let (id, organization, name, isArchived, contacts, timeZone, version, createdAt, updatedAt) =
             try row.decode(
-                (SiteID, OrganizationID, String, Int16, String, String?, Int, Instant, Instant).self)
+                (SiteID, OrganizationID, String, Bool, String, String?, Int, Instant, Instant).self)
         return TenantRow(
-            id: id.value, partner: nil, organization: organization, name: name, isArchived: state == 1,
+            id: id.value, partner: nil, organization: organization, name: name, isArchived: isArchived,
             contacts: contacts, timeZone: timeZone, version: version, createdAt: createdAt,
             updatedAt: updatedAt)
     }
-}
-
-extension TenantRow {
-    fileprivate var state: Int16 { isArchived ? 1 : 0 }
 }

@@ -98,12 +98,15 @@ package struct NewDeviceChanges: WireObject, Equatable {
     package var tags: FieldChange<[String]>
     /// All the new custom fields; null is none.
     package var customFields: FieldChange<[String: String]>
+    /// Whether it may hold a session from now on.
+    package var state: DeviceState?
 
     /// An edit.
     package init(
         displayName: FieldChange<String> = .keep, tags: FieldChange<[String]> = .keep,
-        customFields: FieldChange<[String: String]> = .keep
+        customFields: FieldChange<[String: String]> = .keep, state: DeviceState? = nil
     ) {
+        self.state = state
         self.displayName = displayName
         self.tags = tags
         self.customFields = customFields
@@ -116,6 +119,7 @@ package struct NewDeviceChanges: WireObject, Equatable {
         customFields = try reader.change(
             "customFields", [String: String].self,
             .in(0...Limits.customFieldsMax, elements: 0...Limits.customFieldBytesMax))
+        state = try reader.optional("state")
         if case .set(let tags) = tags { try Self.judge(tags, reader.name(of: "tags")) }
         if case .set(let fields) = customFields {
             for name in fields.keys where !Limits.tagBytes.contains(name.utf8.count) {
@@ -137,6 +141,7 @@ package struct NewDeviceChanges: WireObject, Equatable {
         writer.field("displayName", displayName)
         writer.field("tags", tags)
         writer.field("customFields", customFields)
+        writer.field("state", state)
     }
 }
 

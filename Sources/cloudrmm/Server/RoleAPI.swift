@@ -64,7 +64,7 @@ extension Roles {
         let logger = logger
         let judge = apiKeys.judge { refusal in
             switch refusal {
-            case .missing: break
+            case .missing, .archived: break
             case .outside(let edge):
                 counters.increment("outsideRow.\(edge.table)")
                 logger.error(
@@ -81,6 +81,7 @@ extension Roles {
             ledger: ledger, seals: apiKeys.seals, judge: judge, store: keys.revocationsStore)
         let submitter = Submitter(
             ledger: ledger, signer: apiKeys.signer, judge: judge, front: front, logger: logger)
+        let closing = Closing(ledger: ledger, submitter: submitter, front: front)
         let agentGatewayURL = settings.agentGatewayURL
         let gatewayPort = settings.gatewayPort
         let enroller = Enroller(ledger: ledger, signer: apiKeys.signer, judge: judge) {
@@ -95,7 +96,11 @@ extension Roles {
                 hosts: apiNames.names.union(apiNames.addresses)
             ) { port in ports.bound("api", port) },
             ledger: ledger, authenticator: authenticator,
-            tenants: TenantMaker(ledger: ledger, judge: judge), roles: RoleMaker(authenticator),
+            tenants: TenantMaker(ledger: ledger, judge: judge),
+            lifecycle: Lifecycle(
+                closing: closing,
+                mover: Mover(ledger: ledger, signer: apiKeys.signer, judge: judge, closing: closing)),
+            roles: RoleMaker(authenticator),
             signIn: SignIn(authenticator, sealing: apiKeys.sealing),
             webhooks: WebhookMaker(
                 authenticator, keys: apiKeys.sealing, networks: settings.webhookNetworks),

@@ -6,7 +6,8 @@ import Wire
 /// `cloudrmm devices …`
 struct Devices: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
-        abstract: "Enrolled computers.", subcommands: [List.self], defaultSubcommand: List.self)
+        abstract: "Enrolled computers.", subcommands: [List.self, Show.self, Edit.self, Move.self],
+        defaultSubcommand: List.self)
 
     struct List: AsyncParsableCommand {
         static let configuration = CommandConfiguration(abstract: "List devices.")
@@ -22,13 +23,20 @@ struct Devices: AsyncParsableCommand {
                     try await api.devices(
                         organization: organization, site: site, online: online ? true : nil, $0)
                 }
-                let table = Table("ID", "HOSTNAME", "PLATFORM", "AGENT", "STATE", "LAST SEEN")
-                connection.show(devices, table) { table, device in
-                    table.add(
-                        device.id.description, device.hostname, device.platform, device.agentVersion,
-                        device.online ? "online" : "offline", device.lastSeenAt?.description ?? "never")
-                }
+                connection.show(devices)
             }
+        }
+    }
+}
+
+extension ConnectionOptions {
+    func show(_ devices: [Device]) {
+        let table = Table("ID", "HOSTNAME", "PLATFORM", "AGENT", "STATE", "LAST SEEN")
+        show(devices, table) { table, device in
+            let state = device.state == .active ? device.online ? "online" : "offline" : device.state.name
+            table.add(
+                device.id.description, device.displayName ?? device.hostname, device.platform,
+                device.agentVersion, state, device.lastSeenAt?.description ?? "never")
         }
     }
 }

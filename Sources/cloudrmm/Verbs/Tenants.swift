@@ -17,7 +17,8 @@ struct StateOption: ParsableArguments {
 struct Partners: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
         abstract: "Managed service providers.",
-        subcommands: [List.self, Show.self, Create.self, Edit.self], defaultSubcommand: List.self)
+        subcommands: [List.self, Show.self, Create.self, Edit.self, Archive.self, Restore.self],
+        defaultSubcommand: List.self)
 
     struct List: AsyncParsableCommand {
         static let configuration = CommandConfiguration(abstract: "List partners.")
@@ -117,7 +118,11 @@ struct PlaceOptions: ParsableArguments {
 /// `cloudrmm organizations …`
 struct Organizations: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
-        abstract: "Customers of partners.", subcommands: [List.self, Show.self, Create.self, Edit.self],
+        abstract: "Customers of partners.",
+        subcommands: [
+            List.self, Show.self, Create.self, Edit.self, Archive.self, Restore.self, Move.self,
+            Offboard.self, Report.self,
+        ],
         defaultSubcommand: List.self)
 
     struct List: AsyncParsableCommand {
@@ -188,7 +193,10 @@ struct Organizations: AsyncParsableCommand {
 /// `cloudrmm sites …`
 struct Sites: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
-        abstract: "Places of organizations.", subcommands: [List.self, Show.self, Create.self, Edit.self],
+        abstract: "Places of organizations.",
+        subcommands: [
+            List.self, Show.self, Create.self, Edit.self, Archive.self, Restore.self, Move.self,
+        ],
         defaultSubcommand: List.self)
 
     struct List: AsyncParsableCommand {
@@ -256,7 +264,7 @@ struct Sites: AsyncParsableCommand {
 }
 
 extension ConnectionOptions {
-    fileprivate func show(_ partners: [Partner]) {
+    func show(_ partners: [Partner]) {
         show(partners, Table("ID", "NAME", "STATE", "VERSION", "MADE")) { table, partner in
             table.add(
                 partner.id.description, partner.name, partner.state.word, "\(partner.version)",
@@ -264,7 +272,7 @@ extension ConnectionOptions {
         }
     }
 
-    fileprivate func show(_ organizations: [Organization]) {
+    func show(_ organizations: [Organization]) {
         let table = Table("ID", "NAME", "BELONGS TO", "STATE", "TIME ZONE", "VERSION", "MADE")
         show(organizations, table) { table, organization in
             table.add(
@@ -274,7 +282,7 @@ extension ConnectionOptions {
         }
     }
 
-    fileprivate func show(_ sites: [Site]) {
+    func show(_ sites: [Site]) {
         let table = Table("ID", "NAME", "BELONGS TO", "STATE", "TIME ZONE", "VERSION", "MADE")
         show(sites, table) { table, site in
             table.add(

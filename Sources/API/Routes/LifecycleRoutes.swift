@@ -1,0 +1,139 @@
+import Access
+import Domain
+package import Engine
+import HTTPTypes
+import Ledger
+import Wire
+
+/// What ends, moves and takes out parts of the tenancy.
+package struct Lifecycle: Sendable {
+    let closing: Closing
+    let mover: Mover
+
+    /// Its parts on the API's login.
+    package init(closing: Closing, mover: Mover) {
+        self.closing = closing
+        self.mover = mover
+    }
+}
+
+extension Handlers {
+    var lifecycleRoutes: [Route] { archivingRoutes + movingRoutes + offboardingRoutes }
+
+    private var archivingRoutes: [Route] {
+        [
+            .post(
+                "/v1/partners/{id}/archive", "Archives a partner and all below it",
+                .permitted(.tenantsArchive),
+                status: .ok, takesIfMatch: true
+            ) { call in try await archive(.partner(call.id()), true, call, shownPartner) },
+            .post(
+                "/v1/partners/{id}/restore", "Brings an archived partner back", .permitted(.tenantsArchive),
+                status: .ok, takesIfMatch: true
+            ) { call in try await archive(.partner(call.id()), false, call, shownPartner) },
+            .post(
+                "/v1/organizations/{id}/archive", "Archives an organization and all below it",
+                .permitted(.tenantsArchive), status: .ok, takesIfMatch: true
+            ) { call in try await archive(.organization(call.id()), true, call, shownOrganization) },
+            .post(
+                "/v1/organizations/{id}/restore", "Brings an archived organization back",
+                .permitted(.tenantsArchive), status: .ok, takesIfMatch: true
+            ) { call in try await archive(.organization(call.id()), false, call, shownOrganization) },
+            .post(
+                "/v1/sites/{id}/archive", "Archives a site and its devices", .permitted(.tenantsArchive),
+                status: .ok, takesIfMatch: true
+            ) { call in try await archive(.site(call.id()), true, call, shownSite) },
+            .post(
+                "/v1/sites/{id}/restore", "Brings an archived site back", .permitted(.tenantsArchive),
+                status: .ok, takesIfMatch: true
+            ) { call in try await archive(.site(call.id()), false, call, shownSite) },
+        ]
+    }
+
+    private var movingRoutes: [Route] {
+        [
+            .post(
+                "/v1/organizations/{id}/move", "Moves an organization to another partner",
+                .permitted(.organizationsWrite), status: .ok, takesIfMatch: true
+            ) { (call: Call, move: NewOrganizationMove) in
+                try await lifecycle.mover.move(
+                    call.id(), to: move.partnerId, version: call.version, level: call.level)
+                authenticator.forget()
+                return try await shownOrganization(call)
+            },
+            .post(
+                "/v1/sites/{id}/move", "Moves a site's devices to a new site of another organization",
+                .permitted(.devicesMove)
+            ) { (call: Call, move: NewSiteMove) in
+                let new = try await lifecycle.mover.move(
+                    call.id(), to: move.organizationId, level: call.level)
+                return try Site(found(await ledger.siteRow(new, scope: call.scope)))
+            },
+            .post(
+                "/v1/devices/{id}/move", "Moves a device to another site", .permitted(.devicesMove),
+                status: .ok
+            ) { (call: Call, move: NewDeviceMove) in
+                let id: DeviceID = try call.id()
+                try await lifecycle.mover.move(id, to: move.siteId, level: call.level)
+                return try await shown(found(await ledger.device(id, scope: call.scope)))
+            },
+        ]
+    }
+
+    private var offboardingRoutes: [Route] {
+        [
+            .post(
+                "/v1/organizations/{id}/offboard",
+                "Gives an organization up: archives it and revokes all that lets devices, keys and people in",
+                .permitted(.tenantsArchive), status: .ok
+            ) { call in
+                let organization: OrganizationID = try call.id()
+                let (scope, level) = (try call.scope, try call.level)
+                try await tenants.setArchived(true, .organization(organization), version: nil, level: level)
+                let (certificates, tokens) = try await ledger.cutCertificates(of: organization, scope: scope)
+                let (keys, bindings, users) = try await roles.cutOff(organization, scope: scope)
+                try await lifecycle.closing.close(.organization(organization), scope: scope)
+                return Offboarding(
+                    certificatesRevoked: certificates, tokensRevoked: tokens, apiKeysRevoked: keys,
+                    rolesTaken: bindings, usersDisabled: users)
+            },
+            .get(
+                "/v1/organizations/{id}/offboarding",
+                "Reports, device by device, how far an organization has been given up",
+                .permitted(.tenantsArchive)
+            ) { (call: Call, page: PageQuery) in
+                let organization: OrganizationID = try call.id()
+                _ = try found(await ledger.organization(organization, scope: call.scope))
+                let rows = try await ledger.offboarding(of: organization, page.request, scope: call.scope)
+                let online = try await presence.online(rows.map { (organization, $0.device) })
+                return page.page(rows, id: \.device.value) {
+                    DeviceOffboarding(
+                        deviceId: $0.device, siteId: $0.site, hostname: $0.hostname,
+                        online: online.contains($0.device), lastSeenAt: $0.lastSeenAt, openRuns: $0.openRuns,
+                        cutOff: $0.isCutOff)
+                }
+            },
+        ]
+    }
+
+    private func archive<Answer>(
+        _ target: Level, _ isArchived: Bool, _ call: Call, _ answer: (Call) async throws -> Answer
+    ) async throws -> Answer {
+        try await tenants.setArchived(isArchived, target, version: call.version, level: call.level)
+        authenticator.forget()
+        if isArchived { try await lifecycle.closing.close(target, scope: call.scope) }
+        return try await answer(call)
+    }
+
+    private func shownPartner(_ call: Call) async throws -> Partner {
+        try Partner(found(await ledger.partner(call.id(), scope: call.scope)))
+    }
+
+    private func shownOrganization(_ call: Call) async throws -> Organization {
+        try Organization(found(await ledger.organization(call.id(), scope: call.scope)))
+    }
+
+    private func shownSite(_ call: Call) async throws -> Site {
+        try Site(found(await ledger.siteRow(call.id(), scope: call.scope)))
+    }
+}
