@@ -285,7 +285,7 @@ import Testing
                 "UPDATE run_output SET attempt = 1", "INSERT INTO run_output SELECT * FROM run_output",
                 "UPDATE queue_partitions SET epoch = ''", "INSERT INTO gateways VALUES (gen_random_uuid())",
                 "DELETE FROM organizations", "DELETE FROM job_deltas", "SELECT * FROM run_history_default",
-                "UPDATE partners SET mac = ''", "UPDATE organizations SET partner_id = gen_random_uuid()",
+                "UPDATE partners SET mac = ''", "UPDATE sites SET organization_id = gen_random_uuid()",
                 "DELETE FROM partners", "DELETE FROM users", "UPDATE revocations SET below = 0",
                 "DELETE FROM revocations", "DELETE FROM audit_entries",
                 "UPDATE audit_entries SET before = ''", "UPDATE audit_checkpoints SET position = 9",

@@ -37,7 +37,3 @@ CREATE TRIGGER audit_edit AFTER UPDATE OF site_id, state, display_name, custom_f
     FOR EACH ROW WHEN (OLD.organization_id = NEW.organization_id) EXECUTE FUNCTION crmm_audit();
 CREATE TRIGGER audit_move AFTER UPDATE OF organization_id ON devices
     FOR EACH ROW WHEN (OLD.organization_id <> NEW.organization_id) EXECUTE FUNCTION crmm_audit_move();
-
--- A part of the log is taken out below a checkpoint that the API has signed.
-GRANT INSERT, UPDATE ON audit_checkpoints TO crmm_api;
-GRANT DELETE ON audit_entries TO crmm_api;
