@@ -1,6 +1,6 @@
 package import Domain
 package import Ledger
-package import Postgres
+import Postgres
 
 /// Makes people, roles and bindings, each a row under a MAC. Nobody gives more than they have.
 package struct RoleMaker: Sendable {
@@ -68,12 +68,14 @@ package struct RoleMaker: Sendable {
     // MARK: Offboarding
 
     /// Cuts off who acts on an organization or a site of it: revokes its keys, takes its bindings away, and
-    /// disables the people who are at home in it. May be repeated.
+    /// disables the people who are at home in it, but for those who may do more elsewhere than the caller.
+    /// May be repeated.
     /// - Returns: how many of each.
     package func cutOff(
-        _ organization: OrganizationID, scope: Scope
+        _ organization: OrganizationID, by caller: Principal
     ) async throws -> (keys: Int, bindings: Int, users: Int) {
         let time = authenticator.now()
+        let scope = try caller.require(.tenantsArchive).scope
         let held = try await ledger.credentials(of: organization, scope: scope)
         for id in held.keys {
             try await authenticator.revocations.revoke(id.value, at: time)
@@ -83,16 +85,23 @@ package struct RoleMaker: Sendable {
             try await authenticator.revocations.revoke(id.value, at: time)
             _ = try await ledger.deleteBinding(id, scope: scope)
         }
+        var disabled = 0
         for id in held.users {
             guard var user = try await ledger.user(id, scope: scope) else { continue }
+            do {
+                try await requireAll(of: user, by: caller)
+            } catch let error as AccessError where error.code == .forbidden {
+                continue
+            }
             let floor = authenticator.revocations.floor(of: id.value)
             // One that was altered grants nothing, and stays as it is found.
             guard seals.holds(user.mac, user.sealedParts), floor < .max else { continue }
             (user.state, user.version) = (.disabled, max(user.version + 1, floor))
             try await write(&user, isDisabled: true, scope: scope, at: time)
+            disabled += 1
         }
         authenticator.forget()
-        return (held.keys.count, held.bindings.count, held.users.count)
+        return (held.keys.count, held.bindings.count, disabled)
     }
 
     /// Ends a person's sessions, and the links that would let in as the person.

@@ -243,7 +243,7 @@ package final class Gateway: Sendable {
     }
 
     /// Ends the sessions of devices that may hold none any more, in case nobody said so.
-    private func endUnwelcome() async {
+    func endUnwelcome() async {
         let held = sessions.all.filter(\.isServing)
         do {
             let gone = Set(try await ledger.unwelcome(held.map { ($0.organization, $0.device) }))

@@ -2,6 +2,7 @@ import Access
 import Client
 import Domain
 import Ledger
+import Outbound
 import Postgres
 import Streams
 import TestSupport
@@ -225,6 +226,12 @@ struct LifecycleTests {
             #expect(
                 try await refusal { _ = try await before.move(api.one.organization, to: api.other.partner) }
                     .status == 403)
+            let version = try await admin.organization(api.one.organization).version
+            let stale = try await api.call(
+                "POST", "/v1/organizations/\(api.one.organization)/move",
+                body: #"{"partnerId":"\#(api.other.partner)"}"#, headers: [("If-Match", "\"\(version + 1)\"")]
+            )
+            #expect(stale.status == 412)
             #expect(
                 try await admin.move(api.one.organization, to: api.other.partner).partnerId
                     == api.other.partner)
@@ -271,6 +278,25 @@ struct LifecycleTests {
             #expect(try await refusal { _ = try await person.devices() }.status == 403)
             let again = try await admin.offboard(api.one.organization)
             #expect(again.certificatesRevoked == 0 && again.apiKeysRevoked == 0)
+        }
+    }
+
+    @Test("giving up an organization disables nobody at home there who may do more than whoever does it")
+    func stronger() async throws {
+        try await TestAPI.with { api in
+            let admin = APIClient(url: api.url, key: api.admin)
+            let (_, boss, _) = try await api.person(
+                "boss@example.com", .partnerAdmin, on: .partner(api.one.partner))
+            defer { admin.close(); boss.close() }
+            let home = Place(organizationId: api.one.organization)
+            let resident = try await admin.createUser(NewUser(email: "r@example.com", name: "R", home: home))
+            let above = try await admin.createUser(NewUser(email: "a@example.com", name: "A", home: home))
+            _ = try await admin.bind(NewBinding(userId: above.id, role: "platformAdmin"))
+            let cut = try await boss.offboard(api.one.organization)
+            #expect(cut.usersDisabled == 1)
+            #expect(try await admin.user(resident.id).state == .disabled)
+            #expect(try await admin.user(above.id).state == .invited)
+            #expect(try await admin.bindings(user: above.id).items.count == 1)
         }
     }
 }

@@ -86,6 +86,71 @@ import Wire
         }
     }
 
+    @Test("A letter ends the session of a device whose site is archived, and its next hello is refused")
+    func archived() async throws {
+        try await Bench.run { bench in
+            let tenant = try await bench.world.tenant()
+            let context = try #require(try await bench.enroll(tenant)[tenant.all[0]])
+            let agent = try await TestAgent.connect(bench, context)
+            _ = try await agent.welcome()
+            try await bench.world.owner.execute("UPDATE sites SET closed = true", scope: .none)
+            #expect(
+                await bench.front.endSessions(of: [(tenant.organization, tenant.all[0])]) == [tenant.all[0]])
+            #expect(await agent.next() == .closed(4410))
+            let again = try await TestAgent.connect(bench, context)
+            #expect(await again.next() == .closed(4401))
+            try await bench.world.owner.execute("UPDATE sites SET closed = false", scope: .none)
+            let restored = try await TestAgent.connect(bench, context)
+            _ = try await restored.welcome()
+        }
+    }
+
+    @Test("A gateway finds by itself whose session is to end, and leaves the others alone")
+    func unwelcome() async throws {
+        try await Bench.run { bench in
+            let tenant = try await bench.world.tenant(devices: 2)
+            let contexts = try await bench.enroll(tenant)
+            let (one, other) = (tenant.all[0], tenant.all[1])
+            let first = try await TestAgent.connect(bench, try #require(contexts[one]))
+            let second = try await TestAgent.connect(bench, try #require(contexts[other]))
+            _ = (try await first.welcome(), try await second.welcome())
+            try await bench.world.owner.execute(
+                "UPDATE devices SET state = 1 WHERE id = \(one)", scope: .none)
+            await bench.gateway.endUnwelcome()
+            #expect(await first.next() == .closed(4410))
+            try await second.send(.ping(1))
+            #expect(await second.next() == .frame(.pong(1)))
+        }
+    }
+
+    @Test("A device that moved shows its old certificate, gets its new assignment and its new place's work")
+    func moved() async throws {
+        try await Bench.run { bench in
+            let (tenant, target) = (try await bench.world.tenant(), try await bench.world.tenant())
+            let device = tenant.all[0]
+            let context = try #require(try await bench.enroll(tenant)[device])
+            let agent = try await TestAgent.connect(bench, context)
+            _ = try await agent.welcome()
+            let site = try #require(try await bench.world.api.device(target.all[0], scope: .platform)).site
+            let place = try #require(try await bench.world.api.site(site, scope: .platform))
+            let before = try #require(try await bench.world.api.assigned([device], scope: .platform).first)
+            let moved = try await bench.world.api.reassign(
+                [Reassigned(before: before, assignment: [7], mac: RowMAC(keyID: "k", code: [1]))], to: place)
+            #expect(moved.moved == [device])
+            await bench.gateway.endUnwelcome()
+            #expect(await agent.next() == .closed(4410))
+            let again = try await TestAgent.connect(bench, context)
+            #expect(try await again.welcome().assignment?.bytes == [7])
+            let (_, runs) = try await bench.world.submit(target, [device])
+            let marked = try await bench.dispatch(runs)
+            let names = try await again.dispatches(1)
+            #expect(names.map(\.run) == marked.map(\.run))
+            try await again.send(
+                .finished(Finished(name: names[0], outcome: .succeeded, finishedAt: .now())))
+            try await bench.until { try await bench.world.state(names[0].run) == .succeeded }
+        }
+    }
+
     @Test("Only the agents' path with the agents' protocol leads to a session")
     func otherRequests() async throws {
         try await Bench.run { bench in

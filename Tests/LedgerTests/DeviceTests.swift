@@ -50,4 +50,33 @@ import Testing
         #expect(try await note(4, copy: 1).count == 3)
         #expect(try await kept() == [4, 4, 4])
     }
+
+    @Test("A device that leaves an organization ends its runs there in the same transaction, and no others")
+    func leaves() async throws {
+        let world = try World.here()
+        let tenant = try await world.tenant(devices: 2)
+        let target = try await world.tenant()
+        let (device, stays) = (tenant.all[0], tenant.all[1])
+        let (_, runs) = try await world.submit(tenant, [device, stays])
+        let (_, second) = try await world.submit(tenant, [device])
+        let sent = try await world.send(runs.filter { $0.device == device })
+        let site = try #require(try await world.api.device(target.all[0], scope: .platform)).site
+        let place = try #require(try await world.api.site(site, scope: .platform))
+        let before = try #require(try await world.api.assigned([device], scope: .platform).first)
+        func move() async throws -> (moved: Set<DeviceID>, ended: [SettledRun], sent: [CancelledRun]) {
+            try await world.api.reassign(
+                [Reassigned(before: before, assignment: [7], mac: RowMAC(keyID: "k", code: [1]))], to: place)
+        }
+        let first = try await move()
+        #expect(first.moved == [device])
+        #expect(first.ended.map(\.run) == second.map(\.run))
+        #expect(first.sent.map(\.run) == sent.map(\.run))
+        #expect(try await world.state(second[0].run) == .cancelled)
+        #expect(try await world.state(sent[0].run) == .dispatched)
+        #expect(try await world.state(runs.first { $0.device == stays }!.run) == .queued)
+        // Of what it was before nothing is left to move.
+        let again = try await move()
+        #expect(again.moved.isEmpty && again.ended.isEmpty && again.sent.isEmpty)
+        #expect(try await world.api.device(device, scope: target.scope)?.site == site)
+    }
 }

@@ -38,8 +38,7 @@ extension Handlers {
                 if changes.state != nil, row.state != .active {
                     // Work of a device that is only suspended waits for it.
                     try await lifecycle.closing.close(
-                        row.id, of: row.organization,
-                        endingRuns: row.state == .archived ? "archived" : nil)
+                        row.id, of: row.organization, endingRuns: row.state == .archived)
                 }
                 return try await shown(row)
             },

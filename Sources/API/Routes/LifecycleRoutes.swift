@@ -21,33 +21,30 @@ extension Handlers {
     var lifecycleRoutes: [Route] { archivingRoutes + movingRoutes + offboardingRoutes }
 
     private var archivingRoutes: [Route] {
-        [
+        archiving("partners", "a partner and all below it", Level.partner, shownPartner)
+            + archiving(
+                "organizations", "an organization and all below it", Level.organization, shownOrganization)
+            + archiving("sites", "a site and its devices", Level.site, shownSite)
+    }
+
+    private func archiving<Subject, Answer: WireObject>(
+        _ rows: String, _ noun: String, _ level: @escaping @Sendable (ID<Subject>) -> Level,
+        _ answer: @escaping @Sendable (Call) async throws -> Answer
+    ) -> [Route] {
+        [("archive", "Archives \(noun)", true), ("restore", "Brings back \(noun)", false)].map {
+            verb, summary, isArchived in
             .post(
-                "/v1/partners/{id}/archive", "Archives a partner and all below it",
-                .permitted(.tenantsArchive),
-                status: .ok, takesIfMatch: true
-            ) { call in try await archive(.partner(call.id()), true, call, shownPartner) },
-            .post(
-                "/v1/partners/{id}/restore", "Brings an archived partner back", .permitted(.tenantsArchive),
-                status: .ok, takesIfMatch: true
-            ) { call in try await archive(.partner(call.id()), false, call, shownPartner) },
-            .post(
-                "/v1/organizations/{id}/archive", "Archives an organization and all below it",
-                .permitted(.tenantsArchive), status: .ok, takesIfMatch: true
-            ) { call in try await archive(.organization(call.id()), true, call, shownOrganization) },
-            .post(
-                "/v1/organizations/{id}/restore", "Brings an archived organization back",
-                .permitted(.tenantsArchive), status: .ok, takesIfMatch: true
-            ) { call in try await archive(.organization(call.id()), false, call, shownOrganization) },
-            .post(
-                "/v1/sites/{id}/archive", "Archives a site and its devices", .permitted(.tenantsArchive),
-                status: .ok, takesIfMatch: true
-            ) { call in try await archive(.site(call.id()), true, call, shownSite) },
-            .post(
-                "/v1/sites/{id}/restore", "Brings an archived site back", .permitted(.tenantsArchive),
-                status: .ok, takesIfMatch: true
-            ) { call in try await archive(.site(call.id()), false, call, shownSite) },
-        ]
+                "/v1/\(rows)/{id}/\(verb)", summary, .permitted(.tenantsArchive), status: .ok,
+                takesIfMatch: true
+            ) { call in
+                let target = level(try call.id())
+                try await tenants.setArchived(
+                    isArchived, target, version: call.version, level: call.level)
+                authenticator.forget()
+                if isArchived { try await lifecycle.closing.close(target, scope: call.scope) }
+                return try await answer(call)
+            }
+        }
     }
 
     private var movingRoutes: [Route] {
@@ -56,6 +53,9 @@ extension Handlers {
                 "/v1/organizations/{id}/move", "Moves an organization to another partner",
                 .permitted(.organizationsWrite), status: .ok, takesIfMatch: true
             ) { (call: Call, move: NewOrganizationMove) in
+                if let version = call.version, try await shownOrganization(call).version != version {
+                    throw AccessError.changedMeanwhile
+                }
                 try await lifecycle.mover.move(
                     call.id(), to: move.partnerId, version: call.version, level: call.level)
                 authenticator.forget()
@@ -91,7 +91,7 @@ extension Handlers {
                 let (scope, level) = (try call.scope, try call.level)
                 try await tenants.setArchived(true, .organization(organization), version: nil, level: level)
                 let (certificates, tokens) = try await ledger.cutCertificates(of: organization, scope: scope)
-                let (keys, bindings, users) = try await roles.cutOff(organization, scope: scope)
+                let (keys, bindings, users) = try await roles.cutOff(organization, by: call.principal)
                 try await lifecycle.closing.close(.organization(organization), scope: scope)
                 return Offboarding(
                     certificatesRevoked: certificates, tokensRevoked: tokens, apiKeysRevoked: keys,
@@ -116,24 +116,15 @@ extension Handlers {
         ]
     }
 
-    private func archive<Answer>(
-        _ target: Level, _ isArchived: Bool, _ call: Call, _ answer: (Call) async throws -> Answer
-    ) async throws -> Answer {
-        try await tenants.setArchived(isArchived, target, version: call.version, level: call.level)
-        authenticator.forget()
-        if isArchived { try await lifecycle.closing.close(target, scope: call.scope) }
-        return try await answer(call)
-    }
-
-    private func shownPartner(_ call: Call) async throws -> Partner {
+    @Sendable private func shownPartner(_ call: Call) async throws -> Partner {
         try Partner(found(await ledger.partner(call.id(), scope: call.scope)))
     }
 
-    private func shownOrganization(_ call: Call) async throws -> Organization {
+    @Sendable private func shownOrganization(_ call: Call) async throws -> Organization {
         try Organization(found(await ledger.organization(call.id(), scope: call.scope)))
     }
 
-    private func shownSite(_ call: Call) async throws -> Site {
+    @Sendable private func shownSite(_ call: Call) async throws -> Site {
         try Site(found(await ledger.siteRow(call.id(), scope: call.scope)))
     }
 }

@@ -5,8 +5,10 @@ package import Postgres
 /// Ends what goes on in a part of the tenancy that was archived, or on a device that was: open runs and the
 /// sessions of agents.
 ///
-/// PostgreSQL knows already that nothing of it may go on: the mark lets no run out, and a gateway looks
-/// through its sessions. This is only faster, and may be repeated.
+/// PostgreSQL knows already what has ended: jobs of what is archived have the request to be cancelled, so the
+/// mark lets nothing of them out, and no device of it may hold a session, for which a gateway looks through
+/// those that it has. This hastens it, and ends besides, on an archived site or device, the runs of wider
+/// jobs: if it is cut off those wait, without a session, until it is repeated or they expire.
 package struct Closing: Sendable {
     private let ledger: Ledger
     private let submitter: Submitter
@@ -37,28 +39,38 @@ package struct Closing: Sendable {
         case .site(let site):
             guard let place = try await ledger.site(site, scope: scope) else { return }
             try await submitter.cancelRuns(of: nil, organization: place.organization, scope: scope)
-            try await cancelRuns(place.organization, site: site, device: nil, reason: "archived")
+            try await cancelRuns(place.organization, site: site, device: nil)
             try await endSessions(place.organization, site: site, scope: scope)
         }
     }
 
     /// Ends a device's session; and its runs, unless it may come back to them.
     package func close(
-        _ device: DeviceID, of organization: OrganizationID, endingRuns reason: String?
+        _ device: DeviceID, of organization: OrganizationID, endingRuns: Bool
     ) async throws {
-        if let reason { try await cancelRuns(organization, site: nil, device: device, reason: reason) }
-        await front.endSessions(of: [(organization, device)])
+        if endingRuns { try await cancelRuns(organization, site: nil, device: device) }
+        await endSessions(of: [(organization, device)])
+    }
+
+    /// Takes runs that have ended out of the queue, and has gateways told of those that are to be cancelled.
+    func tell(ended: [SettledRun], sent: [CancelledRun]) async {
+        await front.ended(ended)
+        await front.tellCancelled(sent)
+    }
+
+    /// Has the sessions of devices ended.
+    func endSessions(of devices: [(OrganizationID, DeviceID)]) async {
+        await front.endSessions(of: devices)
     }
 
     private func cancelRuns(
-        _ organization: OrganizationID, site: SiteID?, device: DeviceID?, reason: String
+        _ organization: OrganizationID, site: SiteID?, device: DeviceID?
     ) async throws {
         while true {
             let (ended, sent) = try await ledger.cancelRuns(
-                ofSite: site, device: device, organization: organization, reason: reason)
+                ofSite: site, device: device, organization: organization)
             guard !ended.isEmpty || !sent.isEmpty else { return }
-            await front.ended(ended)
-            await front.tellCancelled(sent)
+            await tell(ended: ended, sent: sent)
         }
     }
 
@@ -67,7 +79,7 @@ package struct Closing: Sendable {
         while true {
             let page = try await ledger.deviceIDs(
                 organization: organization, site: site, after: last, limit: Self.pageMax, scope: scope)
-            await front.endSessions(of: page.map { (organization, $0) })
+            await endSessions(of: page.map { (organization, $0) })
             guard page.count == Self.pageMax, let end = page.last else { return }
             last = end
         }

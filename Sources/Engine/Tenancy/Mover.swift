@@ -128,7 +128,7 @@ package struct Mover: Sendable {
         try await move(try await ledger.assigned(devices, scope: .platform), to: place)
     }
 
-    /// Signs a new assignment for each device and writes all; then ends what they have open elsewhere.
+    /// Signs a new assignment for each device and writes all, and then hastens what follows.
     private func move(_ devices: [Assigned], to place: SitePlace) async throws -> Int {
         guard let partner = place.partner else { preconditionFailure("the platform sees the partner") }
         let now = Instant.now()
@@ -143,12 +143,10 @@ package struct Mover: Sendable {
                 before: device, assignment: new.encoded,
                 mac: judge.mac(of: .device(device.device, at: place.site, of: place.organization)))
         }
-        let moved = try await ledger.reassign(reassigned, to: place)
-        for device in devices where moved.contains(device.device) {
-            try await closing.close(
-                device.device, of: device.organization,
-                endingRuns: device.organization == place.organization ? nil : "moved")
-        }
+        let (moved, ended, sent) = try await ledger.reassign(reassigned, to: place)
+        await closing.tell(ended: ended, sent: sent)
+        await closing.endSessions(
+            of: devices.filter { moved.contains($0.device) }.map { ($0.organization, $0.device) })
         return moved.count
     }
 

@@ -5,7 +5,7 @@
 ALTER TABLE organizations ADD COLUMN closed boolean NOT NULL DEFAULT false;
 ALTER TABLE sites ADD COLUMN closed boolean NOT NULL DEFAULT false;
 GRANT UPDATE (closed) ON organizations, sites TO crmm_api;
-GRANT SELECT ON sites TO crmm_gateway;
+GRANT SELECT (organization_id, id, state, closed) ON sites TO crmm_gateway;
 
 -- 2: what is left of it is being erased; nobody sees it any more.
 ALTER TABLE organizations DROP CONSTRAINT organizations_state_check,
@@ -18,7 +18,6 @@ ALTER TABLE certificates DROP CONSTRAINT certificates_organization_id_device_id_
     ADD FOREIGN KEY (organization_id, device_id) REFERENCES devices (organization_id, id) ON UPDATE CASCADE;
 ALTER TABLE device_tags DROP CONSTRAINT device_tags_organization_id_device_id_fkey,
     ADD FOREIGN KEY (organization_id, device_id) REFERENCES devices (organization_id, id) ON UPDATE CASCADE;
-GRANT UPDATE (site_id) ON device_tags TO crmm_api;
 GRANT UPDATE (partner_id, mac_key, mac) ON organizations TO crmm_api;
 
 -- Each of two organizations reads in its log of a device that went from one to the other.

@@ -111,10 +111,11 @@ extension Ledger {
             ) { row in try row.decode(OrganizationID.self) })
     }
 
-    /// Ends the open runs that devices of a site, or one device, have and that were not sent, and asks for
-    /// the others to be cancelled, up to 500 of each, in one transaction; as `cancelRuns` does for jobs.
+    /// Ends as `archived` the open runs that devices of a site, or one device, have and that were not sent,
+    /// and asks for the others to be cancelled, up to 500 of each, in one transaction; as `cancelRuns` does
+    /// for jobs.
     package func cancelRuns(
-        ofSite site: SiteID?, device: DeviceID?, organization: OrganizationID, reason: String
+        ofSite site: SiteID?, device: DeviceID?, organization: OrganizationID
     ) async throws -> (ended: [SettledRun], sent: [CancelledRun]) {
         let which: SQL = """
             r.organization_id = \(organization) AND r.site_id = coalesce(\(site), r.site_id)
@@ -125,7 +126,7 @@ extension Ledger {
             [
                 """
                 WITH ended AS MATERIALIZED (
-                    SELECT r.organization_id, r.id, 13::smallint AS outcome, \(reason)::text AS reason
+                    SELECT r.organization_id, r.id, 13::smallint AS outcome, 'archived'::text AS reason
                     FROM runs r WHERE \(fragment: which) AND r.sent_at IS NULL
                     LIMIT 500 FOR UPDATE SKIP LOCKED
                 ), \(fragment: Self.endWithoutWord)

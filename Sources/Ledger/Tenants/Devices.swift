@@ -275,7 +275,7 @@ extension Ledger {
                       AND c.device_id = d.id OFFSET 0
                 ) c
                 CROSS JOIN LATERAL (
-                    SELECT * FROM sites s
+                    SELECT s.state, s.closed FROM sites s
                     WHERE s.organization_id = d.organization_id AND s.id = d.site_id OFFSET 0
                 ) s
                 """, scope: scope, decode: Self.deviceIdentity)
@@ -313,7 +313,7 @@ extension Ledger {
                     WHERE d.organization_id = i.organization_id AND d.id = i.id OFFSET 0
                 ) d ON true
                 LEFT JOIN LATERAL (
-                    SELECT * FROM sites s
+                    SELECT s.state, s.closed FROM sites s
                     WHERE s.organization_id = d.organization_id AND s.id = d.site_id OFFSET 0
                 ) s ON true
                 WHERE (d.state = 0 AND s.state = 0 AND NOT s.closed) IS NOT TRUE

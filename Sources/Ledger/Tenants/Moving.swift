@@ -50,12 +50,22 @@ extension Ledger {
     /// Puts devices at a site with new assignments, in one transaction; those of one call come from one
     /// organization. A device that has moved meanwhile stays where it is.
     ///
-    /// Certificates and tags follow a device. Its runs stay with the organization for which they were made.
-    /// - Returns: those that moved.
+    /// Certificates and tags follow a device. Its runs stay with the organization for which they were made;
+    /// if that is another one now, those that were not sent end, and the others get the request to be
+    /// cancelled.
+    /// - Returns: the devices that moved, the runs that ended, and those whose gateways are to be told.
     package func reassign(
         _ devices: [Reassigned], to place: SitePlace
-    ) async throws -> Set<DeviceID> {
-        guard let from = devices.first?.before.organization else { return [] }
+    ) async throws -> (moved: Set<DeviceID>, ended: [SettledRun], sent: [CancelledRun]) {
+        guard let from = devices.first?.before.organization else { return ([], [], []) }
+        // Of devices that have left by the statement before.
+        let left: SQL = """
+            SELECT r.organization_id, r.id FROM runs r
+            WHERE r.organization_id = \(from) AND r.organization_id <> \(place.organization)
+              AND r.device_id = ANY (\(devices.map(\.before.device)))
+              AND EXISTS (SELECT FROM devices d
+                          WHERE d.organization_id = \(place.organization) AND d.id = r.device_id)
+            """
         let results = try await pool.pipeline(
             scope: .organizations([from, place.organization]),
             [
@@ -85,8 +95,27 @@ extension Ledger {
                               WHERE d.organization_id = device_tags.organization_id
                                 AND d.id = device_tags.device_id AND d.site_id = \(place.site))
                 """,
+                """
+                WITH locked AS MATERIALIZED (
+                    \(fragment: left) AND r.sent_at IS NULL ORDER BY r.id FOR UPDATE OF r
+                ), ended AS MATERIALIZED (
+                    SELECT organization_id, id, 13::smallint AS outcome, 'moved'::text AS reason FROM locked
+                ), \(fragment: Self.endWithoutWord)
+                """,
+                """
+                WITH locked AS MATERIALIZED (
+                    \(fragment: left) AND r.sent_at IS NOT NULL AND r.cancel_requested_at IS NULL
+                    ORDER BY r.id FOR UPDATE OF r
+                )
+                UPDATE runs r SET cancel_requested_at = now(), deadline = now() + interval '2 minutes'
+                FROM locked l WHERE \(fragment: Self.isLocked)
+                RETURNING r.organization_id, r.job_id, r.id, r.device_id, r.attempt, r.token
+                """,
             ])
-        return Set(try results[0].rows.map { try $0.decode(DeviceID.self) })
+        return (
+            Set(try results[0].rows.map { try $0.decode(DeviceID.self) }),
+            try results[2].rows.map(Self.settledRun), try results[3].rows.map(Self.cancelledRun)
+        )
     }
 
     /// Puts an organization below another partner that is in use, with the MAC of that; `false` if somebody

@@ -3,63 +3,96 @@ import Client
 import Domain
 import Wire
 
-extension Partners {
-    struct Archive: AsyncParsableCommand {
-        static let configuration = CommandConfiguration(
-            abstract: "Archive a partner and all below it: jobs end, devices and people are let in no more.")
-        @Argument(help: "Its id.") var id: PartnerID
-        @Option(help: "Only if it still is of this version.") var ifVersion: Int?
-        @OptionGroup var connection: ConnectionOptions
+/// What is archived and brought back as a whole.
+protocol ArchivedPart {
+    associatedtype Subject
+    associatedtype Row
 
-        func run() async throws {
-            try await operate(connection) {
-                connection.show([try await $0.archive(id, version: ifVersion)])
-            }
-        }
+    static var noun: String { get }
+    static func archive(_ id: ID<Subject>, version: Int?, _ api: APIClient) async throws -> Row
+    static func restore(_ id: ID<Subject>, version: Int?, _ api: APIClient) async throws -> Row
+    static func show(_ row: Row, _ connection: ConnectionOptions)
+}
+
+extension Partners: ArchivedPart {
+    static var noun: String { "a partner and all below it" }
+
+    static func archive(_ id: PartnerID, version: Int?, _ api: APIClient) async throws -> Partner {
+        try await api.archive(id, version: version)
     }
 
-    struct Restore: AsyncParsableCommand {
-        static let configuration = CommandConfiguration(abstract: "Bring an archived partner back.")
-        @Argument(help: "Its id.") var id: PartnerID
-        @Option(help: "Only if it still is of this version.") var ifVersion: Int?
-        @OptionGroup var connection: ConnectionOptions
+    static func restore(_ id: PartnerID, version: Int?, _ api: APIClient) async throws -> Partner {
+        try await api.restore(id, version: version)
+    }
 
-        func run() async throws {
-            try await operate(connection) {
-                connection.show([try await $0.restore(id, version: ifVersion)])
-            }
+    static func show(_ row: Partner, _ connection: ConnectionOptions) { connection.show([row]) }
+}
+
+extension Organizations: ArchivedPart {
+    static var noun: String { "an organization and all below it" }
+
+    static func archive(_ id: OrganizationID, version: Int?, _ api: APIClient) async throws -> Organization {
+        try await api.archive(id, version: version)
+    }
+
+    static func restore(_ id: OrganizationID, version: Int?, _ api: APIClient) async throws -> Organization {
+        try await api.restore(id, version: version)
+    }
+
+    static func show(_ row: Organization, _ connection: ConnectionOptions) { connection.show([row]) }
+}
+
+extension Sites: ArchivedPart {
+    static var noun: String { "a site and its devices" }
+
+    static func archive(_ id: SiteID, version: Int?, _ api: APIClient) async throws -> Site {
+        try await api.archive(id, version: version)
+    }
+
+    static func restore(_ id: SiteID, version: Int?, _ api: APIClient) async throws -> Site {
+        try await api.restore(id, version: version)
+    }
+
+    static func show(_ row: Site, _ connection: ConnectionOptions) { connection.show([row]) }
+}
+
+/// `cloudrmm … archive`
+struct Archive<Part: ArchivedPart>: AsyncParsableCommand {
+    static var configuration: CommandConfiguration {
+        CommandConfiguration(
+            commandName: "archive",
+            abstract: "Archive \(Part.noun): jobs end, nobody is let in, history stays to be read.")
+    }
+
+    @Argument(help: "Its id.") var id: ID<Part.Subject>
+    @Option(help: "Only if it still is of this version.") var ifVersion: Int?
+    @OptionGroup var connection: ConnectionOptions
+
+    func run() async throws {
+        try await operate(connection) {
+            Part.show(try await Part.archive(id, version: ifVersion, $0), connection)
+        }
+    }
+}
+
+/// `cloudrmm … restore`
+struct Restore<Part: ArchivedPart>: AsyncParsableCommand {
+    static var configuration: CommandConfiguration {
+        CommandConfiguration(commandName: "restore", abstract: "Bring back \(Part.noun).")
+    }
+
+    @Argument(help: "Its id.") var id: ID<Part.Subject>
+    @Option(help: "Only if it still is of this version.") var ifVersion: Int?
+    @OptionGroup var connection: ConnectionOptions
+
+    func run() async throws {
+        try await operate(connection) {
+            Part.show(try await Part.restore(id, version: ifVersion, $0), connection)
         }
     }
 }
 
 extension Organizations {
-    struct Archive: AsyncParsableCommand {
-        static let configuration = CommandConfiguration(
-            abstract: "Archive an organization and all below it; what it did stays to be read.")
-        @Argument(help: "Its id.") var id: OrganizationID
-        @Option(help: "Only if it still is of this version.") var ifVersion: Int?
-        @OptionGroup var connection: ConnectionOptions
-
-        func run() async throws {
-            try await operate(connection) {
-                connection.show([try await $0.archive(id, version: ifVersion)])
-            }
-        }
-    }
-
-    struct Restore: AsyncParsableCommand {
-        static let configuration = CommandConfiguration(abstract: "Bring an archived organization back.")
-        @Argument(help: "Its id.") var id: OrganizationID
-        @Option(help: "Only if it still is of this version.") var ifVersion: Int?
-        @OptionGroup var connection: ConnectionOptions
-
-        func run() async throws {
-            try await operate(connection) {
-                connection.show([try await $0.restore(id, version: ifVersion)])
-            }
-        }
-    }
-
     struct Move: AsyncParsableCommand {
         static let configuration = CommandConfiguration(abstract: "Move an organization to another partner.")
         @Argument(help: "Its id.") var id: OrganizationID
@@ -113,32 +146,6 @@ extension Organizations {
 }
 
 extension Sites {
-    struct Archive: AsyncParsableCommand {
-        static let configuration = CommandConfiguration(abstract: "Archive a site and its devices.")
-        @Argument(help: "Its id.") var id: SiteID
-        @Option(help: "Only if it still is of this version.") var ifVersion: Int?
-        @OptionGroup var connection: ConnectionOptions
-
-        func run() async throws {
-            try await operate(connection) {
-                connection.show([try await $0.archive(id, version: ifVersion)])
-            }
-        }
-    }
-
-    struct Restore: AsyncParsableCommand {
-        static let configuration = CommandConfiguration(abstract: "Bring an archived site back.")
-        @Argument(help: "Its id.") var id: SiteID
-        @Option(help: "Only if it still is of this version.") var ifVersion: Int?
-        @OptionGroup var connection: ConnectionOptions
-
-        func run() async throws {
-            try await operate(connection) {
-                connection.show([try await $0.restore(id, version: ifVersion)])
-            }
-        }
-    }
-
     struct Move: AsyncParsableCommand {
         static let configuration = CommandConfiguration(
             abstract: "Move a site's devices to a new site of another organization, and archive this one.")

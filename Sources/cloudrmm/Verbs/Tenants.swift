@@ -17,7 +17,9 @@ struct StateOption: ParsableArguments {
 struct Partners: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
         abstract: "Managed service providers.",
-        subcommands: [List.self, Show.self, Create.self, Edit.self, Archive.self, Restore.self],
+        subcommands: [
+            List.self, Show.self, Create.self, Edit.self, Archive<Partners>.self, Restore<Partners>.self,
+        ],
         defaultSubcommand: List.self)
 
     struct List: AsyncParsableCommand {
@@ -120,7 +122,8 @@ struct Organizations: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
         abstract: "Customers of partners.",
         subcommands: [
-            List.self, Show.self, Create.self, Edit.self, Archive.self, Restore.self, Move.self,
+            List.self, Show.self, Create.self, Edit.self, Archive<Organizations>.self,
+            Restore<Organizations>.self, Move.self,
             Offboard.self, Report.self,
         ],
         defaultSubcommand: List.self)
@@ -195,7 +198,7 @@ struct Sites: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
         abstract: "Places of organizations.",
         subcommands: [
-            List.self, Show.self, Create.self, Edit.self, Archive.self, Restore.self, Move.self,
+            List.self, Show.self, Create.self, Edit.self, Archive<Sites>.self, Restore<Sites>.self, Move.self,
         ],
         defaultSubcommand: List.self)
 
