@@ -30,7 +30,7 @@ struct TestScriptTests {
             let lines = script.text.split(separator: "\n").suffix(4)
             #expect(
                 lines == [
-                    "1000 off on", "save", "\(checkout.programs) \(checkout.root)",
+                    "2500 off on", "save", "\(checkout.programs) \(checkout.root)",
                     "test --skip-build --disable-xctest --filter Some.Suite",
                 ], "\(script.text)")
             #expect(try checkout.leftProcesses() == [])
