@@ -155,7 +155,7 @@ let package = Package(
         tests("FaultsTests", ["Faults"]),
         tests("DomainTests", ["Domain"]),
         tests("WireTests", ["Wire", "Domain"]),
-        tests("TrustTests", ["Trust", "Domain", nioCore, nioPosix, nioEmbedded]),
+        tests("TrustTests", ["Trust", "Domain", "Wire", nioCore, nioPosix, nioEmbedded]),
         tests("RedisTests", ["Redis", "TestSupport", "Trust", logging]),
         tests("PostgresTests", ["Postgres", "Trust", logging]),
         tests("OutboundTests", ["Outbound"]),
