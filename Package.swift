@@ -98,6 +98,7 @@ let package = Package(
                 .embedInCode("Migrations/V0015_principals.sql"),
                 .embedInCode("Migrations/V0016_audit.sql"),
                 .embedInCode("Migrations/V0017_sessions.sql"),
+                .embedInCode("Migrations/V0018_oidc.sql"),
                 .embedInCode("Migrations/V0019_webhooks.sql"),
             ]),
         target("Streams", ["Domain", "Wire", "Redis", logging], swiftSettings: optimized),
@@ -177,7 +178,11 @@ let package = Package(
             "TestSupport",
             ["Domain", "Ledger", "Postgres", "Process", "Redis", "Streams", "Trust", logging],
             path: "Tests/Support"),
-        tests("AccessTests", ["Access", "Domain", "Ledger", "Postgres", "TestSupport", "Trust", logging]),
+        tests(
+            "AccessTests",
+            [
+                "Access", "Domain", "Ledger", "Outbound", "Postgres", "TestSupport", "Trust", "Wire", logging,
+            ]),
         tests(
             "APITests",
             [

@@ -64,6 +64,8 @@ package struct Ledger: Sendable {
             version: 17, name: "sessions",
             sql: String(decoding: PackageResources.V0017_sessions_sql, as: UTF8.self)),
         Migration(
+            version: 18, name: "oidc", sql: String(decoding: PackageResources.V0018_oidc_sql, as: UTF8.self)),
+        Migration(
             version: 19, name: "webhooks",
             sql: String(decoding: PackageResources.V0019_webhooks_sql, as: UTF8.self)),
     ]
@@ -196,6 +198,19 @@ extension SmallintCoded {
     /// The value of a smallint cell.
     package init(postgres cell: PostgresCell) throws {
         guard let value = Self(rawValue: try Int16(postgres: cell)) else {
+            throw cell.malformed(Self.self, "is not one of its values")
+        }
+        self = value
+    }
+}
+
+/// A closed set that stands as text in its columns.
+package protocol TextCoded: PostgresDecodable, RawRepresentable where RawValue == String {}
+
+extension TextCoded {
+    /// The value of a text cell.
+    package init(postgres cell: PostgresCell) throws {
+        guard let value = Self(rawValue: try String(postgres: cell)) else {
             throw cell.malformed(Self.self, "is not one of its values")
         }
         self = value
