@@ -100,6 +100,7 @@ let package = Package(
                 .embedInCode("Migrations/V0017_sessions.sql"),
                 .embedInCode("Migrations/V0019_webhooks.sql"),
                 .embedInCode("Migrations/V0021_lifecycle.sql"),
+                .embedInCode("Migrations/V0022_oidc.sql"),
             ]),
         target("Streams", ["Domain", "Wire", "Redis", logging], swiftSettings: optimized),
         target(
@@ -156,7 +157,7 @@ let package = Package(
         tests("FaultsTests", ["Faults"]),
         tests("DomainTests", ["Domain"]),
         tests("WireTests", ["Wire", "Domain"]),
-        tests("TrustTests", ["Trust", "Domain", nioCore, nioPosix, nioEmbedded]),
+        tests("TrustTests", ["Trust", "Domain", "Wire", nioCore, nioPosix, nioEmbedded]),
         tests("RedisTests", ["Redis", "TestSupport", "Trust", logging]),
         tests("PostgresTests", ["Postgres", "Trust", logging]),
         tests("OutboundTests", ["Outbound"]),
@@ -178,7 +179,11 @@ let package = Package(
             "TestSupport",
             ["Domain", "Ledger", "Postgres", "Process", "Redis", "Streams", "Trust", logging],
             path: "Tests/Support"),
-        tests("AccessTests", ["Access", "Domain", "Ledger", "Postgres", "TestSupport", "Trust", logging]),
+        tests(
+            "AccessTests",
+            [
+                "Access", "Domain", "Ledger", "Outbound", "Postgres", "TestSupport", "Trust", "Wire", logging,
+            ]),
         tests(
             "APITests",
             [

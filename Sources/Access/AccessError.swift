@@ -91,7 +91,8 @@ package struct AccessError: Error, CustomStringConvertible {
     /// The one answer to every credential that does not hold.
     package static let unauthorized = AccessError(
         .unauthorized,
-        "the API key or session is missing, unknown, expired or revoked; send Authorization: Bearer crmm_…")
+        "the API key, session or token is missing, unknown, expired or revoked; send one as Authorization: "
+            + "Bearer, an API key as crmm_…")
 
     /// The sentence, after the field's name.
     package var description: String { field.map { "\($0): \(message)" } ?? message }

@@ -26,19 +26,27 @@ package final class Authenticator: Sendable {
     let now: @Sendable () -> Instant
     /// What was revoked before its end.
     package let revocations: Revocations
+    /// The keys of other issuers; without them no token is believed.
+    let issuers: OIDCKeys?
+    /// Hears of each token that is refused by its code; callers are not told.
+    let onTokenRefusal: @Sendable (String) -> Void
     private let judged = Mutex<[[UInt8]: Judged]>([:])
     private let uses = Mutex<(keys: [APIKeyID: Instant], sessions: [SessionID: Instant])>(([:], [:]))
 
     /// Judges rows by `seals` and their levels by `judge`; `now` is the clock that expiry is judged by, and
-    /// `store` keeps the head of the list of revocations.
+    /// `store` keeps the head of the list of revocations. Tokens of other issuers are believed by the keys of
+    /// `issuers`, none without; `onTokenRefusal` is told the code of each that is refused.
     package init(
         ledger: Ledger, seals: RowSeals, judge: EdgeJudge, store: Revocations.Store,
+        issuers: OIDCKeys? = nil, onTokenRefusal: @escaping @Sendable (String) -> Void = { _ in },
         now: @escaping @Sendable () -> Instant = { .now() }
     ) {
         self.ledger = ledger
         self.seals = seals
         self.judge = judge
         self.now = now
+        self.issuers = issuers
+        self.onTokenRefusal = onTokenRefusal
         revocations = Revocations(ledger: ledger, seals: seals, store: store)
     }
 
@@ -46,29 +54,43 @@ package final class Authenticator: Sendable {
 
     // MARK: Judging
 
-    /// The principal of a key's or a session's text.
+    /// The principal of a key's or a session's text, or of a token of another issuer, which has two dots.
     /// - Throws: `AccessError.unauthorized` for every one that does not hold, and the database's errors.
     package func principal(of credential: String) async throws -> Principal {
+        if Self.isToken(credential) { return try await principal(ofToken: credential) }
         let session = OpaqueSecret(.session, text: credential)
         guard let hash = session?.hash ?? APIKeySecret(credential)?.hash else {
             throw AccessError.unauthorized
         }
         let time = now()
-        let known = judged.withLock { $0[hash] }
-        if let known, known.until > time { return known.principal }
+        if let known = remembered(hash, at: time) { return known }
         try await revocations.refresh(at: time)
         let found =
             session == nil ? try await ofKey(hash, at: time) : try await ofSession(hash, at: time)
         guard let principal = found else {
-            judged.withLock { _ = $0.removeValue(forKey: hash) }
+            remember(nil, of: hash, at: time)
             throw AccessError.unauthorized
         }
+        remember(principal, of: hash, at: time)
+        return principal
+    }
+
+    /// What was judged of a credential within the last seconds.
+    func remembered(_ hash: [UInt8], at time: Instant) -> Principal? {
+        judged.withLock { $0[hash] }.flatMap { $0.until > time ? $0.principal : nil }
+    }
+
+    /// Remembers what was judged of a credential, or forgets it.
+    func remember(_ principal: Principal?, of hash: [UInt8], at time: Instant) {
         judged.withLock { judged in
+            guard let principal else {
+                judged[hash] = nil
+                return
+            }
             if judged.count >= Self.cachedMax { judged.removeAll(keepingCapacity: true) }
             judged[hash] = Judged(
                 principal: principal, until: min(principal.expiresAt, time + .seconds(Self.cacheSeconds)))
         }
-        return principal
     }
 
     private func ofKey(_ hash: [UInt8], at time: Instant) async throws -> Principal? {

@@ -15,6 +15,9 @@ package enum Permission: String, Sendable, CaseIterable {
     case rolesRead = "roles:read"
     /// Roles and who is bound to them; nobody gives more than they have.
     case rolesWrite = "roles:write"
+    case oidcRead = "oidc:read"
+    /// Whose tokens are believed, and what their names stand for; nobody links to more than they have.
+    case oidcWrite = "oidc:write"
     case devicesRead = "devices:read"
     /// Names, tags, custom fields, suspending and archiving.
     case devicesWrite = "devices:write"

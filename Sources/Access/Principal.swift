@@ -22,7 +22,7 @@ package struct Principal: Sendable, Hashable {
     /// Until when.
     package let expiresAt: Instant
     /// Whether it may let people in, who stay when it is gone: a person, whoever acts for one, and the
-    /// installation's own keys may; a key that somebody made may not.
+    /// installation's own keys may; a key that somebody made may not, nor whoever has no account here.
     package let mayMakeLasting: Bool
     /// The session of a person, and whether a second factor was shown lately.
     package let session: SessionID?
@@ -50,12 +50,14 @@ package struct Principal: Sendable, Hashable {
     /// What it may do anywhere.
     package var permissions: Set<Permission> { Set(reach.keys) }
 
-    /// Refuses keys that somebody made, with `forbidden`: what they would make would outlive them.
+    /// Refuses keys that somebody made and who has no account here, with `forbidden`: what they would make
+    /// would outlive them.
     package func requireLasting() throws(AccessError) {
         guard mayMakeLasting else {
             throw AccessError(
                 .forbidden,
-                "a key that ends with its maker cannot let people in: sign in, or act as a person")
+                "a key that ends with its maker, or a token of nobody's account, cannot let people in: sign "
+                    + "in, or act as a person")
         }
     }
 

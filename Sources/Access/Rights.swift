@@ -184,7 +184,7 @@ struct Rights: Sendable {
         }
     }
 
-    private func permissions(
+    func permissions(
         of role: BindingRow.Role, on level: Level, _ made: [RoleID: RoleRow], at time: Instant
     ) -> Set<Permission> {
         switch role {

@@ -296,7 +296,7 @@ package struct RoleMaker: Sendable {
         }
     }
 
-    private func permissions(
+    func permissions(
         ofMade id: RoleID, on level: Level, for maker: Principal?
     ) async throws -> Set<Permission> {
         let scope = try maker?.require(.rolesRead).scope ?? .platform
@@ -311,7 +311,7 @@ package struct RoleMaker: Sendable {
     }
 
     /// Refuses to give what the maker does not have on a level.
-    private func requireToGive(
+    func requireToGive(
         _ permissions: Set<Permission>, on level: Level, by maker: Principal
     ) async throws {
         let excess = permissions.subtracting(maker.permissions).map(\.rawValue).sorted()
@@ -323,7 +323,7 @@ package struct RoleMaker: Sendable {
         try await authenticator.checkReach(of: permissions.union([.rolesWrite]), on: level, for: maker)
     }
 
-    private func holds(_ user: UserRow) -> Bool {
+    func holds(_ user: UserRow) -> Bool {
         seals.holds(user.mac, user.sealedParts)
             && !authenticator.revocations.isVoid(user.id.value, version: user.version)
     }
@@ -351,7 +351,7 @@ package struct RoleMaker: Sendable {
         return max(version + 1, floor)
     }
 
-    private func requireSeal(_ holds: Bool, _ what: String) throws(AccessError) {
+    func requireSeal(_ holds: Bool, _ what: String) throws(AccessError) {
         guard holds else {
             throw AccessError(
                 .alteredRow, "the row of this \(what) was altered outside the API, so it grants nothing")

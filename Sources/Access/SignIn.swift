@@ -23,7 +23,7 @@ package struct SignIn: Sendable {
     static let addressFailuresFree = 20
 
     let authenticator: Authenticator
-    private let sealing: SealingKeys
+    let sealing: SealingKeys
     private let work = PasswordWork()
 
     /// Signs in by the authenticator's rows and clock; authenticators' secrets are sealed with `sealing`.
@@ -84,6 +84,18 @@ package struct SignIn: Sendable {
         return try await begin(user.id, origin, steppedUpAt: hasFactor ? time : nil, at: time)
     }
 
+    /// Whether somebody has shown a second factor; `false` where there is none to be shown.
+    /// - Throws: `secondFactorRequired` without a code, `unauthorized` for one that does not hold, or
+    ///   credentials that were altered.
+    func showsSecondFactor(of user: UserID, code: String?, at time: Instant) async throws -> Bool {
+        guard let credentials = try await ledger.credentials(of: user) else { return false }
+        guard holds(credentials, at: time) else { throw AccessError.notSignedIn }
+        guard credentials.isConfirmed, credentials.sealed != nil else { return false }
+        guard let code else { throw AccessError.secondFactorRequired }
+        guard try await takes(code, credentials, at: time) else { throw AccessError.notSignedIn }
+        return true
+    }
+
     /// Who has this address and this password; one comparison at least, whoever there is.
     private func whose(
         email: String, password: String, at time: Instant
@@ -113,7 +125,7 @@ package struct SignIn: Sendable {
         try await ledger.renew(credentials)
     }
 
-    private func begin(
+    func begin(
         _ user: UserID, _ origin: Origin, steppedUpAt: Instant?, at time: Instant
     ) async throws -> (row: SessionRow, secret: String) {
         let secret = OpaqueSecret(.session)

@@ -69,6 +69,10 @@ package enum Subject {
     package enum Role {}
     /// A role given to a user on a level.
     package enum Binding {}
+    /// An issuer of tokens.
+    package enum OIDCProvider {}
+    /// What a name of an issuer stands for.
+    package enum OIDCLink {}
     /// A partner, an organization or a site, where a route says which.
     package enum Tenant {}
     /// An enrolment token.
@@ -123,6 +127,10 @@ package typealias SignInLinkID = ID<Subject.SignInLink>
 package typealias RoleID = ID<Subject.Role>
 /// Names a role given to a user on a level.
 package typealias BindingID = ID<Subject.Binding>
+/// Names an issuer of tokens.
+package typealias OIDCProviderID = ID<Subject.OIDCProvider>
+/// Names what a name of an issuer stands for.
+package typealias OIDCLinkID = ID<Subject.OIDCLink>
 /// Names an enrolment token.
 package typealias EnrollmentTokenID = ID<Subject.EnrollmentToken>
 /// Names a pause or a drain of an operator.

@@ -69,6 +69,8 @@ package struct Ledger: Sendable {
         Migration(
             version: 21, name: "lifecycle",
             sql: String(decoding: PackageResources.V0021_lifecycle_sql, as: UTF8.self)),
+        Migration(
+            version: 22, name: "oidc", sql: String(decoding: PackageResources.V0022_oidc_sql, as: UTF8.self)),
     ]
 
     /// Succeeds when the database answers.
@@ -199,6 +201,19 @@ extension SmallintCoded {
     /// The value of a smallint cell.
     package init(postgres cell: PostgresCell) throws {
         guard let value = Self(rawValue: try Int16(postgres: cell)) else {
+            throw cell.malformed(Self.self, "is not one of its values")
+        }
+        self = value
+    }
+}
+
+/// A closed set that stands as text in its columns.
+package protocol TextCoded: PostgresDecodable, RawRepresentable where RawValue == String {}
+
+extension TextCoded {
+    /// The value of a text cell.
+    package init(postgres cell: PostgresCell) throws {
+        guard let value = Self(rawValue: try String(postgres: cell)) else {
             throw cell.malformed(Self.self, "is not one of its values")
         }
         self = value

@@ -46,7 +46,7 @@ struct AccessRuleTests {
                 Set(open) == [
                     "/healthz", "/readyz", "/docs", "/docs/docs.js", "/docs/docs.css", "/openapi.json",
                     "/v1/enrollments", "/v1/sessions", "/v1/sign-in-links/accept", "/v1/device-codes",
-                    "/v1/device-codes/session",
+                    "/v1/device-codes/session", "/v1/oidc-sign-ins", "/v1/oidc-sign-ins/session",
                 ])
         }
     }

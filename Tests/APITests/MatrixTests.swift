@@ -18,7 +18,7 @@ struct MatrixTests {
     /// What a call is about, and so where it lies in the tenancy.
     enum Subject: CaseIterable {
         case partner, organization, site, device, job, run, deadRun, apiKey, user, role, binding, task,
-            webhook
+            webhook, oidcProvider, oidcLink
     }
 
     /// What is known of one route.
@@ -49,6 +49,8 @@ struct MatrixTests {
         var role = ""
         var binding = ""
         var webhook = ""
+        var oidcProvider = ""
+        var oidcLink = ""
         var level: [Level] = []
 
         subscript(_ subject: Subject) -> String {
@@ -64,6 +66,8 @@ struct MatrixTests {
             case .role: role
             case .binding: binding
             case .webhook: webhook
+            case .oidcProvider: oidcProvider
+            case .oidcLink: oidcLink
             case .task: UniqueID.zero.description
             }
         }
@@ -200,6 +204,25 @@ struct MatrixTests {
         "POST /v1/webhooks/{id}/test": Row(subject: .webhook),
         "GET /v1/webhooks/{id}/deliveries": Row(subject: .webhook),
         "POST /v1/webhook-deliveries/{id}/redeliver": Row(only: .nobody),
+        "POST /v1/oidc-providers": Row(
+            subject: .organization,
+            body: {
+                #"{"name":"\#(UniqueID.v7(at: .now()))","issuer":"https://id.example","audiences":["x"],"#
+                    + #""organizationId":"\#($0.organization)"}"#
+            }),
+        "GET /v1/oidc-providers": Row(), "GET /v1/oidc-providers/{id}": Row(subject: .oidcProvider),
+        "PATCH /v1/oidc-providers/{id}": Row(
+            subject: .oidcProvider, body: { _ in #"{"name":"\#(UniqueID.v7(at: .now()))"}"# }),
+        "DELETE /v1/oidc-providers/{id}": Row(subject: .oidcProvider, also: [409]),
+        "POST /v1/oidc-links": Row(
+            subject: .oidcProvider,
+            body: {
+                #"{"providerId":"\#($0.oidcProvider)","external":"\#(UniqueID.v7(at: .now()))","#
+                    + #""role":"viewer"}"#
+            }),
+        "GET /v1/oidc-links": Row(), "GET /v1/oidc-links/{id}": Row(subject: .oidcLink),
+        "PATCH /v1/oidc-links/{id}": Row(subject: .oidcLink, body: { _ in #"{"role":"viewer"}"# }),
+        "DELETE /v1/oidc-links/{id}": Row(subject: .oidcLink),
         "GET /v1/audit": Row(), "GET /v1/tasks": Row(),
         "GET /v1/tasks/{id}": Row(subject: .task, also: [404]),
         "POST /v1/tasks/{id}/cancel": Row(subject: .task, also: [404]),
@@ -222,7 +245,10 @@ struct MatrixTests {
         "each role gets what its permissions say of what is in its reach, and nothing else changes or shows",
         arguments: BuiltinRole.allCases)
     func calls(role: BuiltinRole) async throws {
-        try await TestAPI.with { api in
+        // Providers are made, and none of them is ever asked.
+        let issuers = OIDCKeys(OIDCKeys.Configuration())
+        defer { issuers.close() }
+        try await TestAPI.with(issuers: issuers) { api in
             let scene = try await Scene(api)
             for level in scene.levels(of: role) {
                 let (person, client, session) = try await api.person(
@@ -382,6 +408,7 @@ private struct Scene {
         switch row.subject {
         case .webhook:
             if route.method != .get || place.webhook.isEmpty { try await place.renewWebhook(admin) }
+        case .oidcProvider, .oidcLink: try await place.renewProvider(admin)
         case .apiKey, .user, .role, .binding:
             if route.method != .get { try await place.renew(admin) }
         case .organization where route.path == "/v1/role-bindings": try await place.renew(admin)
@@ -404,7 +431,9 @@ private struct Scene {
         let isThere = ids.device != UniqueID.zero.description
         switch subject {
         case .device, .job, .run, .deadRun: if !isThere { return false }
-        case .partner, .organization, .site, .apiKey, .user, .role, .binding, .task, .webhook: break
+        case .partner, .organization, .site, .apiKey, .user, .role, .binding, .task, .webhook, .oidcProvider,
+            .oidcLink:
+            break
         }
         switch reach {
         case .platform: return true
@@ -415,7 +444,9 @@ private struct Scene {
         case .site(let id):
             switch subject {
             case .site, .device, .job, .run, .deadRun: return ids.site == id.description
-            case .partner, .organization, .apiKey, .user, .role, .binding, .task, .webhook: return false
+            case .partner, .organization, .apiKey, .user, .role, .binding, .task, .webhook, .oidcProvider,
+                .oidcLink:
+                return false
             }
         }
     }
@@ -436,6 +467,8 @@ private struct Scene {
                  FROM api_keys),
                 (SELECT count(*)::text || '/' || sum(version)::text FROM users),
                 (SELECT count(*)::text || '/' || sum(version)::text FROM roles),
+                (SELECT count(*)::text || '/' || sum(version)::text FROM oidc_providers),
+                (SELECT count(*)::text || '/' || sum(version)::text FROM oidc_links),
                 (SELECT count(*) FROM role_bindings), (SELECT count(*) FROM sign_in_links),
                 (SELECT count(*) FROM sessions), (SELECT count(*) FROM enrollment_tokens),
                 (SELECT count(*)::text || '/' || count(cancel_requested_at)::text FROM jobs),
@@ -472,6 +505,26 @@ extension MatrixTests.Ids {
         webhook = try await admin.createWebhook(
             NewWebhook(url: "https://example.com/", events: [.jobEnded], home: home)
         ).webhook.id.description
+    }
+
+    /// An issuer of the organization, and a link of it, made anew.
+    fileprivate mutating func renewProvider(_ admin: APIClient) async throws {
+        let organization = try #require(OrganizationID(organization))
+        // A home has so many and no more.
+        for before in try await admin.oidcProviders(PageOptions(limit: 500)).items
+        where before.provider.home.organizationId == organization {
+            for link in try await admin.oidcLinks(of: before.id).items { try await admin.remove(link.id) }
+            try await admin.remove(before.id)
+        }
+        let provider = try await admin.createOIDCProvider(
+            NewOIDCProvider(
+                issuer: "https://id.example", home: Place(organizationId: organization),
+                terms: OIDCTerms(name: UniqueID.v7(at: .now()).description, audiences: ["x"])))
+        oidcProvider = provider.id.description
+        oidcLink = try await admin.createOIDCLink(
+            NewOIDCLink(
+                providerId: provider.id, external: "viewer", target: OIDCLinkTarget(role: "viewer"))
+        ).id.description
     }
 
     /// A key, a person, a role and a binding of the organization, made anew.

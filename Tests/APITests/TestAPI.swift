@@ -87,18 +87,19 @@ struct TestAPI {
 extension TestAPI {
     /// Makes everything, runs the body against it, stops and drops everything.
     static func with(
-        tls: TLSContext? = nil, _ body: (TestAPI) async throws -> Void
+        tls: TLSContext? = nil, issuers: OIDCKeys? = nil, _ body: (TestAPI) async throws -> Void
     ) async throws {
         try await World.with { world in
             try await TestQueue.with { place in
                 try await place.queue.rebuild(epoch: .fresh(), entitlements: [], running: [])
-                try await serve(world.api, world.owner, place.queue, tls, .quiet, body)
+                try await serve(world.api, world.owner, place.queue, tls, issuers, .quiet, body)
             }
         }
     }
 
     private static func serve(
-        _ ledger: Ledger, _ owner: PostgresPool, _ queue: Queue, _ tls: TLSContext?, _ logger: Logger,
+        _ ledger: Ledger, _ owner: PostgresPool, _ queue: Queue, _ tls: TLSContext?, _ issuers: OIDCKeys?,
+        _ logger: Logger,
         _ body: (TestAPI) async throws -> Void
     ) async throws {
         let macKey = try MACKey(bytes: Array(repeating: 7, count: 32))
@@ -111,7 +112,9 @@ extension TestAPI {
             }
         }
         let authenticator = Authenticator(
-            ledger: ledger, seals: RowSeals(key: macKey, keyID: "k1"), judge: judge, store: .memory)
+            ledger: ledger, seals: RowSeals(key: macKey, keyID: "k1"), judge: judge, store: .memory,
+            issuers: issuers
+        ) { code in counters.increment("refusedToken.\(code)") }
         let (_, admin) = try await authenticator.createKey(
             name: "admin", level: .platform, permissions: Permission.all, expiresIn: .seconds(600), by: nil)
         let front = QueueFront(queue: queue, logger: logger)

@@ -19,11 +19,21 @@ struct TestDatabase {
     static let judge = EdgeJudge(key: macKey, keyID: "k1") { _ in }
 
     func authenticator(
-        store: Revocations.Store = .memory, now: @escaping @Sendable () -> Instant = { .now() }
+        store: Revocations.Store = .memory, issuers: OIDCKeys? = nil,
+        now: @escaping @Sendable () -> Instant = { .now() },
+        onTokenRefusal: @escaping @Sendable (String) -> Void = { _ in }
     ) -> Authenticator {
         Authenticator(
             ledger: ledger, seals: RowSeals(key: Self.macKey, keyID: "k1"), judge: Self.judge, store: store,
-            now: now)
+            issuers: issuers, onTokenRefusal: onTokenRefusal, now: now)
+    }
+
+    /// How people sign in, with sealing keys of the tests.
+    static func signIn(_ authenticator: Authenticator) throws -> SignIn {
+        let secret = SecretBytes(Array(repeating: 9, count: 32))
+        return SignIn(
+            authenticator,
+            sealing: try SealingKeys(current: SealingKeys.Key(id: "k1", secret: secret)))
     }
 
     var tenants: TenantMaker { TenantMaker(ledger: ledger, judge: Self.judge) }

@@ -39,7 +39,11 @@ enum OpenAPI {
                     writer.object("apiKey") { writer in
                         writer.field("type", "http")
                         writer.field("scheme", "bearer")
-                        writer.field("description", "An API key: crmm_ and 43 characters")
+                        writer.field(
+                            "description",
+                            "An API key, crmm_ and 43 characters; or a session; or a token (JWT) of an "
+                                + "issuer that is believed"
+                        )
                     }
                 }
                 writer.object("schemas") { components.write(to: &$0) }

@@ -27,7 +27,8 @@ struct Handlers: Sendable {
     /// Every route of this release.
     var table: RouteTable {
         let contract =
-            tenantRoutes + lifecycleRoutes + principalRoutes + signInRoutes + auditRoutes + deviceRoutes
+            tenantRoutes + lifecycleRoutes + principalRoutes + oidcRoutes + signInRoutes + auditRoutes
+            + deviceRoutes
             + jobRoutes
             + jobControlRoutes + explainRoutes + queueRoutes + interactiveRoutes + quotaRoutes
             + deadLetterRoutes + taskRoutes + webhookRoutes

@@ -49,7 +49,7 @@ extension Handlers {
         return session(row, secret, inCookie: new.cookie, status: .created)
     }
 
-    private func session(
+    func session(
         _ row: SessionRow, _ secret: String, inCookie: Bool, status: HTTPResponse.Status
     ) -> Reply {
         var reply = Reply.json(

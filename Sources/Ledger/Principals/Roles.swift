@@ -151,7 +151,8 @@ extension Ledger {
             )
                 > 0
         } catch let error as PostgresError where error.sqlState == "23503" {
-            throw LedgerError(.conflict, "somebody is bound to the role: take its bindings away first")
+            throw LedgerError(
+                .conflict, "somebody is bound to the role, or a link names it: take those away first")
         }
     }
 

@@ -113,6 +113,15 @@ extension Ledger {
             """, scope: .platform, decode: Self.user)
     }
 
+    /// Everybody with this address whose home the scope sees, those who are disabled first; at most `limit`.
+    package func users(email: String, scope: Scope, limit: Int) async throws -> [UserRow] {
+        try await pool.query(
+            """
+            SELECT \(fragment: Self.userColumns) FROM users u WHERE email = \(email)
+            ORDER BY state DESC, id LIMIT \(limit)
+            """, scope: scope, decode: Self.user)
+    }
+
     private static let userColumns: SQL = """
         u.id, u.partner_id, u.organization_id, u.email, u.name, u.state, u.expires_at, u.version,
         u.created_by, u.created_at, u.updated_at, u.mac_key, u.mac

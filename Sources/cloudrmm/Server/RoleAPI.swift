@@ -77,8 +77,14 @@ extension Roles {
                     metadata: ["row.table": "\(edge.table)", "row.id": "\(edge)"])
             }
         }
+        let issuers = OIDCKeys(settings.oidc)
         let authenticator = Authenticator(
-            ledger: ledger, seals: apiKeys.seals, judge: judge, store: keys.revocationsStore)
+            ledger: ledger, seals: apiKeys.seals, judge: judge, store: keys.revocationsStore,
+            issuers: issuers
+        ) { code in
+            counters.increment("refusedToken.\(code)")
+            logger.debug("a token was refused", metadata: ["error.code": "\(code)"])
+        }
         let submitter = Submitter(
             ledger: ledger, signer: apiKeys.signer, judge: judge, front: front, logger: logger)
         let closing = Closing(ledger: ledger, submitter: submitter, front: front)
@@ -129,6 +135,7 @@ extension Roles {
                     try await beside({ await webhooks.run() }) { try await server.run() }
                 }
             }
+            issuers.close()
             await connection.close()
             await pool.close()
         }

@@ -1,3 +1,4 @@
+import Access
 import Domain
 import Engine
 import Foundation
@@ -35,6 +36,8 @@ struct RoleSettings: Sendable {
     /// kept.
     var taskConcurrency: [TaskKind: Int] = [:]
     var retentionDays = RetentionHandler.defaultDays
+    /// How the keys of issuers are fetched whose tokens are believed.
+    var oidc = OIDCKeys.Configuration()
     /// Networks that webhooks may be in although they are not public.
     var webhookNetworks = AllowedNetworks.none
 }

@@ -1,3 +1,4 @@
+import Access
 import ArgumentParser
 import Domain
 import Engine
@@ -175,8 +176,26 @@ extension RoleSettings {
             }
             webhookNetworks = networks
         }
+        oidc = try given.oidc()
         try apiNames.addHost(of: .apiURL, in: given)
         try gatewayNames.addHost(of: .agentGatewayURL, in: given)
+    }
+}
+
+extension Settings {
+    /// How the keys of issuers are fetched.
+    fileprivate func oidc() throws -> OIDCKeys.Configuration {
+        let issuers = (self[.oidcTrustedIssuers] ?? "").split(separator: ",").map {
+            $0.trimmingCharacters(in: .whitespaces)
+        }
+        if let issuer = issuers.first(where: { !OIDCKeys.isTrustable($0) }) {
+            throw refusal(
+                .oidcTrustedIssuers,
+                "\(issuer) is no issuer: https://HOST or http://HOST, without query, fragment, user")
+        }
+        return OIDCKeys.Configuration(
+            trustedIssuers: Set(issuers), clerkSecret: self[.clerkSecretKey],
+            certificateAuthorityPath: self[.oidcCA].map(absolutePath))
     }
 }
 

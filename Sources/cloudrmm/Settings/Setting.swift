@@ -20,6 +20,9 @@ enum Setting: String, CaseIterable {
     case retentionConcurrency = "CLOUDRMM_WORKERS_RETENTION_CONCURRENCY"
     case retentionDays = "CLOUDRMM_RETENTION_DAYS"
     case webhookAllowPrivate = "CLOUDRMM_WEBHOOK_ALLOW_PRIVATE"
+    case clerkSecretKey = "CLERK_SECRET_KEY"
+    case oidcTrustedIssuers = "CLOUDRMM_OIDC_TRUSTED_ISSUERS"
+    case oidcCA = "CLOUDRMM_OIDC_CA"
     case apiURL = "API_URL"
     case apiKey = "CLOUDRMM_API_KEY"
     case ca = "CLOUDRMM_CA"
@@ -28,11 +31,11 @@ enum Setting: String, CaseIterable {
     var isSecret: Bool {
         switch self {
         case .databaseURL, .workerDatabaseURL, .gatewayDatabaseURL, .ownerDatabaseURL, .redisURL,
-            .redisLoaderURL, .apiKey:
+            .redisLoaderURL, .clerkSecretKey, .apiKey:
             true
         case .redisPartitions, .roles, .keysDir, .host, .apiPort, .gatewayPort, .operationsPort, .logLevel,
             .agentGatewayURL, .apiURL, .ca, .retentionConcurrency, .retentionDays,
-            .webhookAllowPrivate:
+            .webhookAllowPrivate, .oidcTrustedIssuers, .oidcCA:
             false
         }
     }
@@ -42,6 +45,6 @@ enum Setting: String, CaseIterable {
     /// Variables that a file may have too, for other programs and other releases, or that only the
     /// environment says: `.env.example` as it is can be a file.
     static let ofOthers: Set<String> = [
-        "CLOUDRMM_TOKEN", "CLERK_SECRET_KEY", "CLOUDRMM_BINARIES", "CLOUDRMM_CONFIG",
+        "CLOUDRMM_TOKEN", "CLOUDRMM_BINARIES", "CLOUDRMM_CONFIG",
     ]
 }

@@ -55,10 +55,17 @@ struct Login: AsyncParsableCommand {
         discussion: """
             Without options a code is shown, which somebody who has signed in approves with 'cloudrmm \
             approve CODE'. With --email a password is asked for, and the code of the authenticator where \
-            there is one. With --api-key-stdin a key is read from the first line of stdin.
+            there is one. With --provider somebody signs in at an issuer's own pages: an address is shown, \
+            and the one where the browser ends up is asked for. With --api-key-stdin a key is read from the \
+            first line of stdin.
             """)
 
     @Option(help: "Sign in with the password of this address.") var email: String?
+    @Option(help: "Sign in at the pages of this provider.") var provider: OIDCProviderID?
+    @Option(help: "With --provider: where the issuer sends you back to, as the provider names it.")
+    var redirectURL: String?
+    @Option(help: "With --provider: the code of your authenticator, where you have one here.")
+    var code: String?
     @Flag(name: .customLong("api-key-stdin"), help: "Remember an API key, read from stdin.")
     var takesKey = false
     @Option(help: "What the context is called; it becomes the current one.") var context = "default"
@@ -74,6 +81,8 @@ struct Login: AsyncParsableCommand {
                 key = try Prompt.secret("API key: ")
             } else if let email {
                 key = try await signIn(email, stranger)
+            } else if let provider {
+                key = try await signIn(at: provider, stranger)
             } else {
                 key = try await signInByCode(stranger)
             }
@@ -101,6 +110,31 @@ struct Login: AsyncParsableCommand {
             new.code = try Prompt.line("Code: ")
             return try await api.signIn(new).token ?? ""
         }
+    }
+
+    private func signIn(at provider: OIDCProviderID, _ api: APIClient) async throws -> String {
+        guard let redirectURL else {
+            throw Failure(.usage, "--provider needs --redirect-url, one that the provider names")
+        }
+        let begun = try await api.beginOIDCSignIn(
+            NewOIDCSignIn(providerId: provider, redirectUrl: redirectURL))
+        Terminal.complain("Sign in at: \(begun.authorizationUrl)", prefix: "")
+        let back = try Prompt.line("Address where the browser ended up: ")
+        let items = URLComponents(string: back)?.queryItems ?? []
+        /// The one value of a name; two are none.
+        func value(_ name: String) -> String? {
+            let found = items.filter { $0.name == name }
+            return found.count == 1 ? found[0].value : nil
+        }
+        if let error = value("error") { throw Failure(.usage, "the issuer says: \(error)") }
+        guard let authorization = value("code"), let state = value("state") else {
+            throw Failure(.usage, "that address has no code and state: copy all of it")
+        }
+        return try await api.endOIDCSignIn(
+            NewOIDCSession(
+                flow: begun.flow, code: authorization, state: state, issuer: value("iss"),
+                secondFactor: code, agent: Self.agent)
+        ).token ?? ""
     }
 
     private func signInByCode(_ api: APIClient) async throws -> String {
