@@ -173,6 +173,9 @@ extension TestAPI {
         http.close()
         await group.triggerGracefulShutdown()
         try await running
+        // Whatever a test has refused is in the description.
+        let undocumented = counters.snapshot.keys.filter { $0.hasPrefix("undocumented.") }
+        #expect(undocumented.isEmpty)
         if let outcome { throw outcome }
     }
 

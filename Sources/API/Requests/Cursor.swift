@@ -14,7 +14,13 @@ struct Cursor: JSONReadable {
         return Cursor(last: id)
     }
 
-    static func shape(_ limit: FieldLimit) -> Shape { .string(format: nil, allowed: [], limit: .none) }
+    /// What the description calls its text.
+    static let format = "cursor"
+
+    static func shape(_ limit: FieldLimit) -> Shape {
+        .string(format: Self.format, allowed: [], limit: .none)
+    }
+
     static var placeholder: Cursor { Cursor(last: .zero) }
 
     /// The text after which a page goes on.

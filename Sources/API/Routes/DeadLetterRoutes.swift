@@ -19,10 +19,12 @@ extension Handlers {
                 respond: deadLetter),
             .post(
                 "/v1/dead-letters/redrive", "Repeats dead letters by newly signed jobs", .permitted(.jobsRun),
-                status: .accepted, respond: redrive),
+                status: .accepted, respond: redrive
+            ).refusing(.conflict, .draining, .quotaExceeded, .overloaded),
             .post(
                 "/v1/dead-letters/discard", "Takes dead letters off the list", .permitted(.jobsCancel),
-                status: .ok, respond: discard),
+                status: .ok, respond: discard
+            ).refusing(.conflict),
         ]
     }
 

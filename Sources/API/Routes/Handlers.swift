@@ -42,6 +42,9 @@ struct Handlers: Sendable {
 
     /// The refusal of such a path.
     static func notSupported(_ path: String) -> Problem {
-        Problem(.notFound, "notSupported", "\(path) is part of the contract, but not supported yet")
+        var problem = Problem(.notSupported, "\(path) is part of the contract, but not supported yet")
+        // There is no such path, whatever the code says of why.
+        (problem.status, problem.title) = (404, HTTPResponse.Status.notFound.reasonPhrase)
+        return problem
     }
 }

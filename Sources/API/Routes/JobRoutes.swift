@@ -13,12 +13,14 @@ extension Handlers {
             .post(
                 "/v1/jobs", "Submits a job; it is committed when this answers", .permitted(.jobsRun),
                 status: .accepted,
-                takesIdempotencyKey: true, respond: submit),
+                takesIdempotencyKey: true, respond: submit
+            ).refusing(.uniqueConflict, .draining, .quotaExceeded, .overloaded, .conflict),
             .post(
                 "/v1/jobs/bulk", "Submits many jobs; each has an outcome of its own, in order",
                 .permitted(.jobsRun),
                 status: HTTPResponse.Status(code: 207, reasonPhrase: "Multi-Status"),
-                bytesMax: Limits.bulkBodyBytesMax, takesIdempotencyKey: true, respond: submitMany),
+                bytesMax: Limits.bulkBodyBytesMax, takesIdempotencyKey: true, respond: submitMany
+            ).refusing(.overloaded),
             .get("/v1/jobs", "Lists jobs, newest first", .permitted(.jobsRead), respond: jobs),
             .get("/v1/jobs/{id}", "Shows a job with its runs counted by state", .permitted(.jobsRead)) {
                 call in
@@ -29,7 +31,8 @@ extension Handlers {
                 method: .get, path: "/v1/jobs/{id}/events",
                 summary: "Streams the job at once and at each change until it has ended",
                 caller: .permitted(.jobsRead),
-                status: .ok, answer: .events(Job.shape(.none)), respond: watch),
+                status: .ok, answer: .events(Job.shape(.none)), respond: watch
+            ).refusing(.tooManyStreams),
             Route(
                 method: .post, path: "/v1/jobs/{id}/retry",
                 summary: "Repeats the runs that have ended and not succeeded, by a newly signed job",
@@ -41,7 +44,7 @@ extension Handlers {
                     call.id(), idempotencyKey: call.idempotencyKey, by: principal.id, level: call.level)
                 call.note(job)
                 return .json(job, status: .accepted)
-            },
+            }.refusing(.conflict, .uniqueConflict, .draining, .quotaExceeded, .overloaded),
             .get("/v1/runs/{id}", "Shows a run", .permitted(.jobsRead)) { call in Run(try await run(call)) },
             .get("/v1/runs/{id}/output", "Shows what a run printed", .permitted(.jobsRead)) { call in
                 let run = try await run(call)

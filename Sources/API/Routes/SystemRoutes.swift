@@ -33,13 +33,17 @@ extension Handlers {
             Route(
                 method: .get, path: "/readyz",
                 summary: "Says whether database and Redis answer; 503 if one does not",
-                caller: .anyone, status: .ok, answer: .json(Readiness.shape(.none))
+                caller: .anyone, status: .ok, answer: .json(Readiness.shape(.none)),
+                otherStatuses: [.serviceUnavailable]
             ) { _ in
                 let readiness = Readiness(parts: await readiness())
                 return .json(readiness, status: readiness.ready ? .ok : .serviceUnavailable)
             },
             .open("/docs", "Shows this description to people", "text/html; charset=utf-8") { _ in
                 .page(PackageResources.docs_html, "text/html; charset=utf-8")
+            },
+            .open("/docs/problems", "Lists the codes of problems", "text/html; charset=utf-8") { _ in
+                .page(ProblemPage.html, "text/html; charset=utf-8")
             },
             .open("/docs/docs.js", "The script of the page", "text/javascript; charset=utf-8") { _ in
                 .page(PackageResources.docs_js, "text/javascript; charset=utf-8")

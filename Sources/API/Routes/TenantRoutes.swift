@@ -36,7 +36,7 @@ extension Handlers {
                         case .set(let branding): row.branding = branding.text
                         }
                     })
-            },
+            }.refusing(.conflict),
         ]
     }
 
@@ -47,7 +47,7 @@ extension Handlers {
                 try Organization(
                     await tenants.createOrganization(
                         partner: new.partnerId, name: new.name, new.details, level: call.level))
-            },
+            }.refusing(.conflict),
             .get(
                 "/v1/organizations", "Lists the organizations that you may see",
                 .permitted(.organizationsRead)
@@ -67,7 +67,7 @@ extension Handlers {
                     await tenants.editOrganization(call.id(), version: call.version, level: call.level) {
                         $0.apply(changes.name, changes.timeZone, changes.contacts)
                     })
-            },
+            }.refusing(.conflict),
         ]
     }
 
@@ -77,7 +77,7 @@ extension Handlers {
                 try Site(
                     await tenants.createSite(
                         organization: new.organizationId, name: new.name, new.details, level: call.level))
-            },
+            }.refusing(.conflict),
             .get("/v1/sites", "Lists the sites that you may see", .permitted(.sitesRead)) {
                 (call: Call, query: SitesQuery) in
                 try query.page.page(
@@ -94,7 +94,7 @@ extension Handlers {
                     await tenants.editSite(call.id(), version: call.version, level: call.level) {
                         $0.apply(changes.name, changes.timeZone, changes.contacts)
                     })
-            },
+            }.refusing(.conflict),
         ]
     }
 

@@ -44,7 +44,7 @@ struct Responder: HTTPResponder {
         let isRead = Flag()
         var reply: Reply
         let address = context.channel.remoteAddress?.ipAddress
-        let judged = Mutex<Principal?>(nil)
+        let judged = Mutex(Judged())
         do {
             reply = try await TraceContext.$current.withValue(trace) {
                 try await self.reply(to: request, requestID, isRead, context, address, judged, logger)
@@ -61,9 +61,17 @@ struct Responder: HTTPResponder {
             }
             let shown = problem ?? .unexpected
             counters.increment("refused.\(shown.code)")
+            let judged = judged.withLock { $0 }
+            if let route = judged.route, !route.refusals.contains(where: { $0.rawValue == shown.code }) {
+                counters.increment("undocumented.\(route.method) \(route.path) \(shown.code)")
+                logger.error(
+                    "a refusal is not in the description",
+                    metadata: ["route": "\(route.method) \(route.path)", "error.code": "\(shown.code)"])
+            }
             await refusals.note(
-                request, shown, by: judged.withLock { $0 }, requestID: requestID, address: address, logger)
+                request, shown, by: judged.principal, requestID: requestID, address: address, logger)
             reply = shown.reply(requestID: requestID)
+            if let other = error as? MethodNotAllowed { reply.headers[.allow] = other.allowed }
         }
         if let etag = reply.headers[.eTag], request.method == .get || request.method == .head,
             request.headers[.ifNoneMatch] == etag
@@ -87,12 +95,13 @@ struct Responder: HTTPResponder {
 
     private func reply(
         to request: Request, _ requestID: String, _ isRead: Flag, _ context: Context, _ address: String?,
-        _ judged: borrowing Mutex<Principal?>, _ logger: Logger
+        _ judged: borrowing Mutex<Judged>, _ logger: Logger
     ) async throws -> Reply {
         try checkHost(request)
         let target = Substring(request.head.path ?? "")
         let path = target.prefix { $0 != "?" }
         let (route, parameters) = try route(request.method, path)
+        judged.withLock { $0.route = route }
         var credential: String?
         var isFromCookie = false
         var caller: Principal?
@@ -101,7 +110,7 @@ struct Responder: HTTPResponder {
             let key: String
             (key, isFromCookie) = try self.credential(of: request)
             let principal = try await authenticator.principal(of: key)
-            judged.withLock { $0 = principal }
+            judged.withLock { $0.principal = principal }
             if case .permitted(let permission) = route.caller { reach = try principal.require(permission) }
             (credential, caller) = (key, principal)
         }
@@ -149,7 +158,7 @@ struct Responder: HTTPResponder {
     private func checkHost(_ request: Request) throws {
         guard let authority = request.head.authority, hosts.contains(Self.hostName(authority)) else {
             throw Problem(
-                .misdirectedRequest, "hostNotAllowed",
+                .hostNotAllowed,
                 "the Host header names a host that this listener does not serve")
         }
     }
@@ -167,10 +176,7 @@ struct Responder: HTTPResponder {
         switch routes.match(method == .head ? .get : method, path) {
         case .route(let route, let parameters): return (route, parameters)
         case .methodNotAllowed(let methods):
-            let allowed = methods.map(\.rawValue).joined(separator: ", ")
-            throw Problem(
-                .methodNotAllowed, "methodNotAllowed",
-                "\(printable(method.rawValue)) is not allowed here; allowed: \(allowed)")
+            throw MethodNotAllowed(method: method, methods: methods)
         case .none:
             if case .route(let route, _) = Handlers.notSupportedYet.match(.get, path) {
                 throw Handlers.notSupported(route.path)
@@ -198,7 +204,7 @@ struct Responder: HTTPResponder {
         guard isOurs, constantTimeEqual(Array(token.utf8), Array(SessionCookie.csrfToken(of: secret).utf8))
         else {
             throw Problem(
-                .forbidden, "crossSite",
+                .crossSite,
                 "a change with a cookie needs the Origin of this host and the session's X-CSRF-Token")
         }
     }
@@ -247,7 +253,7 @@ struct Responder: HTTPResponder {
             type.split(separator: " ").first)
         guard isJSON else {
             throw Problem(
-                .unsupportedMediaType, "unsupportedMediaType",
+                .unsupportedMediaType,
                 "the body must be sent as Content-Type: application/json")
         }
     }
@@ -284,6 +290,12 @@ struct Responder: HTTPResponder {
     /// affair.
     private struct HTTPParserBroke: Error {
         let cause: any Error
+    }
+
+    /// What is known of a request by the time that it is refused.
+    private struct Judged {
+        var principal: Principal?
+        var route: Route?
     }
 
     /// Whether the body was read to its end.
