@@ -147,6 +147,15 @@ package struct RoleMaker: Sendable {
         }
         if let version, version != role.version { throw AccessError.changedMeanwhile }
         try requireSeal(holds(role), "role")
+        // Judged before anything is revoked: what is refused leaves the role as it is.
+        if let name, name != role.name {
+            guard BuiltinRole(rawValue: name) == nil else {
+                throw AccessError(.conflict, field: "name", "is the name of a role that is built in")
+            }
+            guard try await !ledger.isTaken(name, at: role.home, by: id) else {
+                throw AccessError(.conflict, field: "name", "there is a role of this name already")
+            }
+        }
         // Whoever renames it re-seals all of it.
         let held = Set(role.permissions.compactMap(Permission.init))
         try await requireToGive(permissions.map { $0.union(held) } ?? held, on: home, by: caller)
