@@ -302,7 +302,7 @@ struct MatrixTests {
 }
 
 extension Route.Answer {
-    fileprivate var isJSON: Bool {
+    var isJSON: Bool {
         switch self {
         case .json, .empty: true
         case .events, .other: false
@@ -311,7 +311,7 @@ extension Route.Answer {
 }
 
 /// Two organizations of a partner and one of another, each with one of everything.
-private struct Scene {
+struct Scene {
     let api: TestAPI
     let own: MatrixTests.Ids
     let places: [MatrixTests.Ids]
@@ -432,7 +432,7 @@ private struct Scene {
 
 extension MatrixTests.Ids {
     /// A webhook of the organization, made anew.
-    fileprivate mutating func renewWebhook(_ admin: APIClient) async throws {
+    mutating func renewWebhook(_ admin: APIClient) async throws {
         let organization = try #require(OrganizationID(organization))
         let home = Place(organizationId: organization)
         if let before = WebhookID(webhook) { try? await admin.remove(before) }  // it may be gone already
@@ -442,7 +442,7 @@ extension MatrixTests.Ids {
     }
 
     /// A key, a person, a role and a binding of the organization, made anew.
-    fileprivate mutating func renew(_ admin: APIClient) async throws {
+    mutating func renew(_ admin: APIClient) async throws {
         let organization = try #require(OrganizationID(organization))
         let name = UniqueID.v7(at: .now()).description
         apiKey = try await admin.createAPIKey(
