@@ -45,6 +45,7 @@ package struct Principal: Sendable, Hashable {
         self.mayMakeLasting = mayMakeLasting
         self.session = session
         self.steppedUpAt = steppedUpAt
+        widest = Rights.widest(Array(Set(reach.values)))
     }
 
     /// What it may do anywhere.
@@ -80,7 +81,7 @@ package struct Principal: Sendable, Hashable {
     }
 
     /// The widest part of the tenancy that it reaches by any permission: whose log it stands in.
-    package var widest: Level? { Rights.widest(Array(Set(reach.values))) }
+    package let widest: Level?
 
     /// As the audit log and the database's triggers know it.
     package func actor(requestID: String, address: String?) -> Actor? {

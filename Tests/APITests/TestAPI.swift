@@ -86,18 +86,20 @@ struct TestAPI {
 extension TestAPI {
     /// Makes everything, runs the body against it, stops and drops everything.
     static func with(
-        tls: TLSContext? = nil, _ body: (TestAPI) async throws -> Void
+        tls: TLSContext? = nil, configure: (inout APIConfiguration) -> Void = { _ in },
+        _ body: (TestAPI) async throws -> Void
     ) async throws {
         try await World.with { world in
             try await TestQueue.with { place in
                 try await place.queue.rebuild(epoch: .fresh(), entitlements: [], running: [])
-                try await serve(world.api, world.owner, place.queue, tls, .quiet, body)
+                try await serve(world.api, world.owner, place.queue, tls, configure, .quiet, body)
             }
         }
     }
 
     private static func serve(
-        _ ledger: Ledger, _ owner: PostgresPool, _ queue: Queue, _ tls: TLSContext?, _ logger: Logger,
+        _ ledger: Ledger, _ owner: PostgresPool, _ queue: Queue, _ tls: TLSContext?,
+        _ configure: (inout APIConfiguration) -> Void, _ logger: Logger,
         _ body: (TestAPI) async throws -> Void
     ) async throws {
         let macKey = try MACKey(bytes: Array(repeating: 7, count: 32))
@@ -140,10 +142,12 @@ extension TestAPI {
         let (ports, bound) = AsyncStream.makeStream(of: Int.self)
         var meeting: (@Sendable () -> TLSContext)?
         if let tls { meeting = { tls } }
+        var configuration = APIConfiguration(
+            host: "127.0.0.1", port: 0, tls: meeting, hosts: ["rmm.example"]
+        ) { port in bound.yield(port) }
+        configure(&configuration)
         let api = APIServer(
-            configuration: APIConfiguration(
-                host: "127.0.0.1", port: 0, tls: meeting, hosts: ["rmm.example"]
-            ) { port in bound.yield(port) }, ledger: ledger, authenticator: authenticator,
+            configuration: configuration, ledger: ledger, authenticator: authenticator,
             tenants: handlers.tenants, roles: handlers.roles, signIn: handlers.signIn,
             webhooks: handlers.webhooks,
             submitter: handlers.submitter,

@@ -71,6 +71,11 @@ enum OpenAPI {
     private static let sharedHeaders = [
         ("X-Request-Id", "Names the request, as the log has it", Examples.requestID),
         ("ETag", "The version, to be sent as If-Match with a change", "\"1\""),
+        (
+            "RateLimit", "What is left to the caller, and until it has all again (draft of the IETF)",
+            "\"principal\";r=99999;t=1"
+        ),
+        ("RateLimit-Policy", "How many requests in how many seconds", "\"principal\";q=100000;w=10"),
         ("Retry-After", "Seconds after which it may be worth asking again", "1"),
     ]
 
@@ -114,7 +119,7 @@ enum OpenAPI {
     private static func success(_ route: Route, _ writer: inout JSONWriter, _ components: inout Components) {
         writer.object(String(route.status.code)) { writer in
             writer.field("description", route.status.reasonPhrase)
-            headers(["X-Request-Id"] + (route.isVersioned ? ["ETag"] : []), &writer)
+            headers(route.headers + (route.isVersioned ? ["ETag"] : []), &writer)
             guard let (type, shape) = route.answer.content else { return }
             components.add(shape)
             writer.object("content") { content(type, shape, route.example, &$0) }
@@ -134,7 +139,7 @@ enum OpenAPI {
     ) {
         let names = codes.map(\.rawValue)
         writer.field("description", "\(status.reasonPhrase): \(names.joined(separator: ", "))")
-        let waits = [429, 503].contains(status.code) ? ["Retry-After"] : []
+        let waits = [429, 503].contains(status.code) && codes != [.tooManyStreams] ? ["Retry-After"] : []
         headers(["X-Request-Id"] + waits, &writer)
         writer.object("content") { writer in
             writer.object("application/problem+json") { writer in
@@ -186,6 +191,11 @@ extension Route {
         case .other(let type): .string(type.hasPrefix("text/plain") ? "ok\n" : "…")
         case .empty: nil
         }
+    }
+
+    /// Headers of its answers.
+    fileprivate var headers: [String] {
+        ["X-Request-Id"] + (caller == .anyone ? [] : ["RateLimit", "RateLimit-Policy"])
     }
 }
 

@@ -29,7 +29,7 @@ enum ProblemCode: String, CaseIterable {
     // 422
     case missing, wrongType, invalid, unknownField, notSupported
     // 429
-    case throttled, quotaExceeded, tooManyStreams
+    case rateLimited, throttled, quotaExceeded, tooManyStreams
     // 500
     case `internal`
     // 503
@@ -49,7 +49,7 @@ enum ProblemCode: String, CaseIterable {
         case .unsupportedMediaType: .unsupportedMediaType
         case .hostNotAllowed: .misdirectedRequest
         case .missing, .wrongType, .invalid, .unknownField, .notSupported: .unprocessableContent
-        case .throttled, .quotaExceeded, .tooManyStreams: .tooManyRequests
+        case .rateLimited, .throttled, .quotaExceeded, .tooManyStreams: .tooManyRequests
         case .internal: .internalServerError
         case .unavailable, .overloaded: .serviceUnavailable
         }
@@ -94,6 +94,9 @@ enum ProblemCode: String, CaseIterable {
         case .invalid: "A value is outside what is allowed; field and detail name it and its limit."
         case .unknownField: "There is no such field or parameter; the detail lists those that there are."
         case .notSupported: "A field, kind or header of the contract is not built yet, or not for this call."
+        case .rateLimited:
+            "The caller, or all callers of its tenant together, ask too often. RateLimit says how much is "
+                + "left; wait as long as Retry-After says."
         case .throttled: "There were too many attempts that failed. Wait as long as Retry-After says."
         case .quotaExceeded:
             "The organization would have more open than its quota allows. Wait as long as Retry-After says, "

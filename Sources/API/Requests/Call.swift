@@ -70,6 +70,10 @@ struct Reply: Sendable {
     var status: HTTPResponse.Status
     var headers: HTTPFields
     var body: ResponseBody
+    /// The bytes of the body where they are known as a whole.
+    var content: [UInt8]?
+    /// The same compressed, where that was done before.
+    var compressed: [UInt8]?
 
     /// A JSON answer; of what is edited by versions with its `ETag`.
     static func json(_ value: some JSONWritable, status: HTTPResponse.Status = .ok) -> Reply {
@@ -85,6 +89,6 @@ struct Reply: Sendable {
     static func bytes(_ bytes: [UInt8], _ contentType: String, status: HTTPResponse.Status = .ok) -> Reply {
         Reply(
             status: status, headers: [.contentType: contentType, .contentLength: String(bytes.count)],
-            body: ResponseBody(byteBuffer: ByteBuffer(bytes: bytes)))
+            body: ResponseBody(byteBuffer: ByteBuffer(bytes: bytes)), content: bytes)
     }
 }

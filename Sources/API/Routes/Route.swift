@@ -75,7 +75,7 @@ struct Route: Sendable {
             .hostNotAllowed, .unknownField, .notSupported, .invalid, .internal, .unavailable,
         ])
         if caller != .anyone {
-            codes.formUnion([.unauthorized, .forbidden])
+            codes.formUnion([.unauthorized, .forbidden, .rateLimited])
             if method != .get { codes.formUnion([.crossSite, .alteredRow]) }
         }
         if path.contains("{") || body?.shape.namesSomething == true { codes.insert(.notFound) }

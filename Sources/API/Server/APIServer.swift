@@ -22,6 +22,10 @@ package struct APIConfiguration: Sendable {
     package var hosts: Set<String>
     /// How many connections may be open at a time; more wait in the kernel's queue.
     package var connectionsMax = 4_096
+    /// Origins whose pages may read answers; none unless said.
+    package var origins: Set<String> = []
+    /// How often callers may ask.
+    package var rateLimits = RateLimits.standard
     /// Told the port as soon as connections are accepted.
     package var onBound: @Sendable (Int) async -> Void
 
@@ -92,7 +96,9 @@ package struct APIServer: Service {
         responder = Responder(
             routes: handlers.table,
             hosts: Set(configuration.hosts.map { $0.lowercased() }).union(APIConfiguration.loopback),
-            authenticator: authenticator, refusals: RefusalLog(ledger: ledger), counters: counters,
+            crossOrigin: CrossOrigin(origins: configuration.origins),
+            limiter: RateLimiter(configuration.rateLimits), authenticator: authenticator,
+            refusals: RefusalLog(ledger: ledger), counters: counters,
             logger: logger)
     }
 

@@ -29,6 +29,8 @@ struct Responder: HTTPResponder {
 
     let routes: RouteTable
     let hosts: Set<String>
+    let crossOrigin: CrossOrigin
+    let limiter: RateLimiter
     let authenticator: Authenticator
     let refusals: RefusalLog
     /// Requests, and refusals by their code.
@@ -74,14 +76,20 @@ struct Responder: HTTPResponder {
             if let other = error as? MethodNotAllowed { reply.headers[.allow] = other.allowed }
         }
         if let etag = reply.headers[.eTag], request.method == .get || request.method == .head,
-            request.headers[.ifNoneMatch] == etag
+            let known = request.headers[.ifNoneMatch], Self.plainTag(known) == etag
         {
-            reply = Reply(status: .notModified, headers: [.eTag: etag], body: ResponseBody())
+            reply = Reply(status: .notModified, headers: [.eTag: known], body: ResponseBody())
         }
+        Compression.apply(to: &reply, of: request)
         counters.increment("requests")
         reply.headers[.xRequestID] = requestID
         reply.headers[.traceparent] = trace.traceparent
         reply.headers[.xContentTypeOptions] = "nosniff"
+        crossOrigin.mark(&reply.headers, for: request)
+        if let limit = judged.withLock({ $0.limit }) {
+            reply.headers[.rateLimitPolicy] = limit.policy
+            reply.headers[.rateLimit] = limit.state
+        }
         if reply.headers[.cacheControl] == nil { reply.headers[.cacheControl] = "no-store" }
         if !isRead.isSet, Self.hasLargeBody(request) {
             reply.headers[.connection] = "close"
@@ -100,6 +108,11 @@ struct Responder: HTTPResponder {
         try checkHost(request)
         let target = Substring(request.head.path ?? "")
         let path = target.prefix { $0 != "?" }
+        if case .methodNotAllowed(let methods) = routes.match(request.method, path),
+            let reply = crossOrigin.preflight(request, methods: methods)
+        {
+            return reply
+        }
         let (route, parameters) = try route(request.method, path)
         judged.withLock { $0.route = route }
         var credential: String?
@@ -110,7 +123,13 @@ struct Responder: HTTPResponder {
             let key: String
             (key, isFromCookie) = try self.credential(of: request)
             let principal = try await authenticator.principal(of: key)
-            judged.withLock { $0.principal = principal }
+            let limit = limiter.ask(principal: principal.id.value, tenant: principal.tenant)
+            judged.withLock { ($0.principal, $0.limit) = (principal, limit) }
+            if let seconds = limit?.retryAfterSeconds {
+                throw Problem(
+                    .rateLimited, "there are too many requests: ask again in \(seconds) seconds",
+                    retryAfterSeconds: seconds)
+            }
             if case .permitted(let permission) = route.caller { reach = try principal.require(permission) }
             (credential, caller) = (key, principal)
         }
@@ -236,13 +255,19 @@ struct Responder: HTTPResponder {
         let fields = request.headers[values: .ifMatch]
         guard let field = fields.first else { return nil }
         if fields == ["*"] { return nil }
-        guard fields.count == 1, field.hasPrefix("\""), field.hasSuffix("\""), field.utf8.count > 2,
-            let version = Int(field.dropFirst().dropLast()), version > 0
+        let tag = plainTag(field)
+        guard fields.count == 1, tag.hasPrefix("\""), tag.hasSuffix("\""), tag.utf8.count > 2,
+            let version = Int(tag.dropFirst().dropLast()), version > 0
         else {
             throw FieldError(
                 .invalid, field: "If-Match", "must be the ETag of an answer, a number in quotes, or *")
         }
         return version
+    }
+
+    /// The tag of an answer whose tag was read from a compressed one.
+    private static func plainTag(_ tag: String) -> String {
+        tag.hasSuffix("-gzip\"") ? tag.dropLast(6) + "\"" : tag
     }
 
     // MARK: The body
@@ -296,6 +321,7 @@ struct Responder: HTTPResponder {
     private struct Judged {
         var principal: Principal?
         var route: Route?
+        var limit: RateLimiter.Answer?
     }
 
     /// Whether the body was read to its end.
@@ -312,4 +338,6 @@ extension HTTPField.Name {
     static let traceparent = HTTPField.Name("traceparent")!
     static let csrfToken = HTTPField.Name("X-CSRF-Token")!
     static let idempotencyKey = HTTPField.Name("Idempotency-Key")!
+    static let rateLimit = HTTPField.Name("RateLimit")!
+    static let rateLimitPolicy = HTTPField.Name("RateLimit-Policy")!
 }

@@ -89,11 +89,13 @@ extension Roles {
         let readiness = Self.readiness(ledger, connection)
         let fronts = try await makeTaskFronts(connection)
         let tasks = Tasks(ledger: ledger, fronts: fronts)
+        var configuration = APIConfiguration(
+            host: settings.host, port: settings.apiPort, tls: { tls.context },
+            hosts: apiNames.names.union(apiNames.addresses)
+        ) { port in ports.bound("api", port) }
+        (configuration.origins, configuration.rateLimits) = (settings.corsOrigins, settings.rateLimits)
         let server = APIServer(
-            configuration: APIConfiguration(
-                host: settings.host, port: settings.apiPort, tls: { tls.context },
-                hosts: apiNames.names.union(apiNames.addresses)
-            ) { port in ports.bound("api", port) },
+            configuration: configuration,
             ledger: ledger, authenticator: authenticator,
             tenants: TenantMaker(ledger: ledger, judge: judge), roles: RoleMaker(authenticator),
             signIn: SignIn(authenticator, sealing: apiKeys.sealing),

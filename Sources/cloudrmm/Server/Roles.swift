@@ -1,3 +1,4 @@
+import API
 import Domain
 import Engine
 import Foundation
@@ -37,6 +38,9 @@ struct RoleSettings: Sendable {
     var retentionDays = RetentionHandler.defaultDays
     /// Networks that webhooks may be in although they are not public.
     var webhookNetworks = AllowedNetworks.none
+    /// Origins whose pages may read the API's answers, and how often its callers may ask.
+    var corsOrigins: Set<String> = []
+    var rateLimits = RateLimits.standard
 }
 
 /// Which of the engines below a role answer.

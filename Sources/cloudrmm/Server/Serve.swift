@@ -1,3 +1,4 @@
+import API
 import ArgumentParser
 import Domain
 import Engine
@@ -174,6 +175,20 @@ extension RoleSettings {
                 throw given.refusal(.webhookAllowPrivate, "it is not true, false or a list of networks")
             }
             webhookNetworks = networks
+        }
+        if let text = given[.corsOrigins] {
+            guard let origins = AllowedOrigin.list(text) else {
+                throw given.refusal(
+                    .corsOrigins,
+                    "each must be https://HOST or https://HOST:PORT, whole, in lower case and without a path")
+            }
+            corsOrigins = origins
+        }
+        if let number = try given.number(.rateLimitPrincipal, in: RateLimits.allowed) {
+            rateLimits.principalPerSecond = number == 0 ? nil : number
+        }
+        if let number = try given.number(.rateLimitTenant, in: RateLimits.allowed) {
+            rateLimits.tenantPerSecond = number == 0 ? nil : number
         }
         try apiNames.addHost(of: .apiURL, in: given)
         try gatewayNames.addHost(of: .agentGatewayURL, in: given)

@@ -20,6 +20,9 @@ enum Setting: String, CaseIterable {
     case retentionConcurrency = "CLOUDRMM_WORKERS_RETENTION_CONCURRENCY"
     case retentionDays = "CLOUDRMM_RETENTION_DAYS"
     case webhookAllowPrivate = "CLOUDRMM_WEBHOOK_ALLOW_PRIVATE"
+    case corsOrigins = "CLOUDRMM_CORS_ORIGINS"
+    case rateLimitPrincipal = "CLOUDRMM_RATE_LIMIT_PRINCIPAL"
+    case rateLimitTenant = "CLOUDRMM_RATE_LIMIT_TENANT"
     case apiURL = "API_URL"
     case apiKey = "CLOUDRMM_API_KEY"
     case ca = "CLOUDRMM_CA"
@@ -32,7 +35,7 @@ enum Setting: String, CaseIterable {
             true
         case .redisPartitions, .roles, .keysDir, .host, .apiPort, .gatewayPort, .operationsPort, .logLevel,
             .agentGatewayURL, .apiURL, .ca, .retentionConcurrency, .retentionDays,
-            .webhookAllowPrivate:
+            .webhookAllowPrivate, .corsOrigins, .rateLimitPrincipal, .rateLimitTenant:
             false
         }
     }
