@@ -68,7 +68,7 @@ struct DescriptionTests {
                 // A query and a body are examples of what the call takes.
                 var path = route.path.replacing("{id}", with: UniqueID.zero.description)
                 let query = route.query.map {
-                    "\($0.name)=\(Self.encoded(Self.text(Examples.parameter($0))))"
+                    "\($0.name)=\(Self.encoded(Self.text(Parameters.example($0, of: route))))"
                 }
                 if !query.isEmpty { path += "?" + query.joined(separator: "&") }
                 let body = route.body.map { String(decoding: Examples.body($0.shape).json, as: UTF8.self) }

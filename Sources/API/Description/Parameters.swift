@@ -7,10 +7,19 @@ enum Parameters {
     static func of(_ route: Route) -> JSON {
         let uuid = Shape.string(format: "uuid", allowed: [], limit: .none)
         let inPath = route.parameterNames.map {
-            parameter(Shape.Field(name: $0, shape: uuid, isRequired: true), in: "path")
+            parameter(Shape.Field(name: $0, shape: uuid, isRequired: true), in: "path", of: route)
         }
-        let inQuery = route.query.map { parameter($0, in: "query") }
-        return .array(inPath + inQuery + headers(of: route).map { parameter($0, in: "header") })
+        let inQuery = route.query.map { parameter($0, in: "query", of: route) }
+        return .array(
+            inPath + inQuery + headers(of: route).map { parameter($0, in: "header", of: route) })
+    }
+
+    /// A value that a route takes.
+    static func example(_ field: Shape.Field, of route: Route) -> JSON {
+        if field == FieldSelection.parameter, case .json(let answer) = route.answer {
+            return .string(FieldSelection.example(of: answer))
+        }
+        return Examples.parameter(field)
     }
 
     private static func headers(of route: Route) -> [Shape.Field] {
@@ -22,14 +31,14 @@ enum Parameters {
             + (route.takesIfMatch ? [header("If-Match", 1...64)] : [])
     }
 
-    private static func parameter(_ field: Shape.Field, in place: String) -> JSON {
+    private static func parameter(_ field: Shape.Field, in place: String, of route: Route) -> JSON {
         .object([
             JSONMember(name: "name", value: .string(field.name)),
             JSONMember(name: "in", value: .string(place)),
             JSONMember(name: "description", value: .string(descriptions[field.name] ?? "")),
             JSONMember(name: "required", value: .bool(field.isRequired)),
             JSONMember(name: "schema", value: Components.schema(field.shape)),
-            JSONMember(name: "example", value: Examples.parameter(field)),
+            JSONMember(name: "example", value: example(field, of: route)),
         ])
     }
 
@@ -37,6 +46,8 @@ enum Parameters {
     private static let descriptions = [
         "id": "Which one.", "limit": "How many items a page has at most.",
         "cursor": "Where to go on: the next of the page before.",
+        "sort": "By when it was made: createdAt, or -createdAt for the newest first.",
+        "fields": "Only these fields of what is shown, with commas between; of a list those of its items.",
         "state": "Only those in this state.", "partnerId": "Only those of this partner.",
         "organizationId": "Only those of this organization.", "siteId": "Only those of this site.",
         "jobId": "Only those of this job.", "userId": "Only those of this person.",

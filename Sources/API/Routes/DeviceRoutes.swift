@@ -80,7 +80,7 @@ extension Handlers {
         after last: UniqueID?, limit: Int, _ query: DeviceQuery, _ call: Call
     ) async throws -> [DeviceRow] {
         try await ledger.devices(
-            query.filter, PageRequest(after: last, limit: limit), scope: call.scope)
+            query.filter, query.sorted.request(after: last, limit: limit), scope: call.scope)
     }
 }
 

@@ -24,8 +24,8 @@ extension Handlers {
                 return CreatedAPIKey(id: row.id, key: secret, expiresAt: row.expiresAt)
             }.refusing(.conflict),
             .get("/v1/api-keys", "Lists the API keys that you may see", .permitted(.apiKeysRead)) {
-                (call: Call, query: PageQuery) in
-                query.page(
+                (call: Call, query: SortedQuery) in
+                query.page.page(
                     try await ledger.apiKeys(query.request, scope: call.scope), id: \.id.value, APIKey.init)
             },
             .get("/v1/api-keys/{id}", "Shows an API key, but for its text", .permitted(.apiKeysRead)) {
@@ -60,8 +60,8 @@ extension Handlers {
                         email: new.email, name: new.name, home: new.home.level, by: call.principal))
             }.refusing(.conflict),
             .get("/v1/users", "Lists the people that you may see", .permitted(.usersRead)) {
-                (call: Call, query: PageQuery) in
-                query.page(
+                (call: Call, query: SortedQuery) in
+                query.page.page(
                     try await ledger.users(query.request, scope: call.scope), id: \.id.value, User.init)
             },
             .get("/v1/users/{id}", "Shows a person", .permitted(.usersRead)) { call in

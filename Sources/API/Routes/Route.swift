@@ -96,10 +96,10 @@ extension Route {
         _ path: String, _ summary: String, _ caller: Caller,
         respond: @escaping @Sendable (Call) async throws -> Answer
     ) -> Route {
-        Route(
-            method: .get, path: path, summary: summary, caller: caller, status: .ok,
-            answer: .json(Answer.shape(.none)), isVersioned: Answer.self is any Versioned.Type
-        ) { call in .json(try await respond(call)) }
+        .reading(path, summary, caller, [], Answer.self) { call in
+            try call.requireNoQuery()
+            return try await respond(call)
+        }
     }
 
     /// A call with a query that answers JSON.
@@ -108,11 +108,25 @@ extension Route {
         respond: @escaping @Sendable (Call, Query) async throws -> Answer
     ) -> Route {
         let query = Query.shape(.none).fields
+        return .reading(path, summary, caller, query, Answer.self) { call in
+            try await respond(call, call.query(Query.self, query))
+        }
+    }
+
+    private static func reading<Answer: WireObject>(
+        _ path: String, _ summary: String, _ caller: Caller, _ query: [Shape.Field], _: Answer.Type,
+        _ read: @escaping @Sendable (Call) async throws -> Answer
+    ) -> Route {
+        let shape = Answer.shape(.none)
         return Route(
-            method: .get, path: path, summary: summary, caller: caller, query: query,
-            status: .ok,
-            answer: .json(Answer.shape(.none)), isVersioned: Answer.self is any Versioned.Type
-        ) { call in .json(try await respond(call, call.query(Query.self, query))) }
+            method: .get, path: path, summary: summary, caller: caller,
+            query: query + [FieldSelection.parameter], status: .ok, answer: .json(shape),
+            isVersioned: Answer.self is any Versioned.Type
+        ) { call in
+            let selection = try FieldSelection(call.rawQuery, of: shape)
+            let reply = Reply.json(try await read(call))
+            return try selection?.apply(to: reply) ?? reply
+        }
     }
 
     /// A call with a JSON body that answers JSON.

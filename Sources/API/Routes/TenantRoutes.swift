@@ -19,7 +19,7 @@ extension Handlers {
                 (call: Call, query: TenantQuery) in
                 try query.page.page(
                     try await ledger.partners(
-                        archived: query.isArchived, query.page.request, scope: call.scope),
+                        archived: query.isArchived, query.request, scope: call.scope),
                     id: \.id, Partner.init)
             },
             .get("/v1/partners/{id}", "Shows a partner", .permitted(.partnersRead)) { call in
@@ -55,7 +55,7 @@ extension Handlers {
                 (call: Call, query: OrganizationsQuery) in
                 try query.page.page(
                     try await ledger.organizations(
-                        partner: query.partnerId, archived: query.isArchived, query.page.request,
+                        partner: query.partnerId, archived: query.isArchived, query.request,
                         scope: call.scope), id: \.id, Organization.init)
             },
             .get("/v1/organizations/{id}", "Shows an organization", .permitted(.organizationsRead)) { call in
@@ -82,7 +82,7 @@ extension Handlers {
                 (call: Call, query: SitesQuery) in
                 try query.page.page(
                     try await ledger.sites(
-                        organization: query.organizationId, archived: query.isArchived, query.page.request,
+                        organization: query.organizationId, archived: query.isArchived, query.request,
                         scope: call.scope), id: \.id, Site.init)
             },
             .get("/v1/sites/{id}", "Shows a site", .permitted(.sitesRead)) { call in

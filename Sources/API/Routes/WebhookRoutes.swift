@@ -20,8 +20,8 @@ extension Handlers {
                 return WebhookSecret(webhook: Webhook(row), secret: secret)
             }.refusing(.conflict),
             .get("/v1/webhooks", "Lists the webhooks that you may see", .permitted(.webhooksRead)) {
-                (call: Call, query: PageQuery) in
-                query.page(
+                (call: Call, query: SortedQuery) in
+                query.page.page(
                     try await ledger.webhooks(query.request, scope: call.scope), id: \.id.value, Webhook.init)
             },
             .get("/v1/webhooks/{id}", "Shows a webhook, but for its secret", .permitted(.webhooksRead)) {
