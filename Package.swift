@@ -124,7 +124,7 @@ let package = Package(
             ],
             resources: [
                 .embedInCode("Pages/docs.html"), .embedInCode("Pages/docs.css"),
-                .embedInCode("Pages/docs.js"),
+                .embedInCode("Pages/docs.js"), .embedInCode("Pages/docs_missing.html"),
             ]),
         target("Client", ["Domain", "Wire", "Outbound"]),
         target(

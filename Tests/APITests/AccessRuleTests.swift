@@ -44,7 +44,7 @@ struct AccessRuleTests {
             let open = api.handlers.table.routes.filter { $0.caller == .anyone }.map(\.path)
             #expect(
                 Set(open) == [
-                    "/healthz", "/readyz", "/docs", "/docs/docs.js", "/docs/docs.css", "/docs/problems",
+                    "/healthz", "/readyz", "/docs", "/docs/docs.css", "/docs/problems",
                     "/openapi.json",
                     "/v1/enrollments", "/v1/sessions", "/v1/sign-in-links/accept", "/v1/device-codes",
                     "/v1/device-codes/session",

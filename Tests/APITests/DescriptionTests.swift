@@ -125,7 +125,8 @@ struct DescriptionTests {
         let sources = URL(filePath: #filePath).deletingLastPathComponent()
             .appending(path: "../../Sources/API/Documentation.docc/Problems.md")
         let written = try String(contentsOf: sources, encoding: .utf8)
-        #expect(written == ProblemPage.markdown, "Problems.md has to be written anew: \(ProblemPage.markdown)")
+        #expect(
+            written == ProblemPage.markdown, "Problems.md has to be written anew: \(ProblemPage.markdown)")
     }
 
     private static func encoded(_ text: String) -> String {
@@ -152,23 +153,6 @@ struct DescriptionTests {
             #expect(job?["additionalProperties"] == .bool(false))
             let script = document["components"]?["schemas"]?["Script"]
             #expect(script?["properties"]?["body"]?["maxLength"] == .integer(1 << 20))
-        }
-    }
-
-    @Test("the page for people loads nothing from elsewhere and runs no inline code")
-    func page() async throws {
-        try await TestAPI.with { api in
-            let page = try await api.call("GET", "/docs", key: .some(nil))
-            let policy = try #require(page.header("content-security-policy"))
-            #expect(policy.contains("default-src 'none'") && !policy.contains("unsafe"))
-            let html = String(decoding: page.body, as: UTF8.self)
-            #expect(!html.contains("http://") && !html.contains("https://") && !html.contains("<script>"))
-            for part in ["/docs/docs.js", "/docs/docs.css"] {
-                #expect(html.contains(part))
-                let response = try await api.call("GET", part, key: .some(nil))
-                #expect(response.status == 200 && !response.body.isEmpty)
-                #expect(response.header("x-content-type-options") == "nosniff")
-            }
         }
     }
 

@@ -22,6 +22,8 @@ struct Handlers: Sendable {
     let retentionDays: Int
     let watches: JobWatches
     let readiness: @Sendable () async -> [String: Bool]
+    /// The files of the page for people, where they are installed.
+    var docs: DocsFiles?
 
     /// Every route of this release.
     var table: RouteTable {

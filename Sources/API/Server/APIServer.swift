@@ -26,6 +26,8 @@ package struct APIConfiguration: Sendable {
     package var origins: Set<String> = []
     /// How often callers may ask.
     package var rateLimits = RateLimits.standard
+    /// The files of the page for people; without them it says how to install them.
+    package var docs: DocsFiles?
     /// Told the port as soon as connections are accepted.
     package var onBound: @Sendable (Int) async -> Void
 
@@ -90,7 +92,7 @@ package struct APIServer: Service {
             enroller: enroller, presence: presence, queues: queues, controls: controls, rates: rates,
             tasks: tasks, retentionDays: retentionDays,
             watches: JobWatches(ledger: ledger, authenticator: authenticator),
-            readiness: readiness)
+            readiness: readiness, docs: configuration.docs)
         self.configuration = configuration
         self.logger = logger
         responder = Responder(

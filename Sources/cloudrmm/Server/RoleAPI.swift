@@ -93,6 +93,7 @@ extension Roles {
             host: settings.host, port: settings.apiPort, tls: { tls.context },
             hosts: apiNames.names.union(apiNames.addresses)
         ) { port in ports.bound("api", port) }
+        configuration.docs = try settings.docsDirectory.map { try DocsFiles(directory: $0) }
         (configuration.origins, configuration.rateLimits) = (settings.corsOrigins, settings.rateLimits)
         let server = APIServer(
             configuration: configuration,

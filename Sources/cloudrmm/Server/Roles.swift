@@ -41,6 +41,8 @@ struct RoleSettings: Sendable {
     /// Origins whose pages may read the API's answers, and how often its callers may ask.
     var corsOrigins: Set<String> = []
     var rateLimits = RateLimits.standard
+    /// Where the files of the API's page for people are, if anywhere.
+    var docsDirectory: String?
 }
 
 /// Which of the engines below a role answer.

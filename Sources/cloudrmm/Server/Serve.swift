@@ -176,6 +176,7 @@ extension RoleSettings {
             }
             webhookNetworks = networks
         }
+        docsDirectory = given[.docsDir].map(absolutePath)
         if let text = given[.corsOrigins] {
             guard let origins = AllowedOrigin.list(text) else {
                 throw given.refusal(
