@@ -20,6 +20,7 @@ package enum BuiltinRole: String, Sendable, CaseIterable {
         case .technician:
             Self.reads.union([
                 .devicesWrite, .enrollmentTokensRead, .enrollmentTokensWrite, .jobsRun, .jobsCancel,
+                .secretsRead,
             ])
         case .viewer: Self.reads
         case .operator: Self.reads.union([.jobsCancel, .queuesWrite])

@@ -34,6 +34,12 @@ package enum Permission: String, Sendable, CaseIterable {
     case webhooksRead = "webhooks:read"
     /// Webhooks: what leaves the platform, and where to.
     case webhooksWrite = "webhooks:write"
+    /// Secrets, but never their values.
+    case secretsRead = "secrets:read"
+    /// Secrets: made, rotated and taken away.
+    case secretsWrite = "secrets:write"
+    /// Name secrets in jobs; whoever may, can have a script tell what they are.
+    case secretsUse = "secrets:use"
     /// Archive, with everything that ends by it, and bring back.
     case tenantsArchive = "tenants:archive"
     /// Erase for good.

@@ -85,6 +85,8 @@ package enum Subject {
     package enum WebhookEvent {}
     /// An event for a webhook.
     package enum WebhookDelivery {}
+    /// A value with a name that scripts are given.
+    package enum Secret {}
 }
 
 /// Names one installation.
@@ -137,3 +139,5 @@ package typealias WebhookID = ID<Subject.Webhook>
 package typealias WebhookEventID = ID<Subject.WebhookEvent>
 /// Names an event for a webhook: the same however often it is sent.
 package typealias WebhookDeliveryID = ID<Subject.WebhookDelivery>
+/// Names a value that scripts are given, whichever of its versions.
+package typealias SecretID = ID<Subject.Secret>

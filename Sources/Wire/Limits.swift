@@ -74,6 +74,15 @@ package enum Limits {
     package static let webhookURLBytes = 1...2_048
     package static let webhookTextBytes = 0...200
     package static let webhookEvents = 1...64
+    /// Bytes of a secret: fewer could not be told from other output when they are masked in it.
+    package static let secretBytes = 8...16_384
+    /// Bytes of a secret's name and description.
+    package static let secretNameBytes = 1...64
+    package static let secretTextBytes = 0...200
+    /// Secrets that a script may be given, and values that a job may be signed for: with those of sites that
+    /// have their own.
+    package static let scriptSecretsMax = 16
+    package static let signedSecretsMax = 256
     /// Days for which an organization keeps what has ended.
     package static let retentionDays = 1...3_650
     /// Bytes of the reason of a pause or a drain.

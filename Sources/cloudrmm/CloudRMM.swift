@@ -19,7 +19,7 @@ struct CloudRMM: AsyncParsableCommand {
             Organizations.self, Sites.self, Users.self, RoleVerbs.self, APIKeyVerbs.self, WhoAmI.self,
             Login.self, Logout.self, ContextVerbs.self, Approve.self, Accept.self, SessionVerbs.self,
             SecondFactorVerbs.self, ChangePassword.self, AuditVerbs.self,
-            WebhookVerbs.self,
+            WebhookVerbs.self, SecretVerbs.self,
             RedisUsers.self,
         ])
 

@@ -18,7 +18,7 @@ struct MatrixTests {
     /// What a call is about, and so where it lies in the tenancy.
     enum Subject: CaseIterable {
         case partner, organization, site, device, job, run, deadRun, apiKey, user, role, binding, task,
-            webhook
+            webhook, secret
     }
 
     /// What is known of one route.
@@ -49,6 +49,7 @@ struct MatrixTests {
         var role = ""
         var binding = ""
         var webhook = ""
+        var secret = ""
         var level: [Level] = []
 
         subscript(_ subject: Subject) -> String {
@@ -64,6 +65,7 @@ struct MatrixTests {
             case .role: role
             case .binding: binding
             case .webhook: webhook
+            case .secret: secret
             case .task: UniqueID.zero.description
             }
         }
@@ -187,6 +189,15 @@ struct MatrixTests {
         "POST /v1/webhooks/{id}/test": Row(subject: .webhook),
         "GET /v1/webhooks/{id}/deliveries": Row(subject: .webhook),
         "POST /v1/webhook-deliveries/{id}/redeliver": Row(only: .nobody),
+        "POST /v1/secrets": Row(
+            subject: .organization,
+            body: {
+                #"{"name":"s\#(UInt32.random(in: 0 ... .max))","value":"12345678","#
+                    + #""organizationId":"\#($0.organization)"}"#
+            }),
+        "GET /v1/secrets": Row(), "GET /v1/secrets/{id}": Row(subject: .secret),
+        "POST /v1/secrets/{id}/rotate": Row(subject: .secret, body: { _ in #"{"value":"87654321"}"# }),
+        "DELETE /v1/secrets/{id}": Row(subject: .secret),
         "GET /v1/audit": Row(), "GET /v1/tasks": Row(),
         "GET /v1/tasks/{id}": Row(subject: .task, also: [404]),
         "POST /v1/tasks/{id}/cancel": Row(subject: .task, also: [404]),
@@ -365,6 +376,8 @@ private struct Scene {
         switch row.subject {
         case .webhook:
             if route.method != .get || place.webhook.isEmpty { try await place.renewWebhook(admin) }
+        case .secret:
+            if route.method != .get || place.secret.isEmpty { try await place.renewSecret(admin) }
         case .apiKey, .user, .role, .binding:
             if route.method != .get { try await place.renew(admin) }
         case .organization where route.path == "/v1/role-bindings": try await place.renew(admin)
@@ -387,7 +400,7 @@ private struct Scene {
         let isThere = ids.device != UniqueID.zero.description
         switch subject {
         case .device, .job, .run, .deadRun: if !isThere { return false }
-        case .partner, .organization, .site, .apiKey, .user, .role, .binding, .task, .webhook: break
+        case .partner, .organization, .site, .apiKey, .user, .role, .binding, .task, .webhook, .secret: break
         }
         switch reach {
         case .platform: return true
@@ -398,7 +411,8 @@ private struct Scene {
         case .site(let id):
             switch subject {
             case .site, .device, .job, .run, .deadRun: return ids.site == id.description
-            case .partner, .organization, .apiKey, .user, .role, .binding, .task, .webhook: return false
+            case .partner, .organization, .apiKey, .user, .role, .binding, .task, .webhook, .secret:
+                return false
             }
         }
     }
@@ -424,7 +438,8 @@ private struct Scene {
                 (SELECT count(*)::text || '/' || count(cancel_requested_at)::text FROM jobs),
                 (SELECT count(*) FROM runs), (SELECT count(*) FROM run_history),
                 (SELECT count(*) FROM queue_controls), (SELECT count(*) FROM tasks),
-                (SELECT count(*) FROM paused_jobs), (SELECT count(*) FROM revocations))
+                (SELECT count(*) FROM paused_jobs), (SELECT count(*) FROM revocations),
+                (SELECT count(*)::text || '/' || sum(version)::text FROM secrets))
             """, scope: .platform
         ) { try $0.decode(String.self) }[0]
     }
@@ -439,6 +454,17 @@ extension MatrixTests.Ids {
         webhook = try await admin.createWebhook(
             NewWebhook(url: "https://example.com/", events: [.jobEnded], home: home)
         ).webhook.id.description
+    }
+
+    /// A secret of the organization, made anew.
+    fileprivate mutating func renewSecret(_ admin: APIClient) async throws {
+        let organization = try #require(OrganizationID(organization))
+        if let before = SecretID(secret) { try? await admin.remove(before) }  // it may be gone already
+        let name = try #require(SecretName("s\(UInt32.random(in: 0 ... .max))"))
+        secret = try await admin.createSecret(
+            NewSecret(
+                name: name, value: SecretValue("12345678"), home: Place(organizationId: organization))
+        ).id.description
     }
 
     /// A key, a person, a role and a binding of the organization, made anew.

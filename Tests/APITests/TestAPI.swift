@@ -129,6 +129,7 @@ extension TestAPI {
             tenants: TenantMaker(ledger: ledger, judge: judge), roles: RoleMaker(authenticator),
             signIn: SignIn(authenticator, sealing: sealing),
             webhooks: WebhookMaker(authenticator, keys: sealing, networks: .none),
+            secrets: SecretMaker(authenticator, keys: sealing),
             submitter: Submitter(ledger: ledger, signer: signer, judge: judge, front: front, logger: logger),
             enroller: Enroller(ledger: ledger, signer: signer, judge: judge) { "wss://localhost" },
             presence: Presence(front: front),
@@ -145,7 +146,7 @@ extension TestAPI {
                 host: "127.0.0.1", port: 0, tls: meeting, hosts: ["rmm.example"]
             ) { port in bound.yield(port) }, ledger: ledger, authenticator: authenticator,
             tenants: handlers.tenants, roles: handlers.roles, signIn: handlers.signIn,
-            webhooks: handlers.webhooks,
+            webhooks: handlers.webhooks, secrets: handlers.secrets,
             submitter: handlers.submitter,
             enroller: handlers.enroller,
             presence: handlers.presence, queues: handlers.queues, controls: handlers.controls,

@@ -12,6 +12,7 @@ struct Handlers: Sendable {
     let roles: RoleMaker
     let signIn: SignIn
     let webhooks: WebhookMaker
+    let secrets: SecretMaker
     let submitter: Submitter
     let enroller: Enroller
     let presence: Presence
@@ -28,7 +29,7 @@ struct Handlers: Sendable {
         let contract =
             tenantRoutes + principalRoutes + signInRoutes + auditRoutes + deviceRoutes + jobRoutes
             + jobControlRoutes + explainRoutes + queueRoutes + interactiveRoutes + quotaRoutes
-            + deadLetterRoutes + taskRoutes + webhookRoutes
+            + deadLetterRoutes + taskRoutes + webhookRoutes + secretRoutes
         return RouteTable(contract + systemRoutes(describing: contract))
     }
 

@@ -76,13 +76,13 @@ package struct APIServer: Service {
     package init(
         configuration: APIConfiguration, ledger: Ledger, authenticator: Authenticator,
         tenants: TenantMaker, roles: RoleMaker, signIn: SignIn, webhooks: WebhookMaker,
-        submitter: Submitter, enroller: Enroller, presence: Presence, queues: QueueView,
+        secrets: SecretMaker, submitter: Submitter, enroller: Enroller, presence: Presence, queues: QueueView,
         controls: QueueControls, rates: QueueRates, tasks: Tasks, retentionDays: Int,
         readiness: @escaping @Sendable () async -> [String: Bool], counters: EventCounters, logger: Logger
     ) {
         let handlers = Handlers(
             ledger: ledger, authenticator: authenticator, tenants: tenants, roles: roles, signIn: signIn,
-            webhooks: webhooks, submitter: submitter,
+            webhooks: webhooks, secrets: secrets, submitter: submitter,
             enroller: enroller, presence: presence, queues: queues, controls: controls, rates: rates,
             tasks: tasks, retentionDays: retentionDays,
             watches: JobWatches(ledger: ledger, authenticator: authenticator),

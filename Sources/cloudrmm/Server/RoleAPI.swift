@@ -99,7 +99,8 @@ extension Roles {
             signIn: SignIn(authenticator, sealing: apiKeys.sealing),
             webhooks: WebhookMaker(
                 authenticator, keys: apiKeys.sealing, networks: settings.webhookNetworks),
-            submitter: submitter, enroller: enroller,
+            secrets: SecretMaker(authenticator, keys: apiKeys.sealing), submitter: submitter,
+            enroller: enroller,
             presence: Presence(front: front), queues: QueueView(ledger: ledger, front: front),
             controls: QueueControls(ledger: ledger, front: front, judge: judge, logger: logger),
             rates: QueueRates(front: front), tasks: tasks, retentionDays: settings.retentionDays,

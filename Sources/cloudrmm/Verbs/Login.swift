@@ -6,7 +6,7 @@ import Process
 import Wire
 
 /// Asks the person at the terminal.
-private enum Prompt {
+enum Prompt {
     /// A line; without a terminal, the next line of stdin.
     static func line(_ question: String) throws -> String {
         if isatty(STDIN_FILENO) == 1 { FileHandle.standardError.write(Data(question.utf8)) }
