@@ -12,6 +12,9 @@ final class Session: Sendable {
     let organization: OrganizationID
     /// Whether what it is sent may carry traces.
     let takesTraces: Bool
+    /// Whether it can be given secrets, and the public key that they are sealed to: the certificate's (DER).
+    let takesSecrets: Bool
+    let deviceKey: [UInt8]
     private let channel: any Channel
     private let state: Mutex<State>
 
@@ -46,8 +49,10 @@ final class Session: Sendable {
     }
 
     init(
-        device: DeviceID, organization: OrganizationID, takesTraces: Bool = false, channel: any Channel
+        device: DeviceID, organization: OrganizationID, takesTraces: Bool = false,
+        takesSecrets: Bool = false, deviceKey: [UInt8] = [], channel: any Channel
     ) {
+        (self.takesSecrets, self.deviceKey) = (takesSecrets, deviceKey)
         self.takesTraces = takesTraces
         self.device = device
         self.organization = organization

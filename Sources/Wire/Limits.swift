@@ -76,6 +76,8 @@ package enum Limits {
     package static let webhookEvents = 1...64
     /// Bytes of a secret: fewer could not be told from other output when they are masked in it.
     package static let secretBytes = 8...16_384
+    /// Bytes of a secret as it is sealed to a device, with its salt.
+    package static let sealedSecretBytesMax = 17_408
     /// Bytes of a secret's name and description.
     package static let secretNameBytes = 1...64
     package static let secretTextBytes = 0...200

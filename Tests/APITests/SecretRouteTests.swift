@@ -135,6 +135,52 @@ struct SecretRouteTests {
         }
     }
 
+    @Test("a job names secrets with the permission alone, each for one variable or the input")
+    func jobs() async throws {
+        try await TestAPI.with { api in
+            let level = Level.organization(api.one.organization)
+            let one = APIClient(url: api.url, key: api.one.key)
+            _ = try await one.createSecret(new("a", Place(organizationId: api.one.organization)))
+            func submit(_ secrets: String, _ more: String = "", by key: String) async throws -> Problem? {
+                let response = try await api.call(
+                    "POST", "/v1/jobs", key: key,
+                    body: #"{"kind":"script","target":{"deviceIds":["\#(api.one.device)"]},"#
+                        + #""script":{"interpreter":"sh","body":"true","secrets":\#(secrets)\#(more)}}"#)
+                return response.status == 202 ? nil : try api.problem(response)
+            }
+            let use = #"[{"name":"a","environment":"A"}]"#
+            #expect(try await submit(use, by: api.one.key) == nil)
+            #expect(try await submit(#"[{"name":"a","stdin":true}]"#, by: api.one.key) == nil)
+            let (_, without) = try await api.authenticator.createKey(
+                name: "k", level: level, permissions: [.jobsRun, .secretsRead, .secretsWrite],
+                expiresIn: .seconds(60), by: nil)
+            let refused = try #require(try await submit(use, by: without))
+            #expect(refused.status == 403 && refused.field == "script.secrets")
+            #expect(try await submit("[]", by: without) == nil)
+            for (secrets, more, field) in [
+                (#"[{"name":"b","environment":"A"}]"#, "", "script.secrets[0].name"),
+                (#"[{"name":"A","environment":"A"}]"#, "", "script.secrets[0].name"),
+                (#"[{"name":"a"}]"#, "", "script.secrets[0].environment"),
+                (#"[{"name":"a","environment":"A","stdin":true}]"#, "", "script.secrets[0].environment"),
+                (#"[{"name":"a","environment":"PATH"}]"#, "", "script.secrets[0].environment"),
+                (#"[{"name":"a","environment":"LD_PRELOAD"}]"#, "", "script.secrets[0].environment"),
+                (#"[{"name":"a","environment":"BASH_ENV"}]"#, "", "script.secrets[0].environment"),
+                (#"[{"name":"a","environment":"A B"}]"#, "", "script.secrets[0].environment"),
+                (use, #","env":{"A":"1"}"#, "script.secrets[0].environment"),
+                (#"[{"name":"a","stdin":true}]"#, #","stdin":"x""#, "script.secrets[0].stdin"),
+                (
+                    #"[{"name":"a","environment":"A"},{"name":"a","environment":"A"}]"#, "",
+                    "script.secrets[1].environment"
+                ),
+            ] {
+                let problem = try #require(try await submit(secrets, more, by: api.one.key))
+                #expect(problem.status == 422 && problem.field == field, "\(secrets): \(problem)")
+            }
+            let many = (0..<17).map { #"{"name":"a","environment":"A\#($0)"}"# }.joined(separator: ",")
+            #expect(try await submit("[\(many)]", by: api.one.key)?.detail.contains("16") == true)
+        }
+    }
+
     @Test("what is of another version than If-Match says is not changed")
     func versions() async throws {
         try await TestAPI.with { api in

@@ -130,7 +130,8 @@ extension TestAPI {
             signIn: SignIn(authenticator, sealing: sealing),
             webhooks: WebhookMaker(authenticator, keys: sealing, networks: .none),
             secrets: SecretMaker(authenticator, keys: sealing),
-            submitter: Submitter(ledger: ledger, signer: signer, judge: judge, front: front, logger: logger),
+            submitter: Submitter(
+                ledger: ledger, signer: signer, judge: judge, front: front, keys: sealing, logger: logger),
             enroller: Enroller(ledger: ledger, signer: signer, judge: judge) { "wss://localhost" },
             presence: Presence(front: front),
             queues: QueueView(ledger: ledger, front: front),

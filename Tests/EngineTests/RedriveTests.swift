@@ -20,7 +20,9 @@ import Wire
             serverCA: try CertificateAuthority.make(commonName: "s", validitySeconds: 60).certificate,
             deviceCA: try CertificateAuthority.make(commonName: "d", validitySeconds: 60), now: .now())
         return Submitter(
-            ledger: bench.world.api, signer: signer, judge: World.judge, front: bench.front, logger: .quiet)
+            ledger: bench.world.api, signer: signer, judge: World.judge, front: bench.front,
+            keys: World.sealing,
+            logger: .quiet)
     }
 
     /// A job over a tenant's devices whose runs have ended like this, each after its only attempt but one.

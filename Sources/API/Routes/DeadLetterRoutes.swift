@@ -67,7 +67,8 @@ extension Handlers {
                 count: letters.count, dryRun: true,
                 jobs: jobs.map { RedrivenJob(retryOf: $0.key, runs: $0.value.count) })
         }
-        let outcomes = try await submitter.redrive(letters, by: principal.id, level: call.level)
+        let outcomes = try await submitter.redrive(
+            letters, by: principal.id, level: call.level, secretsLevel: principal.reach[.secretsUse])
         return DeadLetterAnswer(
             count: letters.count, dryRun: false,
             jobs: outcomes.map { outcome in

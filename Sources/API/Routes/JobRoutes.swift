@@ -38,7 +38,8 @@ extension Handlers {
             ) { call in
                 let principal = try call.principal
                 let job = try await submitter.retry(
-                    call.id(), idempotencyKey: call.idempotencyKey, by: principal.id, level: call.level)
+                    call.id(), idempotencyKey: call.idempotencyKey, by: principal.id, level: call.level,
+                    secretsLevel: principal.reach[.secretsUse])
                 call.note(job)
                 return .json(job, status: .accepted)
             },
@@ -59,7 +60,8 @@ extension Handlers {
         let principal = try call.principal
         let request = JobRequest(
             job: new, idempotencyKey: call.idempotencyKey, requestHash: SHA256.hash(new.json))
-        let outcomes = try await submitter.submit([request], by: principal.id, level: call.level)
+        let outcomes = try await submitter.submit(
+            [request], by: principal.id, level: call.level, secretsLevel: principal.reach[.secretsUse])
         let job = try outcomes[0].get()
         call.note(job)
         return job
@@ -83,7 +85,9 @@ extension Handlers {
         }
         let outcomes =
             requests.isEmpty
-            ? [] : try await submitter.submit(requests, by: principal.id, level: call.level)
+            ? []
+            : try await submitter.submit(
+                requests, by: principal.id, level: call.level, secretsLevel: principal.reach[.secretsUse])
         var rest = outcomes[...]
         return BulkAnswer(
             items: items.map { item in

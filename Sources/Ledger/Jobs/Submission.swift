@@ -30,6 +30,8 @@ package struct SubmittedJob: Sendable {
     package var redriven: [RunID] = []
     /// The key that it wants to hold alone.
     package var unique: UniqueSlot?
+    /// Whether its script is given secrets.
+    package var hasSecrets = false
     /// The trace of the request that submitted it.
     package var trace: TraceContext?
     /// Who submitted it, with which idempotency key, and the hash of what was asked.
@@ -191,7 +193,8 @@ extension Ledger {
                 INSERT INTO jobs (organization_id, id, site_id, kind, state, priority, statement,
                                   target_devices, timeout_seconds, maximum_attempts, idempotent, expires_at,
                                   created_by, idempotency_key, request_hash, total, not_before, retry_on,
-                                  backoff_seconds, backoff_seconds_max, retry_of, trace, charged)
+                                  backoff_seconds, backoff_seconds_max, retry_of, trace, charged,
+                                  has_secrets)
                 SELECT u.* FROM unnest(
                     \(jobs.map(\.organization)), \(jobs.map(\.id)), \(jobs.map(\.ownSite)),
                     \(jobs.map(\.kind.rawValue)),
@@ -206,7 +209,8 @@ extension Ledger {
                     \(jobs.map { Int32($0.retry.backoffSeconds) }),
                     \(jobs.map { Int32($0.retry.maximumBackoffSeconds) }), \(jobs.map(\.retryOf)),
                     \(jobs.map { $0.trace.map { PostgresData($0.bytes) } }),
-                    \(jobs.map { $0.devices == nil ? Int32(clamping: $0.expectedRuns) : 0 }))
+                    \(jobs.map { $0.devices == nil ? Int32(clamping: $0.expectedRuns) : 0 }),
+                    \(jobs.map(\.hasSecrets)))
                         AS u(organization_id, id)
                 \(fragment: slots?.filter ?? "")
                 \(fragment: conflicts)

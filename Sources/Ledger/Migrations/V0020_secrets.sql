@@ -50,6 +50,9 @@ CREATE INDEX secret_requests_open ON secret_requests (requested_at)
     WHERE sealed IS NULL AND refusal IS NULL;
 CREATE INDEX secret_requests_by_age ON secret_requests (requested_at);
 
+-- Whether a job's script is given secrets, as its statement says: the gateway then asks for them.
+ALTER TABLE jobs ADD COLUMN has_secrets boolean NOT NULL DEFAULT false;
+
 ALTER TABLE secrets ENABLE ROW LEVEL SECURITY;
 ALTER TABLE secrets FORCE ROW LEVEL SECURITY;
 ALTER TABLE secret_requests ENABLE ROW LEVEL SECURITY;

@@ -128,7 +128,8 @@ extension Ledger {
         return try await pool.query(
             """
             SELECT \(fragment: Self.secretColumns) FROM secrets s
-            WHERE s.owner = ANY (ARRAY[(SELECT o.partner_id FROM organizations o WHERE o.id = \(organization)),
+            WHERE s.owner = ANY (ARRAY[(SELECT o.partner_id FROM organizations o
+                                        WHERE o.id = \(organization)),
                                        '00000000-0000-0000-0000-000000000000'::uuid])
               AND s.name = ANY (\(names))
             UNION ALL

@@ -80,7 +80,10 @@ extension Roles {
         let authenticator = Authenticator(
             ledger: ledger, seals: apiKeys.seals, judge: judge, store: keys.revocationsStore)
         let submitter = Submitter(
-            ledger: ledger, signer: apiKeys.signer, judge: judge, front: front, logger: logger)
+            ledger: ledger, signer: apiKeys.signer, judge: judge, front: front, keys: apiKeys.sealing,
+            logger: logger)
+        let sealing = SecretSealer(
+            ledger: ledger, signer: apiKeys.signer, keys: apiKeys.sealing, logger: logger)
         let agentGatewayURL = settings.agentGatewayURL
         let gatewayPort = settings.gatewayPort
         let enroller = Enroller(ledger: ledger, signer: apiKeys.signer, judge: judge) {
@@ -119,7 +122,7 @@ extension Roles {
             try await beside([
                 { try await tls.run() }, { await front.reportWork() },
                 { try await authenticator.keepUp(onFailure: onFailure) },
-                { try await sealer.run(onFailure: onFailure) },
+                { try await sealer.run(onFailure: onFailure) }, { await sealing.run() },
             ]) {
                 try await presence.beside {
                     try await beside({ await webhooks.run() }) { try await server.run() }
