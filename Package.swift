@@ -99,6 +99,7 @@ let package = Package(
                 .embedInCode("Migrations/V0016_audit.sql"),
                 .embedInCode("Migrations/V0017_sessions.sql"),
                 .embedInCode("Migrations/V0019_webhooks.sql"),
+                .embedInCode("Migrations/V0022_guards.sql"),
             ]),
         target("Streams", ["Domain", "Wire", "Redis", logging], swiftSettings: optimized),
         target(

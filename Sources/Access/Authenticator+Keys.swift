@@ -25,6 +25,7 @@ extension Authenticator {
             expiresAt = min(expiresAt, maker.lifetimeOfMade ?? expiresAt)
         }
         try await checkReach(of: permissions.union([.apiKeysWrite]), on: level, for: maker)
+        if let maker { try await guards.requireFresh(toGive: permissions, on: level, by: maker) }
         let secret = APIKeySecret()
         var row = APIKeyRow(
             id: .new(at: time), keyHash: secret.hash, prefix: secret.shown, place: LevelColumns(level),
@@ -67,6 +68,7 @@ extension Authenticator {
                 .forbidden, "this key may do more than you: somebody who may as much has to do it")
         }
         try await checkReach(of: held.union([.apiKeysWrite]), on: place, for: caller)
+        try await guards.requireFresh(toGive: held, on: place, by: caller)
     }
 
     /// Revokes a key, here at once and in other processes of the API within seconds.

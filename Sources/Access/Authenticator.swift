@@ -26,6 +26,8 @@ package final class Authenticator: Sendable {
     let now: @Sendable () -> Instant
     /// What was revoked before its end.
     package let revocations: Revocations
+    /// How far one act may reach.
+    package let guards: Guards
     private let judged = Mutex<[[UInt8]: Judged]>([:])
     private let uses = Mutex<(keys: [APIKeyID: Instant], sessions: [SessionID: Instant])>(([:], [:]))
 
@@ -40,6 +42,7 @@ package final class Authenticator: Sendable {
         self.judge = judge
         self.now = now
         revocations = Revocations(ledger: ledger, seals: seals, store: store)
+        guards = Guards(ledger: ledger, seals: seals, judge: judge, revocations: revocations, now: now)
     }
 
     var rights: Rights { Rights(ledger: ledger, seals: seals, judge: judge, revocations: revocations) }

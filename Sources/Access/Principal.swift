@@ -59,6 +59,15 @@ package struct Principal: Sendable, Hashable {
         }
     }
 
+    /// Refuses a person whose second factor was not shown within so many seconds, with `stepUpRequired`. Keys
+    /// cannot show one: they are scoped, expire, and hold nothing that their maker could not give them.
+    package func requireFresh(within seconds: Int, at time: Instant, for what: String) throws(AccessError) {
+        guard kind == .user else { return }
+        guard let steppedUpAt, steppedUpAt + .seconds(seconds) > time else {
+            throw .stepUpRequired(for: what, seconds: seconds)
+        }
+    }
+
     /// The person who has signed in; refuses keys with `forbidden`.
     package var user: (id: UserID, session: SessionID) {
         get throws(AccessError) {

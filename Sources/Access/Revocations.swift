@@ -77,6 +77,9 @@ package final class Revocations: Sendable {
         state.withLock { state in state.entries[id].map { version < $0.below } ?? false }
     }
 
+    /// The version below which rows of a subject are void; `nil` if nothing of it was revoked.
+    package func floor(of id: UniqueID) -> Int? { state.withLock { $0.entries[id]?.below } }
+
     /// Reads what has come since, unless that was done within the last second.
     /// - Throws: `alteredRow` if the list was cut or altered.
     package func refresh(at now: Instant) async throws {

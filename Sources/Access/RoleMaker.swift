@@ -273,6 +273,7 @@ package struct RoleMaker: Sendable {
                 "you cannot give what you do not have: \(excess.joined(separator: ", "))")
         }
         try await authenticator.checkReach(of: permissions.union([.rolesWrite]), on: level, for: maker)
+        try await authenticator.guards.requireFresh(toGive: permissions, on: level, by: maker)
     }
 
     private func holds(_ user: UserRow) -> Bool {

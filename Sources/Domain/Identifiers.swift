@@ -81,6 +81,8 @@ package enum Subject {
     package enum Task {}
     /// A subscription to events.
     package enum Webhook {}
+    /// A submission that waits for a second person.
+    package enum Approval {}
     /// Something that has happened and that webhooks are told of.
     package enum WebhookEvent {}
     /// An event for a webhook.
@@ -117,6 +119,8 @@ package typealias SessionID = ID<Subject.Session>
 package typealias AuditEntryID = ID<Subject.AuditEntry>
 /// Names a request to the API.
 package typealias RequestID = ID<Subject.Request>
+/// Names a submission that waits for a second person.
+package typealias ApprovalID = ID<Subject.Approval>
 /// Names a link or code that lets somebody in once.
 package typealias SignInLinkID = ID<Subject.SignInLink>
 /// Names a set of permissions that a tenant made.

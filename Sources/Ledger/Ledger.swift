@@ -66,6 +66,9 @@ package struct Ledger: Sendable {
         Migration(
             version: 19, name: "webhooks",
             sql: String(decoding: PackageResources.V0019_webhooks_sql, as: UTF8.self)),
+        Migration(
+            version: 22, name: "guards",
+            sql: String(decoding: PackageResources.V0022_guards_sql, as: UTF8.self)),
     ]
 
     /// Succeeds when the database answers.

@@ -79,6 +79,8 @@ struct MatrixTests {
         "POST /v1/partners": Row(body: { _ in #"{"name":"x"}"# }, only: .platform),
         "GET /v1/partners": Row(), "GET /v1/partners/{id}": Row(subject: .partner),
         "PATCH /v1/partners/{id}": Row(subject: .partner, body: { _ in #"{"name":"x"}"# }),
+        "GET /v1/partners/{id}/guard": Row(subject: .partner),
+        "PATCH /v1/partners/{id}/guard": Row(subject: .partner, body: { _ in #"{"confirmAbove":40}"# }),
         "POST /v1/organizations": Row(
             subject: .partner, body: { #"{"name":"x","partnerId":"\#($0.partner)"}"# }),
         "GET /v1/organizations": Row(), "GET /v1/organizations/{id}": Row(subject: .organization),
@@ -410,6 +412,7 @@ private struct Scene {
             """
             SELECT concat_ws(' ',
                 (SELECT count(*)::text || '/' || sum(version)::text FROM partners),
+                (SELECT count(*)::text || '/' || sum(version)::text FROM guards),
                 (SELECT count(*)::text || '/' || sum(version)::text FROM organizations),
                 (SELECT string_agg(weight::text || coalesce(running_cap::text, ''), ',' ORDER BY id)
                  FROM organizations),

@@ -37,6 +37,7 @@ extension Problem {
         case .conflict: Problem(.conflict, "conflict", error.description, field: error.field)
         case .secondFactorRequired:
             Problem(.unauthorized, "secondFactorRequired", error.description, field: error.field)
+        case .stepUpRequired: Problem(.forbidden, "stepUpRequired", error.description, field: error.field)
         case .approvalPending: Problem(.conflict, "approvalPending", error.description)
         case .throttled: Problem(.tooManyRequests, "throttled", error.description, retryAfterSeconds: 30)
         case .overloaded: Problem(.serviceUnavailable, "overloaded", error.description)

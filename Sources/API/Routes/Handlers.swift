@@ -26,7 +26,8 @@ struct Handlers: Sendable {
     /// Every route of this release.
     var table: RouteTable {
         let contract =
-            tenantRoutes + principalRoutes + signInRoutes + auditRoutes + deviceRoutes + jobRoutes
+            tenantRoutes + guardRoutes + principalRoutes + signInRoutes + auditRoutes + deviceRoutes
+            + jobRoutes
             + jobControlRoutes + explainRoutes + queueRoutes + interactiveRoutes + quotaRoutes
             + deadLetterRoutes + taskRoutes + webhookRoutes
         return RouteTable(contract + systemRoutes(describing: contract))

@@ -107,7 +107,8 @@ extension Handlers {
                 (call: Call, changes: NewRoleChanges) in
                 Role(
                     try await roles.editRole(
-                        call.id(), name: changes.name, permissions: changes.permissions.map(Permission.set),
+                        call.id(), name: changes.name,
+                        permissions: changes.permissions.map { try Permission.set($0) },
                         version: call.version, by: call.principal))
             },
             .delete("/v1/roles/{id}", "Takes a role away that nobody is bound to", .permitted(.rolesWrite)) {

@@ -102,7 +102,10 @@ struct Responder: HTTPResponder {
             (key, isFromCookie) = try self.credential(of: request)
             let principal = try await authenticator.principal(of: key)
             judged.withLock { $0 = principal }
-            if case .permitted(let permission) = route.caller { reach = try principal.require(permission) }
+            if case .permitted(let permission) = route.caller {
+                reach = try principal.require(permission)
+                try await authenticator.guards.requireFresh(for: permission, by: principal)
+            }
             (credential, caller) = (key, principal)
         }
         let rawQuery = path.endIndex < target.endIndex ? target[target.index(after: path.endIndex)...] : nil

@@ -17,7 +17,8 @@ struct StateOption: ParsableArguments {
 struct Partners: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
         abstract: "Managed service providers.",
-        subcommands: [List.self, Show.self, Create.self, Edit.self], defaultSubcommand: List.self)
+        subcommands: [List.self, Show.self, Create.self, Edit.self, GuardVerbs.self],
+        defaultSubcommand: List.self)
 
     struct List: AsyncParsableCommand {
         static let configuration = CommandConfiguration(abstract: "List partners.")
