@@ -96,6 +96,24 @@ package final class Authenticator: Sendable {
             session: row.id, steppedUpAt: row.steppedUpAt)
     }
 
+    /// A principal by what the audit log knows of it, judged as of now and without its secret; `nil` if it
+    /// may do nothing any more. It is what acts in somebody's name later on: it has no session.
+    func principal(_ kind: Principal.Kind, _ id: PrincipalID) async throws -> Principal? {
+        let time = now()
+        try await revocations.refresh(at: time)
+        switch kind {
+        case .key:
+            guard let row = try await ledger.apiKey(APIKeyID(id.value), scope: .platform) else { return nil }
+            return try await rights.principal(of: row, at: time)
+        case .user:
+            guard let user = try await ledger.user(UserID(id.value), scope: .platform),
+                let reach = try await rights.reach(of: user, at: time)
+            else { return nil }
+            return Principal(
+                kind: .user, id: id, maker: id, reach: reach, expiresAt: user.expiresAt, lifetimeOfMade: nil)
+        }
+    }
+
     /// Whether this is the key's secret, or the one before the last rotation while that is still good.
     private static func opens(_ row: APIKeyRow, _ hash: [UInt8], at time: Instant) -> Bool {
         if row.keyHash == hash { return true }

@@ -105,7 +105,7 @@ package final class Guards: Sendable {
     }
 
     /// The partners that a level belongs to, by edges whose MACs hold; `nil` if one does not.
-    private func partners(of level: Level) async throws -> Set<PartnerID>? {
+    func partners(of level: Level) async throws -> Set<PartnerID>? {
         let chains: [[SealedEdge]]
         switch level {
         case .platform: return []

@@ -83,6 +83,8 @@ package enum Subject {
     package enum Webhook {}
     /// A submission that waits for a second person.
     package enum Approval {}
+    /// A job or what waits for approval, where only the state tells which.
+    package enum Submission {}
     /// Something that has happened and that webhooks are told of.
     package enum WebhookEvent {}
     /// An event for a webhook.

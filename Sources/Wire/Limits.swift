@@ -72,6 +72,7 @@ package enum Limits {
     package static let openBytesDefault = 8 << 30
     /// Thresholds of a guard, and for how long a second factor may count as fresh.
     package static let guardDevices = 0...100_000_000
+    package static let confirmedDevices = 1...100_000_000
     package static let guardPermissions = 0...256
     package static let stepUpSeconds = 30...86_400
     /// Bytes of a webhook's URL and description, and the types of events that it may name.

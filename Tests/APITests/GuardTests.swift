@@ -83,12 +83,12 @@ struct GuardTests {
             let partner = api.one.partner
             let tight = NewGuardChanges(
                 confirmAbove: 10, approveAbove: .set(100),
-                stepUpPermissions: ["jobs:approve", "tenants:delete", "tenants:export"], stepUpSeconds: 60)
+                stepUpPermissions: ["jobs:approve", "tenants:delete", "tenants:export"], stepUpSeconds: 250)
             _ = try await boss.edit(partner, tight)
             let looser = [
                 NewGuardChanges(confirmAbove: 11), NewGuardChanges(approveAbove: .set(101)),
                 NewGuardChanges(approveAbove: .clear),
-                NewGuardChanges(stepUpPermissions: ["jobs:approve"]), NewGuardChanges(stepUpSeconds: 61),
+                NewGuardChanges(stepUpPermissions: ["jobs:approve"]), NewGuardChanges(stepUpSeconds: 251),
                 // Tighter here, looser there.
                 NewGuardChanges(confirmAbove: 1, stepUpPermissions: []),
             ]
@@ -96,7 +96,7 @@ struct GuardTests {
                 let refused = try await refusal { _ = try await boss.edit(partner, changes) }
                 #expect(refused.status == 403 && refused.code == "stepUpRequired", "\(changes)")
             }
-            try await api.stepUp(session, at: .now() + .seconds(-61))
+            try await api.stepUp(session, at: .now() + .seconds(-251))
             #expect(
                 try await refusal { _ = try await boss.edit(partner, looser[0]) }.code == "stepUpRequired")
             #expect(try await boss.partnerGuard(partner).version == 2)
@@ -219,14 +219,14 @@ struct GuardTests {
                 for person in people { person.client.close() }
             }
             for person in people { _ = try await person.client.jobs() }
-            let changes = NewGuardChanges(stepUpPermissions: ["jobs:read"], stepUpSeconds: 120)
+            let changes = NewGuardChanges(stepUpPermissions: ["jobs:read"], stepUpSeconds: 250)
             _ = try await admin.edit(partner, changes)
             for (client, session) in people {
                 let refused = try await refusal { _ = try await client.jobs() }
                 #expect(refused.status == 403 && refused.code == "stepUpRequired")
-                #expect(refused.detail.contains("jobs:read") && refused.detail.contains("120 seconds"))
+                #expect(refused.detail.contains("jobs:read") && refused.detail.contains("250 seconds"))
                 _ = try await client.devices()
-                try await api.stepUp(session, at: .now() + .seconds(-121))
+                try await api.stepUp(session, at: .now() + .seconds(-251))
                 #expect(try await refusal { _ = try await client.jobs() }.code == "stepUpRequired")
                 try await api.stepUp(session, at: .now() + .seconds(-60))
                 _ = try await client.jobs()

@@ -18,7 +18,7 @@ struct MatrixTests {
     /// What a call is about, and so where it lies in the tenancy.
     enum Subject: CaseIterable {
         case partner, organization, site, device, job, run, deadRun, apiKey, user, role, binding, task,
-            webhook
+            webhook, approval
     }
 
     /// What is known of one route.
@@ -49,6 +49,7 @@ struct MatrixTests {
         var role = ""
         var binding = ""
         var webhook = ""
+        var approval = ""
         var level: [Level] = []
 
         subscript(_ subject: Subject) -> String {
@@ -64,6 +65,7 @@ struct MatrixTests {
             case .role: role
             case .binding: binding
             case .webhook: webhook
+            case .approval: approval
             case .task: UniqueID.zero.description
             }
         }
@@ -149,6 +151,10 @@ struct MatrixTests {
         "GET /v1/runs/{id}": Row(subject: .run), "GET /v1/runs/{id}/output": Row(subject: .run),
         "GET /v1/runs/{id}/explain": Row(subject: .run),
         "POST /v1/runs/{id}/cancel": Row(subject: .run, also: [409]),
+        "GET /v1/approvals": Row(), "GET /v1/approvals/{id}": Row(subject: .approval),
+        // Whoever has no second factor that is fresh, or has asked, is refused with 403; see ApprovalTests.
+        "POST /v1/approvals/{id}/approve": Row(subject: .approval),
+        "POST /v1/approvals/{id}/reject": Row(subject: .approval),
         "GET /v1/dead-letters": Row(), "GET /v1/dead-letters/{id}": Row(subject: .deadRun, also: [404]),
         "POST /v1/dead-letters/redrive": Row(
             subject: .deadRun, body: { #"{"runIds":["\#($0.run)"]}"# }, also: [409]),
@@ -365,6 +371,7 @@ private struct Scene {
     ) async throws -> MatrixTests.Ids {
         var place = place
         switch row.subject {
+        case .approval: try await place.renewApproval(api)
         case .webhook:
             if route.method != .get || place.webhook.isEmpty { try await place.renewWebhook(admin) }
         case .apiKey, .user, .role, .binding:
@@ -388,7 +395,7 @@ private struct Scene {
         // The sibling has no device.
         let isThere = ids.device != UniqueID.zero.description
         switch subject {
-        case .device, .job, .run, .deadRun: if !isThere { return false }
+        case .device, .job, .run, .deadRun, .approval: if !isThere { return false }
         case .partner, .organization, .site, .apiKey, .user, .role, .binding, .task, .webhook: break
         }
         switch reach {
@@ -399,7 +406,7 @@ private struct Scene {
             return several.contains { ids.organization == $0.description } && subject != .partner
         case .site(let id):
             switch subject {
-            case .site, .device, .job, .run, .deadRun: return ids.site == id.description
+            case .site, .device, .job, .run, .deadRun, .approval: return ids.site == id.description
             case .partner, .organization, .apiKey, .user, .role, .binding, .task, .webhook: return false
             }
         }
@@ -425,6 +432,7 @@ private struct Scene {
                 (SELECT count(*) FROM role_bindings), (SELECT count(*) FROM sign_in_links),
                 (SELECT count(*) FROM sessions), (SELECT count(*) FROM enrollment_tokens),
                 (SELECT count(*)::text || '/' || count(cancel_requested_at)::text FROM jobs),
+                (SELECT count(*)::text || '/' || sum(state)::text FROM approvals),
                 (SELECT count(*) FROM runs), (SELECT count(*) FROM run_history),
                 (SELECT count(*) FROM queue_controls), (SELECT count(*) FROM tasks),
                 (SELECT count(*) FROM paused_jobs), (SELECT count(*) FROM revocations))
@@ -434,6 +442,20 @@ private struct Scene {
 }
 
 extension MatrixTests.Ids {
+    /// A submission of the site that waits for a second person, made anew.
+    fileprivate mutating func renewApproval(_ api: TestAPI) async throws {
+        guard let site = SiteID(site), device != UniqueID.zero.description else {
+            approval = UniqueID.zero.description
+            return
+        }
+        let asker = try await api.authenticator.principal(of: api.admin)
+        let body = #"{"kind":"ping","target":{"siteId":"\#(site)"}}"#
+        approval = try await Approvals(api.authenticator).ask(
+            .job, body: Array(body.utf8), about: nil, idempotencyKey: nil, devices: 1, organizations: [],
+            site: site, by: asker
+        ).id.description
+    }
+
     /// A webhook of the organization, made anew.
     fileprivate mutating func renewWebhook(_ admin: APIClient) async throws {
         let organization = try #require(OrganizationID(organization))

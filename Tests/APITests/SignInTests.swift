@@ -39,8 +39,10 @@ extension TestAPI {
         let seals = RowSeals(key: try MACKey(bytes: Array(repeating: 7, count: 32)), keyID: "k1")
         let mac = seals.seal(row.sealedParts)
         try await owner.execute(
-            "UPDATE sessions SET stepped_up_at = \(time), mac = \(PostgresData(mac.code)) WHERE id = \(row.id)",
-            scope: .platform)
+            """
+            UPDATE sessions SET stepped_up_at = \(time), mac = \(PostgresData(mac.code))
+            WHERE id = \(row.id)
+            """, scope: .platform)
         authenticator.forget()
     }
 }

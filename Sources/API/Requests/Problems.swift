@@ -62,7 +62,17 @@ extension Problem {
         case .forbidden: Problem(.forbidden, "forbidden", error.description, field: error.field)
         case .draining: Problem(.conflict, "draining", error.description, field: error.field)
         case .quotaExceeded: quotaExceeded(error)
+        case .confirmationRequired: guarded(.conflict, "confirmationRequired", error)
+        case .approvalRequired: guarded(.forbidden, "approvalRequired", error)
         }
+    }
+
+    private static func guarded(
+        _ status: HTTPResponse.Status, _ code: String, _ error: EngineError
+    ) -> Problem {
+        var problem = Problem(status, code, error.description, field: error.field)
+        problem.devices = error.reach?.devices
+        return problem
     }
 
     private static func quotaExceeded(_ error: EngineError) -> Problem {

@@ -67,7 +67,12 @@ extension Handlers {
                 count: letters.count, dryRun: true,
                 jobs: jobs.map { RedrivenJob(retryOf: $0.key, runs: $0.value.count) })
         }
-        let outcomes = try await submitter.redrive(letters, by: principal.id, level: call.level)
+        // Whoever has said how many letters they are has said how far it reaches.
+        let devices = Set(letters.map(\.run.device)).count
+        let outcomes = try await submitter.redrive(
+            letters, by: principal.id, level: call.level,
+            under: guarding(
+                selection.expectedCount == nil ? .none : .confirmed(devices), field: "expectedCount"))
         return DeadLetterAnswer(
             count: letters.count, dryRun: false,
             jobs: outcomes.map { outcome in

@@ -26,7 +26,8 @@ struct Handlers: Sendable {
     /// Every route of this release.
     var table: RouteTable {
         let contract =
-            tenantRoutes + guardRoutes + principalRoutes + signInRoutes + auditRoutes + deviceRoutes
+            tenantRoutes + guardRoutes + approvalRoutes + principalRoutes + signInRoutes + auditRoutes
+            + deviceRoutes
             + jobRoutes
             + jobControlRoutes + explainRoutes + queueRoutes + interactiveRoutes + quotaRoutes
             + deadLetterRoutes + taskRoutes + webhookRoutes

@@ -77,18 +77,29 @@ package struct Submitter: Sendable {
     }
 
     /// Submits jobs for targets that are the level or below it; each gets an outcome of its own, in order,
-    /// and none disturbs its neighbours.
+    /// and none disturbs its neighbours. What the guard does not let through is not signed, and refused of
+    /// all of them, since it is all together that it judges.
     /// - Throws: only when nothing could be done at all, as when the database does not answer.
     package func submit(
-        _ requests: [JobRequest], by principal: PrincipalID, level: Level
+        _ requests: [JobRequest], by principal: PrincipalID, level: Level, under guarded: SubmissionGuard
     ) async throws -> [Result<AcceptedJob, EngineError>] {
         let now = Instant.now()
         let places = try await places(of: requests, level: level)
+        let targets = requests.map { request in
+            Result { () throws(EngineError) in try judge(request.job.target, places) }
+        }
+        let clearance: SubmissionGuard.Clearance
+        do {
+            clearance = try await guarded.judge(Self.reach(of: targets))
+        } catch let error as EngineError {
+            return await refuse(requests, targets, because: error, by: principal, level)
+        }
         var outcomes = [Result<AcceptedJob, EngineError>?](repeating: nil, count: requests.count)
         var prepared: [(index: Int, job: SubmittedJob)] = []
         for (index, request) in requests.enumerated() {
             do throws(EngineError) {
-                let job = try prepare(request, places, by: principal, level: level, now: now)
+                var job = try prepare(request, targets[index].get(), by: principal, level: level, now: now)
+                job.devicesMax = clearance.devicesMax(of: job.expectedRuns, isAlone: requests.count == 1)
                 do throws(EngineError) {
                     try Self.judge(notBefore: request.job.notBefore, now: now)
                     prepared.append((index, job))
@@ -156,7 +167,7 @@ package struct Submitter: Sendable {
     }
 
     /// What was accepted under the job's idempotency key before, if anything was.
-    private func earlier(_ job: SubmittedJob, _ level: Level) async -> Result<AcceptedJob, EngineError>? {
+    func earlier(_ job: SubmittedJob, _ level: Level) async -> Result<AcceptedJob, EngineError>? {
         guard job.idempotencyKey != nil else { return nil }
         do {
             switch try await ledger.earlier(job, scope: level.scope) {
@@ -270,11 +281,10 @@ package struct Submitter: Sendable {
     }
 
     private func prepare(
-        _ request: JobRequest, _ places: Places, by principal: PrincipalID, level: Level, now: Instant
+        _ request: JobRequest, _ target: JudgedTarget, by principal: PrincipalID, level: Level, now: Instant
     ) throws(EngineError) -> SubmittedJob {
         let job = request.job
         let id = JobID.new(at: now)
-        let target = try judge(job.target, places)
         let retry = job.retry?.policy(idempotent: job.idempotent) ?? .none
         let payload = JobPayload(
             job: id, kind: job.kind, script: job.script, timeoutSeconds: job.timeoutSeconds,
@@ -308,7 +318,7 @@ package struct Submitter: Sendable {
         return submitted
     }
 
-    private struct JudgedTarget {
+    struct JudgedTarget {
         var organization: OrganizationID
         var site: SiteID?
         var commonSite: SiteID?
@@ -394,7 +404,7 @@ extension Submission {
 
 extension Result where Success == AcceptedJob, Failure == EngineError {
     /// Why the job was refused, if it was.
-    fileprivate var refusal: EngineError.Code? {
+    var refusal: EngineError.Code? {
         switch self {
         case .success: nil
         case .failure(let error): error.code

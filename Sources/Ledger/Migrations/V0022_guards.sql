@@ -20,8 +20,9 @@ CREATE TABLE guards (
     updated_at timestamptz NOT NULL DEFAULT now()
 );
 
--- A submission that waits for a second person. mac covers all that says what is to be done, where, by whom it
--- was asked and until when; not what became of it: once that is decided, the id is in the list of revocations.
+-- A submission that waits for a second person. mac covers all that says what is to be done, where, by whom
+-- it was asked and until when; not what became of it: once that is decided, the id is in the list of
+-- revocations.
 CREATE TABLE approvals (
     id uuid PRIMARY KEY,
     -- The level that holds all it reaches: at most one of the three ids, none is the platform.

@@ -47,10 +47,11 @@ extension Ledger {
         let steps = row.rules.stepUpPermissions.sorted()
         return try await pool.execute(
             """
-            INSERT INTO guards (partner_id, confirm_above, approve_above, step_up, step_up_seconds, expires_at,
-                                version, mac_key, mac, updated_by, updated_at)
-            VALUES (\(row.partner), \(Int32(row.rules.confirmAbove)), \(row.rules.approveAbove.map(Int32.init)),
-                    \(steps), \(Int32(row.rules.stepUpSeconds)), \(row.expiresAt), \(row.version),
+            INSERT INTO guards (partner_id, confirm_above, approve_above, step_up, step_up_seconds,
+                                expires_at, version, mac_key, mac, updated_by, updated_at)
+            VALUES (\(row.partner), \(Int32(row.rules.confirmAbove)),
+                    \(row.rules.approveAbove.map(Int32.init)), \(steps),
+                    \(Int32(row.rules.stepUpSeconds)), \(row.expiresAt), \(row.version),
                     \(row.mac.keyID), \(PostgresData(row.mac.code)), \(row.updatedBy), \(row.updatedAt))
             ON CONFLICT (partner_id) DO UPDATE
             SET confirm_above = excluded.confirm_above, approve_above = excluded.approve_above,

@@ -32,6 +32,8 @@ struct JobRequestOptions: ParsableArguments {
     var expires: Int?
     @Option(help: "Start no earlier than this time, such as 2026-03-01T22:00:00+01:00.")
     var notBefore: Instant?
+    @Option(help: "How many devices it reaches, exactly; asked for where it reaches many.")
+    var confirmDevices: Int?
     @OptionGroup var retry: RetryOptions
     @OptionGroup var unique: UniqueOptions
 
@@ -60,6 +62,7 @@ struct JobRequestOptions: ParsableArguments {
         job.notBefore = notBefore
         job.retry = try retry.retry()
         job.unique = try unique.unique()
+        job.confirmDevices = confirmDevices
         // Judged here as the server does, so that a mistake is told without it.
         return try NewJob.decode(job.json)
     }
