@@ -68,6 +68,7 @@ let package = Package(
         .systemLibrary(name: "CPostgres", pkgConfig: "libpq", providers: [.apt(["libpq-dev"])]),
         .systemLibrary(name: "COpenSSL", pkgConfig: "openssl", providers: [.apt(["libssl-dev"])]),
         .systemLibrary(name: "CCurl", pkgConfig: "libcurl", providers: [.apt(["libcurl4-openssl-dev"])]),
+        .systemLibrary(name: "CZlib", pkgConfig: "zlib", providers: [.apt(["zlib1g-dev"])]),
         .target(name: "CProcess"),
 
         target("Faults"),
@@ -76,7 +77,7 @@ let package = Package(
         target("Trust", ["Domain", "Wire", "COpenSSL", nioCore]),
         target("Redis", ["CHiredis", "Trust", logging, deque], swiftSettings: optimized),
         target("Postgres", ["CPostgres", "Faults", logging]),
-        target("Outbound", ["CCurl"]),
+        target("Outbound", ["CCurl", "CZlib"]),
         target("Process", ["CProcess"]),
         target("Catalog", ["Domain", .product(name: "Yams", package: "Yams")]),
         target(
@@ -101,6 +102,9 @@ let package = Package(
                 .embedInCode("Migrations/V0019_webhooks.sql"),
                 .embedInCode("Migrations/V0021_lifecycle.sql"),
                 .embedInCode("Migrations/V0022_oidc.sql"),
+                .embedInCode("Migrations/V0023_secrets.sql"),
+                .embedInCode("Migrations/V0024_guards.sql"),
+                .embedInCode("Migrations/V0025_erasing.sql"),
             ]),
         target("Streams", ["Domain", "Wire", "Redis", logging], swiftSettings: optimized),
         target(
@@ -121,11 +125,11 @@ let package = Package(
             "API",
             [
                 "Domain", "Wire", "Trust", "Postgres", "Redis", "Streams", "Ledger", "Access", "Engine",
-                hummingbird, hummingbirdCore, httpTypes, lifecycle, logging, nioCore,
+                "Outbound", hummingbird, hummingbirdCore, httpTypes, lifecycle, logging, nioCore,
             ],
             resources: [
                 .embedInCode("Pages/docs.html"), .embedInCode("Pages/docs.css"),
-                .embedInCode("Pages/docs.js"),
+                .embedInCode("Pages/docs.js"), .embedInCode("Pages/docs_missing.html"),
             ]),
         target("Client", ["Domain", "Wire", "Outbound"]),
         target(

@@ -56,6 +56,22 @@ install_packages() {
         fail "the packages could not be installed; as root, run: $command"
 }
 
+# Makes a virtual environment with what a file of requirements names, unless it is there, and says its Python.
+python_with() {
+    local requirements=$1 venv
+    venv=$root/.build/python/$(basename "$requirements" .txt)
+    if ! cmp -s "$requirements" "$venv/requirements.txt"; then
+        say "Installing what ${requirements#"$root"/} names" >&2
+        rm -rf "$venv"
+        python3 -m venv "$venv" >&2 ||
+            fail "python3 -m venv failed; as root, run: apt-get install python3-venv"
+        "$venv/bin/pip" install --quiet --disable-pip-version-check --no-deps --only-binary :all: \
+            --requirement "$requirements" >&2 || fail "pip could not install it; its words are above"
+        cp "$requirements" "$venv/requirements.txt"
+    fi
+    echo "$venv/bin/python"
+}
+
 # Refuses without Swift 6.3 or later, and gives it a home for its caches if there is none.
 require_swift() {
     local version where="https://www.swift.org/install/linux"

@@ -21,6 +21,8 @@ package struct AccessError: Error, CustomStringConvertible {
         case conflict
         /// The second factor is missing.
         case secondFactorRequired
+        /// It takes a second factor that was shown lately.
+        case stepUpRequired
         /// Nobody has approved the device yet.
         case approvalPending
         /// Too many attempts.
@@ -75,6 +77,14 @@ package struct AccessError: Error, CustomStringConvertible {
     /// The answer to who has shown all but the second factor.
     package static let secondFactorRequired = AccessError(
         .secondFactorRequired, field: "code", "is missing: send the code of your authenticator")
+
+    /// The answer to who has not shown the second factor lately enough.
+    package static func stepUpRequired(for what: String, seconds: Int) -> AccessError {
+        AccessError(
+            .stepUpRequired,
+            "\(what) takes a second factor that was shown within the last \(seconds) seconds: show it at "
+                + "POST /v1/sessions/step-up, and ask again")
+    }
 
     /// The answer to a device that nobody has approved yet.
     package static let approvalPending = AccessError(

@@ -133,10 +133,71 @@ package final class AuditSealer: Sendable {
                 altered = head.chain
             }
         }
+        let there = Set(try await ledger.auditHeads().map(\.chain))
+        for chain in try await erased(heads.values.filter({ !there.contains($0.chain) })) {
+            heads[chain] = nil
+        }
         try store.write(heads.values.sorted { $0.chain < $1.chain })
         if let altered {
             throw AccessError(.alteredRow, "the audit log \(altered) is not as it was sealed: verify it")
         }
+    }
+
+    // MARK: Taking out
+
+    /// Seals what is left of a log and takes all of it out, behind a checkpoint. What waits for another
+    /// sealer stays; returns whether nothing is left.
+    func close(_ chain: UniqueID) async throws -> Bool {
+        try await seal(chain)
+        guard let head = try await ledger.auditHead(of: chain) else { return true }
+        try await prune(head)
+        return try await ledger.auditHead(of: chain) == nil
+    }
+
+    /// Takes out of every log what is older than a time. A log that is not as it was sealed is left as it is,
+    /// and told.
+    package func prune(before time: Instant) async throws -> Report {
+        var report = Report()
+        let (heads, checkpoints) = try await known()
+        for chain in try await ledger.auditHeads().map(\.chain).sorted() {
+            report.chains += 1
+            guard let end = try await ledger.auditHead(of: chain, before: time) else { continue }
+            // What a checkpoint stands for is not seen again: it has to hold now.
+            var verified = Report()
+            if let fault = try await verify(chain, checkpoints[chain], heads[chain], &verified) {
+                report.faults.append(fault)
+                continue
+            }
+            report.entries += try await prune(end)
+        }
+        return report
+    }
+
+    @discardableResult
+    private func prune(_ head: AuditHead) async throws -> Int {
+        let mac = seals.seal { Self.parts(of: head, keyID: $0) }
+        guard try await ledger.checkpointAudit(head, mac: mac) else { throw AccessError.changedMeanwhile }
+        var count = 0
+        while true {
+            let gone = try await ledger.pruneAudit(of: head.chain, limit: Self.prunedMax)
+            count += gone
+            if gone < Self.prunedMax { return count }
+        }
+    }
+
+    private static let prunedMax = 10_000
+
+    /// Of heads that were kept of logs that are not there, those that went with what they were of, as the
+    /// platform's log says under the MAC of their checkpoint.
+    private func erased(_ heads: [AuditHead]) async throws -> Set<UniqueID> {
+        let counts = Dictionary(heads.map { ($0.chain, $0.count) }) { first, _ in first }
+        guard !counts.isEmpty else { return [] }
+        let said = try await ledger.erasedLogs(Array(counts.keys))
+        return Set(
+            said.filter { said in
+                said.head.count >= counts[said.head.chain] ?? .max
+                    && seals.holds(said.mac) { Self.parts(of: said.head, keyID: $0) }
+            }.map(\.head.chain))
     }
 
     private func mac(_ entry: AuditEntry, _ position: Int, _ previous: [UInt8]) -> RowMAC {
@@ -148,28 +209,41 @@ package final class AuditSealer: Sendable {
     /// Reads all that is sealed and names the first entry of each log that is not as it was sealed.
     package func verify() async throws -> Report {
         var report = Report()
-        let heads = Dictionary(try store.read().map { ($0.chain, $0) }) { first, _ in first }
-        let checkpoints = Dictionary(
-            try await ledger.auditCheckpoints().map { ($0.head.chain, $0) }
-        ) { first, _ in first }
-        let chains = Set(try await ledger.auditHeads().map(\.chain)).union(heads.keys)
-        for chain in chains.sorted() {
+        let (heads, checkpoints) = try await known()
+        let there = Set(try await ledger.auditHeads().map(\.chain))
+        let gone = try await erased(heads.values.filter { !there.contains($0.chain) })
+        for chain in there.union(heads.keys).subtracting(gone).sorted() {
             report.chains += 1
-            var start = AuditHead(chain: chain, count: 0, mac: [])
-            if let checkpoint = checkpoints[chain] {
-                guard seals.holds(checkpoint.mac, { Self.parts(of: checkpoint.head, keyID: $0) }) else {
-                    report.faults.append(
-                        Fault(
-                            chain: chain, position: checkpoint.head.count,
-                            reason: "the checkpoint was made or altered outside the API"))
-                    continue
-                }
-                start = checkpoint.head
+            if let fault = try await verify(chain, checkpoints[chain], heads[chain], &report) {
+                report.faults.append(fault)
             }
-            let fault = try await verify(chain, from: start, head: heads[chain], &report.entries)
-            if let fault { report.faults.append(fault) }
         }
         return report
+    }
+
+    /// The heads that were kept outside, and the checkpoints.
+    private func known() async throws -> (
+        heads: [UniqueID: AuditHead], checkpoints: [UniqueID: (head: AuditHead, mac: RowMAC)]
+    ) {
+        let heads = Dictionary(try store.read().map { ($0.chain, $0) }) { first, _ in first }
+        let checkpoints = try await ledger.auditCheckpoints().map { ($0.head.chain, $0) }
+        return (heads, Dictionary(checkpoints) { first, _ in first })
+    }
+
+    private func verify(
+        _ chain: UniqueID, _ checkpoint: (head: AuditHead, mac: RowMAC)?, _ head: AuditHead?,
+        _ report: inout Report
+    ) async throws -> Fault? {
+        guard let checkpoint else {
+            let start = AuditHead(chain: chain, count: 0, mac: [])
+            return try await verify(chain, from: start, head: head, &report.entries)
+        }
+        guard seals.holds(checkpoint.mac, { Self.parts(of: checkpoint.head, keyID: $0) }) else {
+            return Fault(
+                chain: chain, position: checkpoint.head.count,
+                reason: "the checkpoint was made or altered outside the API")
+        }
+        return try await verify(chain, from: checkpoint.head, head: head, &report.entries)
     }
 
     /// What the MAC of a checkpoint covers.

@@ -25,6 +25,7 @@ extension Authenticator {
             expiresAt = min(expiresAt, maker.lifetimeOfMade ?? expiresAt)
         }
         try await checkReach(of: permissions.union([.apiKeysWrite]), on: level, for: maker)
+        if let maker { try await guards.requireFresh(toGive: permissions, on: level, by: maker) }
         let secret = APIKeySecret()
         var row = APIKeyRow(
             id: .new(at: time), keyHash: secret.hash, prefix: secret.shown, place: LevelColumns(level),
@@ -67,6 +68,7 @@ extension Authenticator {
                 .forbidden, "this key may do more than you: somebody who may as much has to do it")
         }
         try await checkReach(of: held.union([.apiKeysWrite]), on: place, for: caller)
+        try await guards.requireFresh(toGive: held, on: place, by: caller)
     }
 
     /// Revokes a key, here at once and in other processes of the API within seconds.
@@ -104,9 +106,13 @@ extension Authenticator {
 
     /// Refuses a level that is not within the maker's reach by each of these permissions, or is so only by a
     /// row that was altered: the new row's own MAC would vouch for that row ever after.
-    func checkReach(of permissions: Set<Permission>, on level: Level, for maker: Principal?) async throws {
+    package func checkReach(
+        of permissions: Set<Permission>, on level: Level, for maker: Principal?, evenArchived: Bool = false
+    ) async throws {
         let reaches = Set(permissions.compactMap { maker?.reach[$0] })
-        for reach in maker == nil ? [.platform] : Array(reaches) { try await check(level, within: reach) }
+        for reach in maker == nil ? [.platform] : Array(reaches) {
+            try await check(level, within: reach, evenArchived: evenArchived)
+        }
     }
 
     /// Refuses a level that is not the reach or below it, or is so only by a row that was altered.

@@ -30,6 +30,8 @@ package final class Authenticator: Sendable {
     let issuers: OIDCKeys?
     /// Hears of each token that is refused by its code; callers are not told.
     let onTokenRefusal: @Sendable (String) -> Void
+    /// How far one act may reach.
+    package let guards: Guards
     private let judged = Mutex<[[UInt8]: Judged]>([:])
     private let uses = Mutex<(keys: [APIKeyID: Instant], sessions: [SessionID: Instant])>(([:], [:]))
 
@@ -48,6 +50,7 @@ package final class Authenticator: Sendable {
         self.issuers = issuers
         self.onTokenRefusal = onTokenRefusal
         revocations = Revocations(ledger: ledger, seals: seals, store: store)
+        guards = Guards(ledger: ledger, seals: seals, judge: judge, revocations: revocations, now: now)
     }
 
     var rights: Rights { Rights(ledger: ledger, seals: seals, judge: judge, revocations: revocations) }
@@ -114,6 +117,24 @@ package final class Authenticator: Sendable {
         return Principal(
             kind: .user, id: id, maker: id, reach: reach, expiresAt: row.expiresAt, lifetimeOfMade: nil,
             session: row.id, steppedUpAt: row.steppedUpAt)
+    }
+
+    /// A principal by what the audit log knows of it, judged as of now and without its secret; `nil` if it
+    /// may do nothing any more. It is what acts in somebody's name later on: it has no session.
+    func principal(_ kind: Principal.Kind, _ id: PrincipalID) async throws -> Principal? {
+        let time = now()
+        try await revocations.refresh(at: time)
+        switch kind {
+        case .key:
+            guard let row = try await ledger.apiKey(APIKeyID(id.value), scope: .platform) else { return nil }
+            return try await rights.principal(of: row, at: time)
+        case .user:
+            guard let user = try await ledger.user(UserID(id.value), scope: .platform),
+                let reach = try await rights.reach(of: user, at: time)
+            else { return nil }
+            return Principal(
+                kind: .user, id: id, maker: id, reach: reach, expiresAt: user.expiresAt, lifetimeOfMade: nil)
+        }
     }
 
     /// Whether this is the key's secret, or the one before the last rotation while that is still good.

@@ -16,10 +16,11 @@ package enum BuiltinRole: String, Sendable, CaseIterable {
         case .partnerAdmin: Permission.all.subtracting([.queuesWeigh])
         case .organizationAdmin:
             // Reads too what it sees nothing of, so that it may invite whoever reads.
-            Permission.all.subtracting([.queuesWeigh, .partnersWrite, .tenantsDelete])
+            Permission.all.subtracting([.queuesWeigh, .partnersWrite, .guardsWrite, .tenantsDelete])
         case .technician:
             Self.reads.union([
                 .devicesWrite, .enrollmentTokensRead, .enrollmentTokensWrite, .jobsRun, .jobsCancel,
+                .secretsRead,
             ])
         case .viewer: Self.reads
         case .operator: Self.reads.union([.jobsCancel, .queuesWrite])
@@ -27,7 +28,7 @@ package enum BuiltinRole: String, Sendable, CaseIterable {
     }
 
     private static let reads: Set<Permission> = [
-        .partnersRead, .organizationsRead, .sitesRead, .devicesRead, .jobsRead, .queuesRead,
+        .partnersRead, .guardsRead, .organizationsRead, .sitesRead, .devicesRead, .jobsRead, .queuesRead,
     ]
 
     /// Whether it can be given on a level.

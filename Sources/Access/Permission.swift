@@ -2,6 +2,10 @@
 package enum Permission: String, Sendable, CaseIterable {
     case partnersRead = "partners:read"
     case partnersWrite = "partners:write"
+    /// How far one act of a partner may reach without more ado.
+    case guardsRead = "guards:read"
+    /// Also to loosen that, for which a person shows a fresh second factor.
+    case guardsWrite = "guards:write"
     case organizationsRead = "organizations:read"
     case organizationsWrite = "organizations:write"
     case sitesRead = "sites:read"
@@ -27,6 +31,8 @@ package enum Permission: String, Sendable, CaseIterable {
     /// Code on devices: every kind of job.
     case jobsRun = "jobs:run"
     case jobsCancel = "jobs:cancel"
+    /// To be the second person of what reaches many devices; the whole of them must be in reach.
+    case jobsApprove = "jobs:approve"
     case queuesRead = "queues:read"
     /// Pause, drain and resume; on the platform's level also workers.
     case queuesWrite = "queues:write"
@@ -37,6 +43,12 @@ package enum Permission: String, Sendable, CaseIterable {
     case webhooksRead = "webhooks:read"
     /// Webhooks: what leaves the platform, and where to.
     case webhooksWrite = "webhooks:write"
+    /// Secrets, but never their values.
+    case secretsRead = "secrets:read"
+    /// Secrets: made, rotated and taken away.
+    case secretsWrite = "secrets:write"
+    /// Name secrets in jobs; whoever may, can have a script tell what they are.
+    case secretsUse = "secrets:use"
     /// Archive, with everything that ends by it, and bring back.
     case tenantsArchive = "tenants:archive"
     /// Erase for good.
@@ -48,13 +60,15 @@ package enum Permission: String, Sendable, CaseIterable {
     package static let all = Set(allCases)
 
     /// The set that words name; a word that names none is refused with the list of those that do.
-    package static func set(_ words: [String]) throws(AccessError) -> Set<Permission> {
+    package static func set(
+        _ words: [String], field: String = "permissions"
+    ) throws(AccessError) -> Set<Permission> {
         var permissions: Set<Permission> = []
         for (index, word) in words.enumerated() {
             guard let permission = Permission(rawValue: word) else {
                 let allowed = allCases.map(\.rawValue).joined(separator: ", ")
                 throw AccessError(
-                    .invalid, field: "permissions[\(index)]", "names no permission; allowed are: \(allowed)")
+                    .invalid, field: "\(field)[\(index)]", "names no permission; allowed are: \(allowed)")
             }
             permissions.insert(permission)
         }

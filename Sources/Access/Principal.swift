@@ -45,6 +45,7 @@ package struct Principal: Sendable, Hashable {
         self.mayMakeLasting = mayMakeLasting
         self.session = session
         self.steppedUpAt = steppedUpAt
+        widest = Rights.widest(Array(Set(reach.values)))
     }
 
     /// What it may do anywhere.
@@ -58,6 +59,15 @@ package struct Principal: Sendable, Hashable {
                 .forbidden,
                 "a key that ends with its maker, or a token of nobody's account, cannot let people in: sign "
                     + "in, or act as a person")
+        }
+    }
+
+    /// Refuses a person whose second factor was not shown within so many seconds, with `stepUpRequired`. Keys
+    /// cannot show one: they are scoped, expire, and hold nothing that their maker could not give them.
+    package func requireFresh(within seconds: Int, at time: Instant, for what: String) throws(AccessError) {
+        guard kind == .user else { return }
+        guard let steppedUpAt, steppedUpAt + .seconds(seconds) > time else {
+            throw .stepUpRequired(for: what, seconds: seconds)
         }
     }
 
@@ -82,7 +92,7 @@ package struct Principal: Sendable, Hashable {
     }
 
     /// The widest part of the tenancy that it reaches by any permission: whose log it stands in.
-    package var widest: Level? { Rights.widest(Array(Set(reach.values))) }
+    package let widest: Level?
 
     /// As the audit log and the database's triggers know it.
     package func actor(requestID: String, address: String?) -> Actor? {

@@ -72,11 +72,11 @@ package struct RoleMaker: Sendable {
     /// May be repeated.
     /// - Returns: how many of each.
     package func cutOff(
-        _ organization: OrganizationID, by caller: Principal
+        _ level: Level, by caller: Principal, using permission: Permission = .tenantsArchive
     ) async throws -> (keys: Int, bindings: Int, users: Int) {
         let time = authenticator.now()
-        let scope = try caller.require(.tenantsArchive).scope
-        let held = try await ledger.credentials(of: organization, scope: scope)
+        let scope = try caller.require(permission).scope
+        let held = try await ledger.credentials(of: level, scope: scope)
         for id in held.keys {
             try await authenticator.revocations.revoke(id.value, at: time)
             _ = try await ledger.revokeAPIKey(id, scope: scope)
@@ -195,6 +195,15 @@ package struct RoleMaker: Sendable {
         let next = try nextVersion(
             id.value, role.version, isSealed: seals.holds(role.mac, role.sealedParts),
             saysAll: permissions != nil, "role", "permissions")
+        // Judged before anything is revoked: what is refused leaves the role as it is.
+        if let name, name != role.name {
+            guard BuiltinRole(rawValue: name) == nil else {
+                throw AccessError(.conflict, field: "name", "is the name of a role that is built in")
+            }
+            guard try await !ledger.isTaken(name, at: role.home, by: id) else {
+                throw AccessError(.conflict, field: "name", "there is a role of this name already")
+            }
+        }
         // Whoever renames it re-seals all of it.
         let held = Set(role.permissions.compactMap(Permission.init))
         try await requireToGive(permissions.map { $0.union(held) } ?? held, on: home, by: caller)
@@ -321,6 +330,7 @@ package struct RoleMaker: Sendable {
                 "you cannot give what you do not have: \(excess.joined(separator: ", "))")
         }
         try await authenticator.checkReach(of: permissions.union([.rolesWrite]), on: level, for: maker)
+        try await authenticator.guards.requireFresh(toGive: permissions, on: level, by: maker)
     }
 
     func holds(_ user: UserRow) -> Bool {

@@ -243,7 +243,7 @@ package struct SignIn: Sendable {
         try await write(&credentials, at: time)
     }
 
-    private static func label(_ user: UserID, _ version: Int) -> SecretLabel {
+    static func label(_ user: UserID, _ version: Int) -> SecretLabel {
         SecretLabel(kind: .totp, name: user.description, version: Int64(version))
     }
 

@@ -125,6 +125,75 @@ package struct TenantMaker: Sendable {
         }
     }
 
+    // MARK: Erasing
+
+    /// What may be erased of a level that is below the caller's; `nil` once it is being erased.
+    package func erasable(_ target: Level, level: Level) async throws -> Erasable? {
+        guard let erasable = try await ledger.erasable(target, scope: level.scope) else { return nil }
+        try await requireAbove(target, level: level)
+        return erasable
+    }
+
+    /// Refuses to erase what is not archived, is called otherwise or was not exported as it is; a partner is
+    /// erased after its organizations. Who does it is above it.
+    /// - Returns: the version that may be erased.
+    package func requireErasable(
+        _ target: Level, name: String, version: Int?, level: Level
+    ) async throws -> Int {
+        guard let found = try await erasable(target, level: level) else { throw AccessError.nothingHere }
+        if let version, version != found.version { throw AccessError.changedMeanwhile }
+        guard found.name == name else {
+            throw AccessError(.invalid, field: "name", "is not what it is called: send its name, exactly")
+        }
+        guard found.isArchived else {
+            throw AccessError(.conflict, "it is in use: archive it first, and then export it")
+        }
+        switch target {
+        case .partner(let partner):
+            let below = try await ledger.organizations(
+                partner: partner, PageRequest(after: nil, limit: 1), scope: level.scope)
+            guard below.isEmpty else {
+                throw AccessError(.conflict, "it still has organizations: erase or move them first")
+            }
+        default:
+            guard found.exportedVersion == found.version else {
+                throw AccessError(
+                    .conflict, "it was not exported as it is: export all of it first, and keep the archive")
+            }
+        }
+        return found.version
+    }
+
+    /// Deletes a site that is archived, has no devices and lets nobody in.
+    package func deleteSite(_ id: SiteID, version: Int?, level: Level) async throws {
+        try await requireAbove(.site(id), level: level)
+        guard let row = try await ledger.siteRow(id, scope: level.scope) else {
+            throw AccessError.nothingHere
+        }
+        if let version, version != row.version { throw AccessError.changedMeanwhile }
+        guard try await ledger.deleteSite(id, version: row.version, scope: level.scope) else {
+            throw AccessError(
+                .conflict,
+                "it is not archived, or has devices, API keys or people with roles on it: archive it, move "
+                    + "or delete its devices, and revoke those first")
+        }
+    }
+
+    /// Deletes a device that is archived and has no open runs. What its runs brought stays with their jobs.
+    package func deleteDevice(_ id: DeviceID, version: Int?, level: Level) async throws {
+        guard let place = try await ledger.places(of: [id], scope: level.scope)[id],
+            let row = try await ledger.device(id, scope: level.scope)
+        else { throw AccessError.nothingHere }
+        try require([place.edge] + place.site.edges, upTo: level, evenArchived: true)
+        if let version, version != row.version { throw AccessError.changedMeanwhile }
+        guard
+            try await ledger.deleteDevice(
+                id, of: row.organization, version: row.version, scope: level.scope)
+        else {
+            throw AccessError(.conflict, "it is not archived, or has open runs: archive it first")
+        }
+    }
+
     /// Refuses who does not see the target, and who is no more than the target itself.
     package func requireAbove(_ target: Level, level: Level) async throws {
         let edges: [SealedEdge] =

@@ -42,7 +42,7 @@ package final class EnrolledAgent: Sendable {
         disk = NIOThreadPool(numberOfThreads: 1)
         group = MultiThreadedEventLoopGroup(numberOfThreads: 1)
         runner = try Runner(
-            directory: directory, verifier: identity.verifier, disk: disk, now: now,
+            directory: directory, verifier: identity.verifier, key: identity.key, disk: disk, now: now,
             startedDelay: startedDelay,
             logger: logger)
         disk.start()

@@ -2,6 +2,7 @@ import Domain
 import Glibc
 import Logging
 import Process
+import Trust
 import Wire
 
 /// How an attempt went: a result that lacks only its name and times.
@@ -29,6 +30,8 @@ struct Execution: Sendable {
     static let cleanUpLimit = Duration.seconds(10)
 
     let job: JobPayload
+    /// The values of the script's secrets, in its order.
+    var secrets: [SecretBytes] = []
     let key: AttemptKey
     /// The attempt's private directory; made before and removed after a script. Beside it lies `RunLeader`.
     let directory: String
@@ -88,12 +91,22 @@ struct Execution: Sendable {
         try makeFile(Array(script.body.utf8), at: file)
         // Without the packages of the user's home, which others may have put there.
         let flags = script.interpreter == .python3 ? ["-s"] : []
-        let options = ChildOptions(
+        var options = ChildOptions(
             executable: interpreter, arguments: flags + [file] + script.args,
             environment: environment(script), workingDirectory: script.workingDirectory ?? directory,
             isolation: .session, limits: ChildOptions.Limits(coreBytesMax: 0))
+        var stdin = HiddenBytes(Array((script.stdin ?? "").utf8))
+        for (use, secret) in zip(script.secrets, secrets) {
+            let value = HiddenBytes(secret)
+            if let name = use.environment {
+                options.hiddenEnvironment.append((name, value))
+            } else {
+                stdin = value
+            }
+        }
+        var redactor = Redactor(secrets)
         let report = try scriptRun.runOnThisThread(
-            options, stdin: Array((script.stdin ?? "").utf8), limits: limits,
+            options, stdin: stdin, limits: limits, filter: { redactor.redact($0, $1) },
             onStart: { leader in
                 do throws(ProcessError) {
                     try RunLeader(leader).write(beside: directory)
@@ -180,5 +193,12 @@ struct Execution: Sendable {
 
     private static func excerpt(_ output: CapturedOutput) -> OutputExcerpt {
         OutputExcerpt(head: output.head, tail: output.tail, bytes: output.totalBytes)
+    }
+}
+
+extension HiddenBytes {
+    /// A secret, lent from where it lies.
+    fileprivate init(_ secret: SecretBytes) {
+        self.init(count: secret.count) { body in secret.withBytes { body($0) } }
     }
 }

@@ -145,6 +145,7 @@ private final class UpgradeRequest: ChannelInboundHandler, RemovableChannelHandl
             ("Host", address.authority), ("Sec-WebSocket-Protocol", GatewayConnection.subprotocol),
         ])
         headers.add(name: FrameTraces.header, value: FrameTraces.wanted)
+        headers.add(name: FrameSecrets.header, value: FrameSecrets.taken)
         headers.add(name: "Content-Length", value: "0")
         let head = HTTPRequestHead(
             version: .http1_1, method: .GET, uri: address.path + GatewayConnection.path, headers: headers)

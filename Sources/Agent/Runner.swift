@@ -34,6 +34,7 @@ final class Runner: Sendable {
     private let startedDelay: Duration
     private let logger: Logger
     private let verifier: Mutex<Verifier>
+    private let deviceKey: P256Key
     private let machine: Mutex<RunnerMachine>
     /// The session whose welcome came last.
     private let session = Mutex<GatewayConnection?>(nil)
@@ -44,7 +45,7 @@ final class Runner: Sendable {
 
     /// Reads the state of a directory whose lock is held; blocks.
     init(
-        directory: DataDirectory, verifier: Verifier, disk: NIOThreadPool,
+        directory: DataDirectory, verifier: Verifier, key: P256Key, disk: NIOThreadPool,
         now: @escaping @Sendable () -> Instant,
         startedDelay: Duration = .seconds(1), logger: Logger
     ) throws {
@@ -54,6 +55,7 @@ final class Runner: Sendable {
         self.startedDelay = startedDelay
         self.logger = logger
         self.verifier = Mutex(verifier)
+        deviceKey = key
         for place in [directory.outbox, directory.runs] { try Directory.make(place, mode: 0o700) }
         let (journal, state) = try Journal.open(directory.journal, disk: disk, now: now())
         self.journal = journal
@@ -221,7 +223,9 @@ final class Runner: Sendable {
         let (name, time) = (dispatch.name, now())
         if let step = machine.withLock({ $0.known(name) }) { return step }
         let judged = verifier.withLock { verifier in
-            Result { () throws(Refusal) in try verifier.job(of: dispatch, now: time) }
+            Result { () throws(Refusal) in
+                try verifier.opened(verifier.job(of: dispatch, now: time), of: dispatch, with: deviceKey)
+            }
         }
         let step = machine.withLock { $0.dispatch(name, judged, now: time) }
         if case .refuse(.refused(_, let refusal, _), _) = step {
@@ -301,7 +305,8 @@ final class Runner: Sendable {
         logger.info("run started", metadata: context(name, job.payload.job))
         FaultPoint.reach(.agentBeforeExecution)
         let execution = Execution(
-            job: job.payload, key: key, directory: "\(directory.runs)/\(key)", logger: logger)
+            job: job.payload, secrets: job.secrets, key: key, directory: "\(directory.runs)/\(key)",
+            logger: logger)
         let result = await withTaskGroup(of: Void.self) { group in
             group.addTask { await self.sendStarted(name, startedAt) }
             defer { group.cancelAll() }

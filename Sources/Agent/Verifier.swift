@@ -26,6 +26,8 @@ package struct Refusal: Error, Sendable, Equatable {
         case attempts
         /// The signed content is not a job that this agent can run.
         case content
+        /// The job's secrets did not come, do not open, or are not those that were signed for.
+        case secret
         /// The agent's queue, its outbox or its disk is full.
         case full
     }
@@ -49,6 +51,8 @@ package struct VerifiedJob: Sendable, Equatable {
     package let payload: JobPayload
     /// The end of the statement's validity.
     package let expiresAt: Instant
+    /// The values of the script's secrets, in its order; they lie in memory alone, overwritten at the end.
+    package var secrets: [SecretBytes] = []
 }
 
 /// A statement that the device has pinned.

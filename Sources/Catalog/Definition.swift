@@ -23,6 +23,14 @@ package struct Definition: Sendable {
         case json
     }
 
+    /// A secret that the script is given, by name.
+    package struct SecretUse: Sendable, Equatable {
+        /// What it is called: a lower-case letter, then lower-case letters, digits and underscores.
+        package let name: String
+        /// The variable that holds it; nil means standard input.
+        package let environment: String?
+    }
+
     /// A second script that decides whether a run that ended well has done its work.
     package struct PostCheck: Sendable {
         /// What runs it.
@@ -50,6 +58,8 @@ package struct Definition: Sendable {
     package let body: String
     /// The parameters in the order in which they were written.
     package let parameters: [Parameter]
+    /// The secrets that the script is given.
+    package let secrets: [SecretUse]
     /// Where it may run.
     package let platforms: [Platform]
     /// How long a run may take.

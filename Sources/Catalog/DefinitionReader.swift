@@ -3,7 +3,7 @@ import Yams
 extension Definition {
     private static let fieldNames = [
         "name", "summary", "description", "kind", "interpreter", "body", "bodyFile", "parameters",
-        "platforms",
+        "secrets", "platforms",
         "timeoutSeconds", "expectedExitCodes", "idempotent", "postCheck", "facts",
     ]
     /// Kinds of the HTTP contract that have no definition form yet.
@@ -37,7 +37,8 @@ extension Definition {
             body = Self.body(fields, readSibling: readSibling) ?? ""
         } else {
             for key in [
-                "interpreter", "body", "bodyFile", "parameters", "postCheck", "expectedExitCodes", "facts",
+                "interpreter", "body", "bodyFile", "parameters", "secrets", "postCheck", "expectedExitCodes",
+                "facts",
             ]
             where fields.has(key) {
                 fields.report(key, "is only for the kind script, not for \(kind.rawValue)")
@@ -46,6 +47,7 @@ extension Definition {
             body = ""
         }
         parameters = Self.parameters(fields)
+        secrets = Self.secrets(fields)
         platforms = Self.platforms(fields)
         timeoutSeconds = fields.integer("timeoutSeconds", in: 1...86_400) ?? 300
         expectedExitCodes = fields.integers("expectedExitCodes", in: 0...255) ?? [0]
@@ -106,6 +108,53 @@ extension Definition {
             fields.report("bodyFile", "'\(path)' cannot be read: \(error)")
             return nil
         }
+    }
+
+    private static func secrets(_ fields: Fields) -> [SecretUse] {
+        var uses: [SecretUse] = []
+        for item in fields.items("secrets", allowed: ["name", "environment", "stdin"]) {
+            let name = item.text("name", bytesMax: 64, isRequired: true) ?? ""
+            if item.has("name"), !isSecretName(name) {
+                item.report(
+                    "name",
+                    "'\(name)' is not allowed; allowed: a lower-case letter, then lower-case letters, digits "
+                        + "and '_'")
+            }
+            let environment = item.text("environment", bytesMax: 128)
+            if let environment,
+                !isVariableName(environment) || Parameter.isReserved(environmentName: environment)
+            {
+                item.report(
+                    "environment",
+                    "'\(environment)' is not allowed; allowed: letters, digits and '_', no digit first, and "
+                        + "no variable that an interpreter obeys")
+            }
+            if (item.boolean("stdin") ?? false) == item.has("environment") {
+                item.report("environment", "exactly one of environment and 'stdin: true' has to be there")
+            }
+            if uses.contains(where: { $0.environment == environment }) {
+                item.report("environment", "the same variable, or the input, has another secret")
+            }
+            uses.append(SecretUse(name: name, environment: environment))
+        }
+        if uses.count > 16 { fields.report("secrets", "has \(uses.count) items; allowed: at most 16") }
+        return uses
+    }
+
+    private static func isSecretName(_ name: String) -> Bool {
+        name.utf8.first.map { UInt8(ascii: "a")...UInt8(ascii: "z") ~= $0 } == true
+            && name.utf8.allSatisfy { byte in
+                UInt8(ascii: "a")...UInt8(ascii: "z") ~= byte || UInt8(ascii: "0")...UInt8(ascii: "9") ~= byte
+                    || byte == UInt8(ascii: "_")
+            }
+    }
+
+    private static func isVariableName(_ name: String) -> Bool {
+        name.utf8.first.map { UInt8(ascii: "0")...UInt8(ascii: "9") ~= $0 } == false
+            && name.utf8.allSatisfy { byte in
+                UInt8(ascii: "a")...UInt8(ascii: "z") ~= byte | 0x20
+                    || UInt8(ascii: "0")...UInt8(ascii: "9") ~= byte || byte == UInt8(ascii: "_")
+            }
     }
 
     private static func parameters(_ fields: Fields) -> [Parameter] {

@@ -58,4 +58,41 @@ extension APIClient {
     ) async throws -> Page<DeviceOffboarding> {
         try await get("/v1/organizations/\(id)/offboarding", page.parameters)
     }
+
+    // MARK: Erasing
+
+    /// What erasing an organization takes, or how far it has gone.
+    package func erasure(of id: OrganizationID) async throws -> Erasure {
+        try await get("/v1/organizations/\(id)/erasure")
+    }
+
+    /// What erasing a partner takes, or how far it has gone.
+    package func erasure(of id: PartnerID) async throws -> Erasure {
+        try await get("/v1/partners/\(id)/erasure")
+    }
+
+    /// Erases an archived organization that was exported, once its name is said.
+    package func erase(_ id: OrganizationID, name: String) async throws -> Erasure {
+        try await post("/v1/organizations/\(id)/erase", NewErasure(name: name))
+    }
+
+    /// Erases an archived partner without organizations, once its name is said.
+    package func erase(_ id: PartnerID, name: String) async throws -> Erasure {
+        try await post("/v1/partners/\(id)/erase", NewErasure(name: name))
+    }
+
+    /// Deletes an archived site without devices.
+    package func remove(_ id: SiteID, version: Int? = nil) async throws {
+        try await delete("/v1/sites/\(id)", version: version)
+    }
+
+    /// Deletes an archived device.
+    package func remove(_ id: DeviceID, version: Int? = nil) async throws {
+        try await delete("/v1/devices/\(id)", version: version)
+    }
+
+    /// An organization's export, a tar archive, in pieces; an export that failed ends before its end.
+    package func export(_ id: OrganizationID) -> AsyncThrowingStream<[UInt8], any Error> {
+        download("/v1/organizations/\(id)/export", "application/x-tar")
+    }
 }

@@ -56,9 +56,14 @@ package final class APIClient: Sendable {
 
     // MARK: Jobs and runs
 
-    /// Submits a job; the same key and body give the same job.
-    package func submit(_ new: NewJob, idempotencyKey: String? = nil) async throws -> AcceptedJob {
+    /// Submits a job; the same key and body give the same job, or the same that waits for a second person.
+    package func propose(_ new: NewJob, idempotencyKey: String? = nil) async throws -> Submitted {
         try await post("/v1/jobs", new, idempotencyKey: idempotencyKey)
+    }
+
+    /// As above, of what no second person has to approve; else throws what waits.
+    package func submit(_ new: NewJob, idempotencyKey: String? = nil) async throws -> AcceptedJob {
+        try await propose(new, idempotencyKey: idempotencyKey).job
     }
 
     /// Submits many jobs; each has an outcome of its own.
@@ -87,11 +92,20 @@ package final class APIClient: Sendable {
     /// What a run printed.
     package func output(of run: RunID) async throws -> RunOutput { try await get("/v1/runs/\(run)/output") }
 
-    /// Repeats the runs of a job that have ended and not succeeded, by a new job.
-    package func retry(_ job: JobID, idempotencyKey: String? = nil) async throws -> AcceptedJob {
-        var request = request("POST", "/v1/jobs/\(job)/retry")
+    /// Repeats the runs of a job that have ended and not succeeded, by a new job, which may wait for a second
+    /// person.
+    package func proposeRetry(
+        _ job: JobID, confirmDevices: Int? = nil, idempotencyKey: String? = nil
+    ) async throws -> Submitted {
+        let query = confirmDevices.map { "?confirmDevices=\($0)" } ?? ""
+        var request = request("POST", "/v1/jobs/\(job)/retry\(query)")
         if let idempotencyKey { request.headers.append(("Idempotency-Key", idempotencyKey)) }
         return try await send(request)
+    }
+
+    /// As above, of what no second person has to approve; else throws what waits.
+    package func retry(_ job: JobID, idempotencyKey: String? = nil) async throws -> AcceptedJob {
+        try await proposeRetry(job, idempotencyKey: idempotencyKey).job
     }
 
     // MARK: Dead letters
@@ -136,6 +150,15 @@ package final class APIClient: Sendable {
     }
 
     // MARK: One call
+
+    /// What is answered, in pieces as it comes.
+    func download(_ path: String, _ contentType: String) -> AsyncThrowingStream<[UInt8], any Error> {
+        var request = request("GET", path)
+        request.headers.append(("Accept", contentType))
+        // The longest that one page of an export takes.
+        request.timeout = .seconds(120)
+        return http.stream(request)
+    }
 
     func get<Answer: WireObject>(
         _ path: String, _ parameters: [(String, String?)] = []

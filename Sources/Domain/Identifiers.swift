@@ -85,10 +85,16 @@ package enum Subject {
     package enum Task {}
     /// A subscription to events.
     package enum Webhook {}
+    /// A submission that waits for a second person.
+    package enum Approval {}
+    /// A job or what waits for approval, where only the state tells which.
+    package enum Submission {}
     /// Something that has happened and that webhooks are told of.
     package enum WebhookEvent {}
     /// An event for a webhook.
     package enum WebhookDelivery {}
+    /// A value with a name that scripts are given.
+    package enum Secret {}
 }
 
 /// Names one installation.
@@ -121,6 +127,8 @@ package typealias SessionID = ID<Subject.Session>
 package typealias AuditEntryID = ID<Subject.AuditEntry>
 /// Names a request to the API.
 package typealias RequestID = ID<Subject.Request>
+/// Names a submission that waits for a second person.
+package typealias ApprovalID = ID<Subject.Approval>
 /// Names a link or code that lets somebody in once.
 package typealias SignInLinkID = ID<Subject.SignInLink>
 /// Names a set of permissions that a tenant made.
@@ -145,3 +153,5 @@ package typealias WebhookID = ID<Subject.Webhook>
 package typealias WebhookEventID = ID<Subject.WebhookEvent>
 /// Names an event for a webhook: the same however often it is sent.
 package typealias WebhookDeliveryID = ID<Subject.WebhookDelivery>
+/// Names a value that scripts are given, whichever of its versions.
+package typealias SecretID = ID<Subject.Secret>

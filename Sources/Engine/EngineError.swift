@@ -23,6 +23,12 @@ package struct EngineError: Error, Equatable, CustomStringConvertible {
         case draining
         /// The organization would have more open than its quota allows.
         case quotaExceeded
+        /// It reaches so many devices that their exact number has to be said.
+        case confirmationRequired
+        /// It reaches so many devices that a second person has to approve it.
+        case approvalRequired
+        /// A second factor has to be shown first.
+        case stepUpRequired
     }
 
     /// What kind of refusal this is.
@@ -33,6 +39,8 @@ package struct EngineError: Error, Equatable, CustomStringConvertible {
     package let message: String
     /// When it may be worth asking again, where that is known.
     package var retryAfterSeconds: Int?
+    /// How far it would reach, where that is why.
+    package var reach: SubmissionReach?
 
     /// A refusal.
     package init(_ code: Code, field: String? = nil, _ message: String) {

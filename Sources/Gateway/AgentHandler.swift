@@ -27,6 +27,7 @@ final class AgentHandler: ChannelInboundHandler {
     private let actions: Actions
     private let pace: SessionPace
     private let takesTraces: Bool
+    private let takesSecrets: Bool
     private var session: Session?
     /// When hellos came within the last period of their pace.
     private var hellos: [NIODeadline] = []
@@ -37,7 +38,11 @@ final class AgentHandler: ChannelInboundHandler {
     private var timer: Scheduled<Void>?
     private var certificateTimer: Scheduled<Void>?
 
-    init(peer: PeerIdentity, pace: SessionPace, takesTraces: Bool = false, actions: Actions) {
+    init(
+        peer: PeerIdentity, pace: SessionPace, takesTraces: Bool = false, takesSecrets: Bool = false,
+        actions: Actions
+    ) {
+        self.takesSecrets = takesSecrets
         self.peer = peer
         self.takesTraces = takesTraces
         self.pace = pace
@@ -47,7 +52,7 @@ final class AgentHandler: ChannelInboundHandler {
     func handlerAdded(context: ChannelHandlerContext) {
         session = Session(
             device: peer.device, organization: peer.organization, takesTraces: takesTraces,
-            channel: context.channel)
+            takesSecrets: takesSecrets, deviceKey: peer.key, channel: context.channel)
         let loop = context.eventLoop
         let bound = NIOLoopBound((self, context), eventLoop: loop)
         timer = loop.scheduleTask(in: .seconds(10)) {
@@ -177,6 +182,8 @@ struct PeerIdentity: Sendable {
     let device: DeviceID
     let serial: String
     let keyHash: [UInt8]
+    /// The public key, in DER.
+    let key: [UInt8]
     let certificateEnd: Instant
 
     /// The identity of a device's certificate; `nil` for a certificate that names none.
@@ -185,8 +192,11 @@ struct PeerIdentity: Sendable {
         let parts = certificate.uriNames[0].split(separator: "/", omittingEmptySubsequences: false)
         guard parts.count == 6, parts[0] == "cloudrmm:", parts[1].isEmpty, parts[3] == "device",
             let deployment = DeploymentID(parts[2]), let organization = OrganizationID(parts[4]),
-            let device = DeviceID(parts[5])
+            let device = DeviceID(parts[5]),
+            // A key of another kind is no device's.
+            let key = try? certificate.p256PublicKey()
         else { return nil }
+        self.key = key.der
         self.deployment = deployment
         self.organization = organization
         self.device = device

@@ -108,25 +108,35 @@ extension Gateway {
         }
     }
 
-    /// Sends attempts to their devices' sessions, or to the one that is given.
-    func send(_ deliveries: [Delivery], _ contents: [JobID: JobContents.Content], to session: Session? = nil)
-    {
-        var frames: [DeviceID: [GatewayFrame]] = [:]
+    /// Sends attempts to their devices' sessions, or to the one that is given; those whose jobs name secrets
+    /// wait for them first. An agent that cannot be given any refuses the job by its statement.
+    func send(
+        _ deliveries: [Delivery], _ contents: [JobID: JobContents.Content], to session: Session? = nil,
+        secrets: [RunID: [[UInt8]]] = [:]
+    ) {
+        var (frames, sent) = ([DeviceID: [GatewayFrame]](), 0)
         for delivery in deliveries {
             guard let content = contents[delivery.job] else { continue }
             let name = AttemptName(run: delivery.run, attempt: delivery.attempt, token: delivery.token)
+            let session = session ?? sessions[delivery.device]
             if delivery.cancelRequested { frames[delivery.device, default: []].append(.cancel(name)) }
+            if content.hasSecrets, secrets[delivery.run] == nil, session?.takesSecrets == true {
+                awaitSecrets(of: delivery)
+                continue
+            }
             let leaf = delivery.leaf
             var dispatch = Dispatch(
                 name: name, job: content.statement, leafIndex: leaf,
                 proof: leaf.map { leaf in content.tree?.proof(of: leaf) ?? [] })
-            if let session = session ?? sessions[delivery.device], session.takesTraces {
-                dispatch.trace = content.trace
+            if session?.takesSecrets == true {
+                dispatch.secrets = secrets[delivery.run].map { $0.map(Base64Bytes.init) }
             }
+            if session?.takesTraces == true { dispatch.trace = content.trace }
             frames[delivery.device, default: []].append(.dispatch(dispatch))
             note(delivery, content.trace)
+            sent += 1
         }
         for (device, frames) in frames { (session ?? sessions[device])?.send(frames) }
-        counters.increment("dispatched", by: deliveries.count)
+        counters.increment("dispatched", by: sent)
     }
 }

@@ -63,6 +63,10 @@ package final class Gateway: Sendable {
     let journals = JournalPlaces()
     let flapping = Mutex(Flapping())
     let waitingHellos = Atomic(0)
+    /// Attempts that wait for the secrets of their jobs, and what says that there are some.
+    let awaited = Mutex<[RunID: Awaited]>([:])
+    let secretCalls: AsyncStream<Void>
+    let secretBell: AsyncStream<Void>.Continuation
     let events: AsyncStream<Event>
     let post: AsyncStream<Event>.Continuation
     private let group: MultiThreadedEventLoopGroup
@@ -99,6 +103,7 @@ package final class Gateway: Sendable {
                 lapse: .milliseconds(Self.heartbeatMilliseconds), at: .now))
         (staleness, stale) = AsyncStream.makeStream(bufferingPolicy: .bufferingNewest(1))
         (events, post) = AsyncStream.makeStream()
+        (secretCalls, secretBell) = AsyncStream.makeStream(bufferingPolicy: .bufferingNewest(1))
         group = MultiThreadedEventLoopGroup(numberOfThreads: configuration.threads)
     }
 
@@ -130,6 +135,7 @@ package final class Gateway: Sendable {
             tasks.addTask { await self.answer() }
             tasks.addTask { await self.live() }
             tasks.addTask { await self.deliver() }
+            tasks.addTask { await self.deliverSecrets() }
             tasks.addTask { await self.recordStarts() }
             tasks.addTask { await self.keepUp() }
         }
@@ -284,6 +290,6 @@ package final class Gateway: Sendable {
     private static let lookSeconds = 30
     private static let rejections: Set<String> = [
         "signature", "type", "deployment", "organization", "target", "expired", "notYetValid", "replay",
-        "attempts", "content", "full",
+        "attempts", "content", "full", "secret",
     ]
 }

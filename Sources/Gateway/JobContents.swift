@@ -13,6 +13,8 @@ final class JobContents: Sendable {
         let statement: Base64Bytes
         let tree: MerkleTree?
         let trace: TraceContext?
+        /// Whether its script is given secrets, which come by themselves.
+        let hasSecrets: Bool
 
         var bytes: Int { statement.bytes.count * 7 / 3 + (tree?.size ?? 0) * 64 }
     }
@@ -42,7 +44,8 @@ final class JobContents: Sendable {
                     leaves: devices.map { SignedTarget.leaf(organization: organizations[job]!, device: $0) })
             }
             let content = Content(
-                statement: .prepared(content.statement), tree: tree, trace: content.trace)
+                statement: .prepared(content.statement), tree: tree, trace: content.trace,
+                hasSecrets: content.hasSecrets)
             found[job] = content
             keep(job, content)
         }

@@ -50,7 +50,8 @@ struct Listener {
                     bound.value.upgraded()
                     try self.upgrade(
                         channel, bound.value.certificate,
-                        takesTraces: head.headers[FrameTraces.header].first == FrameTraces.wanted)
+                        takesTraces: head.headers[FrameTraces.header].first == FrameTraces.wanted,
+                        takesSecrets: head.headers[FrameSecrets.header].first == FrameSecrets.taken)
                 }
             })
         let plain = PlainRequestHandler()
@@ -74,7 +75,7 @@ struct Listener {
     }
 
     private func upgrade(
-        _ channel: any Channel, _ certificate: Certificate?, takesTraces: Bool
+        _ channel: any Channel, _ certificate: Certificate?, takesTraces: Bool, takesSecrets: Bool
     ) throws {
         guard let certificate, let peer = PeerIdentity(certificate) else {
             actions.violation(.refused("the certificate names no device"))
@@ -87,7 +88,9 @@ struct Listener {
                 minNonFinalFragmentSize: 1, maxAccumulatedFrameCount: 1_024,
                 maxAccumulatedFrameSize: Limits.frameBytesMax))
         try pipeline.addHandler(
-            AgentHandler(peer: peer, pace: pace, takesTraces: takesTraces, actions: actions))
+            AgentHandler(
+                peer: peer, pace: pace, takesTraces: takesTraces, takesSecrets: takesSecrets,
+                actions: actions))
     }
 }
 

@@ -11,6 +11,9 @@ final class Session: Sendable {
     let device: DeviceID
     /// Whether what it is sent may carry traces.
     let takesTraces: Bool
+    /// Whether it can be given secrets, and the public key that they are sealed to: the certificate's (DER).
+    let takesSecrets: Bool
+    let deviceKey: [UInt8]
     private let channel: any Channel
     private let state: Mutex<State>
 
@@ -47,8 +50,10 @@ final class Session: Sendable {
     }
 
     init(
-        device: DeviceID, organization: OrganizationID, takesTraces: Bool = false, channel: any Channel
+        device: DeviceID, organization: OrganizationID, takesTraces: Bool = false,
+        takesSecrets: Bool = false, deviceKey: [UInt8] = [], channel: any Channel
     ) {
+        (self.takesSecrets, self.deviceKey) = (takesSecrets, deviceKey)
         self.takesTraces = takesTraces
         self.device = device
         self.channel = channel

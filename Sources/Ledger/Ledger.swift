@@ -71,6 +71,15 @@ package struct Ledger: Sendable {
             sql: String(decoding: PackageResources.V0021_lifecycle_sql, as: UTF8.self)),
         Migration(
             version: 22, name: "oidc", sql: String(decoding: PackageResources.V0022_oidc_sql, as: UTF8.self)),
+        Migration(
+            version: 23, name: "secrets",
+            sql: String(decoding: PackageResources.V0023_secrets_sql, as: UTF8.self)),
+        Migration(
+            version: 24, name: "guards",
+            sql: String(decoding: PackageResources.V0024_guards_sql, as: UTF8.self)),
+        Migration(
+            version: 25, name: "erasing",
+            sql: String(decoding: PackageResources.V0025_erasing_sql, as: UTF8.self)),
     ]
 
     /// Succeeds when the database answers.

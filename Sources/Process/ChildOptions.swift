@@ -55,6 +55,8 @@ package struct ChildOptions: Sendable {
     package var arguments: [String]
     /// The whole environment, in this order.
     package var environment: [(String, String)]
+    /// More of the environment, whose values leave no copy in this process.
+    package var hiddenEnvironment: [(String, HiddenBytes)] = []
     /// Where the child starts, entered with the child's user; nil is the parent's directory.
     package var workingDirectory: String?
     /// Standard input.
@@ -105,10 +107,14 @@ package struct ChildOptions: Sendable {
         }
         let strings =
             [executable, workingDirectory ?? ""] + arguments + environment.flatMap { [$0.0, $0.1] }
-        guard !strings.contains(where: { $0.utf8.contains(0) }) else {
+            + hiddenEnvironment.map(\.0)
+        guard !strings.contains(where: { $0.utf8.contains(0) }),
+            !hiddenEnvironment.contains(where: \.1.hasNUL)
+        else {
             throw ProcessError(.invalid, "an argument, variable or path has a NUL byte")
         }
-        guard !environment.contains(where: { $0.0.isEmpty || $0.0.utf8.contains(UInt8(ascii: "=")) }) else {
+        let names = environment.map(\.0) + hiddenEnvironment.map(\.0)
+        guard !names.contains(where: { $0.isEmpty || $0.utf8.contains(UInt8(ascii: "=")) }) else {
             throw ProcessError(.invalid, "the name of an environment variable is empty or has an equals sign")
         }
     }

@@ -70,7 +70,7 @@ func fork(
     let groups = options.supplementaryGroups
     var report: Int32 = -1
     let pid = unsafe withCStrings(arguments) { argv in
-        unsafe withCStrings(environment) { envp in
+        unsafe withCStrings(environment, options.hiddenEnvironment) { envp in
             unsafe withOptionalCString(options.workingDirectory) { directory in
                 unsafe options.executable.withCString { executable in
                     unsafe groups.withUnsafeBufferPointer { groups in
@@ -143,11 +143,19 @@ extension ChildOptions.Isolation {
 
 private typealias CStrings = UnsafePointer<UnsafeMutablePointer<CChar>?>
 
-/// Calls the body with the strings as a C array that ends with NULL.
-private func withCStrings<R>(_ strings: [String], _ body: (CStrings) -> R) -> R {
+/// Calls the body with the strings, and hidden ones behind them, as a C array that ends with NULL. The hidden
+/// are overwritten before their memory is given back.
+private func withCStrings<R>(
+    _ strings: [String], _ hidden: [(String, HiddenBytes)] = [], _ body: (CStrings) -> R
+) -> R {
     var pointers = unsafe strings.map { unsafe strdup($0) }
+    let values = unsafe hidden.map { unsafe hiddenCString($0.0, $0.1) }
+    unsafe pointers += values.map { unsafe Optional($0.start) }
     unsafe pointers.append(nil)
-    defer { unsafe pointers.forEach { unsafe free($0) } }
+    defer {
+        unsafe values.forEach { unsafe explicit_bzero($0.start, $0.count) }
+        unsafe pointers.forEach { unsafe free($0) }
+    }
     return unsafe pointers.withUnsafeBufferPointer { buffer in
         // Not empty: the NULL at the end.
         unsafe body(buffer.baseAddress!)
@@ -157,4 +165,18 @@ private func withCStrings<R>(_ strings: [String], _ body: (CStrings) -> R) -> R 
 private func withOptionalCString<R>(_ string: String?, _ body: (UnsafePointer<CChar>?) -> R) -> R {
     guard let string else { return body(nil) }
     return unsafe string.withCString { unsafe body($0) }
+}
+
+/// `name=value` and NUL in memory of its own, which the caller overwrites and frees.
+private func hiddenCString(
+    _ name: String, _ value: HiddenBytes
+) -> (start: UnsafeMutablePointer<CChar>, count: Int) {
+    let prefix = Array("\(name)=".utf8)
+    let count = prefix.count + value.count + 1
+    let start = unsafe calloc(count, 1).assumingMemoryBound(to: CChar.self)
+    for (index, byte) in prefix.enumerated() { unsafe start[index] = CChar(bitPattern: byte) }
+    value.withBytes { bytes in
+        for index in bytes.indices { unsafe start[prefix.count + index] = CChar(bitPattern: bytes[index]) }
+    }
+    return unsafe (start, count)
 }

@@ -6,7 +6,7 @@ struct RunStreams {
     private(set) var stderr: CapturedOutput
 
     private let child: Child
-    private let stdin: [UInt8]
+    private let stdin: HiddenBytes
     private var written = 0
     private var stdinIsOpen: Bool
     private var stdoutIsOpen = true
@@ -16,7 +16,7 @@ struct RunStreams {
     /// Both outputs were read to their end.
     var haveEnded: Bool { !stdoutIsOpen && !stderrIsOpen }
 
-    init(child: Child, stdin: [UInt8], limits: RunLimits) {
+    init(child: Child, stdin: HiddenBytes, limits: RunLimits) {
         self.child = child
         self.stdin = stdin
         stdinIsOpen = child.stdinFD >= 0
@@ -30,6 +30,7 @@ struct RunStreams {
     /// Waits until a stream can be served, the leader ends, somebody wakes or the time is over, and serves.
     mutating func pump(
         wake: Wake, leader: ChildProcess?, waitNanoseconds: UInt64,
+        filter: (OutputStream, ArraySlice<UInt8>?) -> ArraySlice<UInt8>,
         onOutput: (OutputStream, Int, ArraySlice<UInt8>) -> Void
     ) {
         func wanted(_ descriptor: Int32?, _ events: Int32) -> pollfd {
@@ -46,13 +47,14 @@ struct RunStreams {
         let milliseconds = min((waitNanoseconds &+ 999_999) / 1_000_000, 3_600_000)
         guard unsafe poll(&polled, nfds_t(polled.count), Int32(milliseconds)) > 0 else { return }
         if polled[0].revents != 0 { wake.wait() }
-        if polled[2].revents != 0 { read(.stdout, onOutput) }
-        if polled[3].revents != 0 { read(.stderr, onOutput) }
+        if polled[2].revents != 0 { read(.stdout, filter, onOutput) }
+        if polled[3].revents != 0 { read(.stderr, filter, onOutput) }
         if polled[4].revents != 0 { write() }
     }
 
     private mutating func read(
-        _ stream: OutputStream, _ onOutput: (OutputStream, Int, ArraySlice<UInt8>) -> Void
+        _ stream: OutputStream, _ filter: (OutputStream, ArraySlice<UInt8>?) -> ArraySlice<UInt8>,
+        _ onOutput: (OutputStream, Int, ArraySlice<UInt8>) -> Void
     ) {
         let count = unsafe Glibc.read(
             stream == .stdout ? child.stdoutFD : child.stderrFD, &buffer, buffer.count)
@@ -61,19 +63,38 @@ struct RunStreams {
             if stream == .stdout { stdoutIsOpen = false } else { stderrIsOpen = false }
             return
         }
-        let piece = buffer[..<count]
+        take(filter(stream, buffer[..<count]), of: stream, onOutput)
+    }
+
+    /// Takes what the filter held back of each output.
+    mutating func end(
+        filter: (OutputStream, ArraySlice<UInt8>?) -> ArraySlice<UInt8>,
+        onOutput: (OutputStream, Int, ArraySlice<UInt8>) -> Void
+    ) {
+        for stream in OutputStream.allCases { take(filter(stream, nil), of: stream, onOutput) }
+    }
+
+    private mutating func take(
+        _ piece: ArraySlice<UInt8>, of stream: OutputStream,
+        _ onOutput: (OutputStream, Int, ArraySlice<UInt8>) -> Void
+    ) {
+        guard !piece.isEmpty else { return }
         onOutput(stream, stream == .stdout ? stdout.totalBytes : stderr.totalBytes, piece)
         if stream == .stdout { stdout.append(piece) } else { stderr.append(piece) }
     }
 
     /// A program that closes its input early just gets no more of it.
     private mutating func write() {
-        let count = unsafe stdin.withUnsafeBytes { bytes in
-            unsafe Glibc.write(child.stdinFD, bytes.baseAddress! + written, bytes.count - written)
+        var count = 0
+        let (descriptor, written) = (child.stdinFD, self.written)
+        stdin.withBytes { bytes in
+            count = unsafe bytes.withUnsafeBufferPointer { bytes in
+                unsafe Glibc.write(descriptor, bytes.baseAddress! + written, bytes.count - written)
+            }
         }
         if count < 0 && (errno == EAGAIN || errno == EINTR) { return }
-        written += max(0, count)
-        if count < 0 || written == stdin.count {
+        self.written += max(0, count)
+        if count < 0 || self.written == stdin.count {
             stdinIsOpen = false
             child.closeStdin()
         }

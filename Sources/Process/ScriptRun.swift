@@ -116,7 +116,7 @@ package final class ScriptRun: Sendable {
                 return .success(
                     try await onOwnThread("crmm-run") { () throws(ProcessError) in
                         try self.runOnThisThread(
-                            options, stdin: stdin, limits: limits, onOutput: onOutput)
+                            options, stdin: HiddenBytes(stdin), limits: limits, onOutput: onOutput)
                     })
             } catch {
                 return .failure(error)
@@ -131,16 +131,18 @@ package final class ScriptRun: Sendable {
     /// gets SIGPIPE again.
     ///
     /// `onStart` is told who leads the tree as soon as it exists. The time counts from there, so that it also
-    /// holds for a working directory that does not answer.
+    /// holds for a working directory that does not answer. `filter` is given each piece of an output, and nil
+    /// once at its end; what it returns is what is kept and handed on.
     package func runOnThisThread(
-        _ options: ChildOptions, stdin: [UInt8] = [], limits: RunLimits,
+        _ options: ChildOptions, stdin: HiddenBytes = HiddenBytes([]), limits: RunLimits,
+        filter: (OutputStream, ArraySlice<UInt8>?) -> ArraySlice<UInt8> = { $1 ?? [] },
         onStart: (ProcessIdentity) -> Void = { _ in },
         onOutput: (OutputStream, Int, ArraySlice<UInt8>) -> Void = { _, _, _ in }
     ) throws(ProcessError) -> RunReport {
         crmm_block_sigpipe()
         let census = RunCensus()
         if isAbandoned.withLock({ $0 }) { throw ProcessError(.spawn, "the run was given up before") }
-        let child = try Child.launch(complete(options, hasInput: !stdin.isEmpty))
+        let child = try Child.launch(complete(options, hasInput: stdin.count > 0))
         if let leader = child.identity { onStart(leader) }
         var tree = ProcessTree(root: child.identity, marker: marker)
         var lifecycle = RunLifecycle(startedAt: monotonicNanoseconds(), limits: limits)
@@ -155,13 +157,14 @@ package final class ScriptRun: Sendable {
             case .wait(let until):
                 streams.pump(
                     wake: wake, leader: seen.leaderEnded ? nil : child.process,
-                    waitNanoseconds: until - min(until, seen.now), onOutput: onOutput)
+                    waitNanoseconds: until - min(until, seen.now), filter: filter, onOutput: onOutput)
             case .terminateTree:
                 tree.signal(SIGTERM)
             case .killTree:
                 tree.kill()
             case .finish:
                 try child.checkStart(mayWait: false)
+                streams.end(filter: filter, onOutput: onOutput)
                 return RunReport(
                     exit: child.exit ?? .signaled(SIGKILL), outlivedKill: child.exit == nil,
                     timedOut: lifecycle.cause == .timeout, cancelled: lifecycle.cause == .cancel,

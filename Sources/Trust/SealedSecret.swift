@@ -52,7 +52,12 @@ package struct SealedSecret: Sendable, Hashable {
 
     /// What is stored.
     package var bytes: [UInt8] {
-        [Self.version, UInt8(keyID.utf8.count)] + Array(keyID.utf8) + nonce + sealed
+        Self.mark(of: keyID) + nonce + sealed
+    }
+
+    /// What a secret begins with that a key of this id has sealed.
+    static func mark(of keyID: String) -> [UInt8] {
+        [version, UInt8(keyID.utf8.count)] + Array(keyID.utf8)
     }
 
     static func checkLength(of secret: SecretBytes) throws(TrustError) {

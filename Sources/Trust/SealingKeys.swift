@@ -59,6 +59,9 @@ package struct SealingKeys: Sendable {
         return try sealed.open(with: key, for: label)
     }
 
+    /// What everything begins with that the current key seals.
+    package var mark: [UInt8] { SealedSecret.mark(of: current.id) }
+
     /// Whether another key than the current one sealed it.
     package func needsResealing(_ sealed: SealedSecret) -> Bool { sealed.keyID != current.id }
 }

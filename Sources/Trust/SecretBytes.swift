@@ -52,7 +52,7 @@ import COpenSSL
     package func copy() -> [UInt8] { unsafe Array(buffer) }
 
     /// A secret of its own with some of these bytes.
-    func part(_ range: Range<Int>) -> SecretBytes {
+    package func part(_ range: Range<Int>) -> SecretBytes {
         unsafe SecretBytes(count: range.count) { part in
             _ = unsafe part.update(fromContentsOf: buffer[range])
         }

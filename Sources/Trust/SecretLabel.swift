@@ -48,6 +48,15 @@ package struct SecretLabel: Sendable, Hashable {
             version: Int64(version))
     }
 
+    /// The label of a value that scripts are given; no id is that of the platform's.
+    package static func script(
+        _ name: String, partner: PartnerID?, organization: OrganizationID?, site: SiteID?, version: Int
+    ) -> SecretLabel {
+        SecretLabel(
+            kind: .script, partner: partner, organization: organization, site: site, name: name,
+            version: Int64(version))
+    }
+
     /// What a seal covers; to be framed, since some may be empty.
     package var parts: [[UInt8]] {
         var number: [UInt8] = []

@@ -29,6 +29,8 @@ package struct StatementType: RawRepresentable, Sendable, Hashable {
     package static let assignment = StatementType(rawValue: "assignment")
     /// One execution.
     package static let job = StatementType(rawValue: "job")
+    /// What an export of an organization holds; no agent takes it.
+    package static let export = StatementType(rawValue: "export")
 
     var prefix: [UInt8] { Array("cloudrmm.\(rawValue).v1".utf8) + [0] }
 }

@@ -70,10 +70,26 @@ package enum Limits {
     package static let openRunsDefault = 2_000_000
     package static let openBytes = (4 << 20)...(1 << 40)
     package static let openBytesDefault = 8 << 30
+    /// Thresholds of a guard, and for how long a second factor may count as fresh.
+    package static let guardDevices = 0...100_000_000
+    package static let confirmedDevices = 1...100_000_000
+    package static let guardPermissions = 0...256
+    package static let stepUpSeconds = 30...86_400
     /// Bytes of a webhook's URL and description, and the types of events that it may name.
     package static let webhookURLBytes = 1...2_048
     package static let webhookTextBytes = 0...200
     package static let webhookEvents = 1...64
+    /// Bytes of a secret: fewer could not be told from other output when they are masked in it.
+    package static let secretBytes = 8...16_384
+    /// Bytes of a secret as it is sealed to a device, with its salt.
+    package static let sealedSecretBytesMax = 17_408
+    /// Bytes of a secret's name and description.
+    package static let secretNameBytes = 1...64
+    package static let secretTextBytes = 0...200
+    /// Secrets that a script may be given, and values that a job may be signed for: with those of sites that
+    /// have their own.
+    package static let scriptSecretsMax = 16
+    package static let signedSecretsMax = 256
     /// Days for which an organization keeps what has ended.
     package static let retentionDays = 1...3_650
     /// Bytes of the reason of a pause or a drain.

@@ -87,9 +87,18 @@ final class JobLoad: Sendable {
         var problem: String?
         do {
             if bulk == 1 {
-                for job in jobs { ids.append(try await client.submit(job).id) }
+                for job in jobs {
+                    let accepted = try await confirming { devices in
+                        var job = job
+                        job.confirmDevices = devices
+                        return try await client.submit(job)
+                    }
+                    ids.append(accepted.id)
+                }
             } else {
-                let answer = try await client.submit(NewJobs(jobs: jobs))
+                let answer = try await confirming { devices in
+                    try await client.submit(NewJobs(jobs: jobs, confirmDevices: devices))
+                }
                 ids = answer.items.map(\.id)
                 problem = answer.items.lazy.compactMap(\.problem?.detail).first
             }
@@ -104,6 +113,15 @@ final class JobLoad: Sendable {
             state.firstProblem = state.firstProblem ?? problem
         }
         return ids.enumerated().compactMap { (first + $0.offset) % followEvery == 0 ? $0.element : nil }
+    }
+
+    /// Submits, and confirms how far it reaches where that is asked for: load is meant for all its targets.
+    private func confirming<Answer>(_ submit: (Int?) async throws -> Answer) async throws -> Answer {
+        do {
+            return try await submit(nil)
+        } catch let problem as Problem where problem.code == "confirmationRequired" {
+            return try await submit(problem.devices)
+        }
     }
 
     private func follow(_ ids: AsyncStream<JobID>) async {

@@ -17,10 +17,10 @@ struct CloudRMM: AsyncParsableCommand {
             Queues.self, DeadLetters.self, TaskVerbs.self, Workers.self, Doctor.self,
             Partners.self,
             Organizations.self, Sites.self, Users.self, RoleVerbs.self, APIKeyVerbs.self, OIDCVerbs.self,
-            WhoAmI.self,
-            Login.self, Logout.self, ContextVerbs.self, Approve.self, Accept.self, SessionVerbs.self,
+            WhoAmI.self, Login.self, Logout.self, ContextVerbs.self, Approve.self, Accept.self,
+            ApprovalVerbs.self, SessionVerbs.self,
             SecondFactorVerbs.self, ChangePassword.self, AuditVerbs.self,
-            WebhookVerbs.self,
+            WebhookVerbs.self, SecretVerbs.self,
             RedisUsers.self,
         ])
 

@@ -58,7 +58,7 @@ struct AlteredRowTests {
 
     private func key(_ api: TestAPI, _ level: Level) async throws -> String {
         try await api.authenticator.createKey(
-            name: "k", level: level, permissions: Permission.all, expiresIn: .seconds(60), by: nil
+            name: "k", level: level, permissions: Permission.all, expiresIn: .seconds(600), by: nil
         ).secret
     }
 

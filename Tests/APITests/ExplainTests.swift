@@ -13,7 +13,7 @@ import Wire
 struct ExplainTests {
     private func key(_ api: TestAPI, _ level: Level) async throws -> String {
         try await api.authenticator.createKey(
-            name: "k", level: level, permissions: [.jobsRead, .jobsRun], expiresIn: .seconds(60), by: nil
+            name: "k", level: level, permissions: [.jobsRead, .jobsRun], expiresIn: .seconds(600), by: nil
         ).secret
     }
 

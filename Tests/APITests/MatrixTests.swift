@@ -18,7 +18,7 @@ struct MatrixTests {
     /// What a call is about, and so where it lies in the tenancy.
     enum Subject: CaseIterable {
         case partner, organization, site, device, job, run, deadRun, apiKey, user, role, binding, task,
-            webhook, oidcProvider, oidcLink
+            webhook, oidcProvider, oidcLink, secret, approval
     }
 
     /// What is known of one route.
@@ -51,6 +51,8 @@ struct MatrixTests {
         var webhook = ""
         var oidcProvider = ""
         var oidcLink = ""
+        var secret = ""
+        var approval = ""
         var level: [Level] = []
 
         subscript(_ subject: Subject) -> String {
@@ -68,6 +70,8 @@ struct MatrixTests {
             case .webhook: webhook
             case .oidcProvider: oidcProvider
             case .oidcLink: oidcLink
+            case .secret: secret
+            case .approval: approval
             case .task: UniqueID.zero.description
             }
         }
@@ -83,6 +87,8 @@ struct MatrixTests {
         "POST /v1/partners": Row(body: { _ in #"{"name":"x"}"# }, only: .platform),
         "GET /v1/partners": Row(), "GET /v1/partners/{id}": Row(subject: .partner),
         "PATCH /v1/partners/{id}": Row(subject: .partner, body: { _ in #"{"name":"x"}"# }),
+        "GET /v1/partners/{id}/guard": Row(subject: .partner),
+        "PATCH /v1/partners/{id}/guard": Row(subject: .partner, body: { _ in #"{"confirmAbove":40}"# }),
         "POST /v1/organizations": Row(
             subject: .partner, body: { #"{"name":"x","partnerId":"\#($0.partner)"}"# }),
         "GET /v1/organizations": Row(), "GET /v1/organizations/{id}": Row(subject: .organization),
@@ -99,6 +105,15 @@ struct MatrixTests {
         "POST /v1/organizations/{id}/restore": Row(subject: .organization),
         "POST /v1/organizations/{id}/offboard": Row(subject: .organization),
         "GET /v1/organizations/{id}/offboarding": Row(subject: .organization),
+        "GET /v1/organizations/{id}/export": Row(subject: .organization),
+        "GET /v1/organizations/{id}/erasure": Row(subject: .organization),
+        "POST /v1/organizations/{id}/erase": Row(
+            subject: .organization, body: { _ in #"{"name":"o"}"# }, also: [409]),
+        "GET /v1/partners/{id}/erasure": Row(subject: .partner, only: .platform),
+        "POST /v1/partners/{id}/erase": Row(
+            subject: .partner, body: { _ in #"{"name":"p"}"# }, only: .platform, also: [409]),
+        "DELETE /v1/sites/{id}": Row(subject: .site, also: [409]),
+        "DELETE /v1/devices/{id}": Row(subject: .device, also: [409]),
         "POST /v1/organizations/{id}/move": Row(
             subject: .organization, body: { #"{"partnerId":"\#($0.partner)"}"# }, only: .platform),
         "POST /v1/sites/{id}/archive": Row(subject: .site),
@@ -164,6 +179,10 @@ struct MatrixTests {
         "GET /v1/runs/{id}": Row(subject: .run), "GET /v1/runs/{id}/output": Row(subject: .run),
         "GET /v1/runs/{id}/explain": Row(subject: .run),
         "POST /v1/runs/{id}/cancel": Row(subject: .run, also: [409]),
+        "GET /v1/approvals": Row(), "GET /v1/approvals/{id}": Row(subject: .approval),
+        // Whoever has no second factor that is fresh, or has asked, is refused with 403; see ApprovalTests.
+        "POST /v1/approvals/{id}/approve": Row(subject: .approval),
+        "POST /v1/approvals/{id}/reject": Row(subject: .approval),
         "GET /v1/dead-letters": Row(), "GET /v1/dead-letters/{id}": Row(subject: .deadRun, also: [404]),
         "POST /v1/dead-letters/redrive": Row(
             subject: .deadRun, body: { #"{"runIds":["\#($0.run)"]}"# }, also: [409]),
@@ -223,6 +242,15 @@ struct MatrixTests {
         "GET /v1/oidc-links": Row(), "GET /v1/oidc-links/{id}": Row(subject: .oidcLink),
         "PATCH /v1/oidc-links/{id}": Row(subject: .oidcLink, body: { _ in #"{"role":"viewer"}"# }),
         "DELETE /v1/oidc-links/{id}": Row(subject: .oidcLink),
+        "POST /v1/secrets": Row(
+            subject: .organization,
+            body: {
+                #"{"name":"s\#(UInt32.random(in: 0 ... .max))","value":"12345678","#
+                    + #""organizationId":"\#($0.organization)"}"#
+            }),
+        "GET /v1/secrets": Row(), "GET /v1/secrets/{id}": Row(subject: .secret),
+        "POST /v1/secrets/{id}/rotate": Row(subject: .secret, body: { _ in #"{"value":"87654321"}"# }),
+        "DELETE /v1/secrets/{id}": Row(subject: .secret),
         "GET /v1/audit": Row(), "GET /v1/tasks": Row(),
         "GET /v1/tasks/{id}": Row(subject: .task, also: [404]),
         "POST /v1/tasks/{id}/cancel": Row(subject: .task, also: [404]),
@@ -342,207 +370,10 @@ struct MatrixTests {
 }
 
 extension Route.Answer {
-    fileprivate var isJSON: Bool {
+    var isJSON: Bool {
         switch self {
-        case .json, .empty: true
-        case .events, .other: false
+        case .json, .empty, .other: true
+        case .events: false
         }
-    }
-}
-
-/// Two organizations of a partner and one of another, each with one of everything.
-private struct Scene {
-    let api: TestAPI
-    let own: MatrixTests.Ids
-    let places: [MatrixTests.Ids]
-    private let admin: APIClient
-
-    init(_ api: TestAPI) async throws {
-        self.api = api
-        admin = APIClient(url: api.url, key: api.admin)
-        let sibling = try await admin.createOrganization(
-            NewOrganization(name: "sibling", partnerId: api.one.partner))
-        let site = try await admin.createSite(NewSite(name: "sibling", organizationId: sibling.id))
-        var places = [
-            try await Self.place(api.one.partner, api.one.organization, api.one.site, api.one.device, admin),
-            try await Self.place(
-                api.other.partner, api.other.organization, api.other.site, api.other.device, admin),
-        ]
-        places.insert(
-            try await Self.place(api.one.partner, sibling.id, site.id, nil, admin), at: 1)
-        self.places = places
-        own = places[0]
-    }
-
-    private static func place(
-        _ partner: PartnerID, _ organization: OrganizationID, _ site: SiteID, _ device: DeviceID?,
-        _ admin: APIClient
-    ) async throws -> MatrixTests.Ids {
-        var ids = MatrixTests.Ids()
-        (ids.partner, ids.organization, ids.site) = (
-            partner.description, organization.description, site.description
-        )
-        ids.level = [.organization(organization)]
-        if let device {
-            ids.device = device.description
-            let job = try await admin.submit(NewJob(kind: .ping, target: .devices([device])))
-            ids.job = job.id.description
-            ids.run = try await admin.runs(of: job.id).items[0].id.description
-        } else {
-            (ids.device, ids.job, ids.run) = (
-                UniqueID.zero.description, UniqueID.zero.description, UniqueID.zero.description
-            )
-        }
-        try await ids.renew(admin)
-        return ids
-    }
-
-    /// The place with what the call may take away made anew.
-    func fresh(
-        _ place: MatrixTests.Ids, _ row: MatrixTests.Row, _ route: Route
-    ) async throws -> MatrixTests.Ids {
-        var place = place
-        if ["archive", "restore", "offboard"].contains(where: { route.path.hasSuffix("/\($0)") }) {
-            try await place.renewLevel(row.subject, admin)
-        }
-        switch row.subject {
-        case .webhook:
-            if route.method != .get || place.webhook.isEmpty { try await place.renewWebhook(admin) }
-        case .oidcProvider, .oidcLink: try await place.renewProvider(admin)
-        case .apiKey, .user, .role, .binding:
-            if route.method != .get { try await place.renew(admin) }
-        case .organization where route.path == "/v1/role-bindings": try await place.renew(admin)
-        default: break
-        }
-        return place
-    }
-
-    /// On which levels a role is tried.
-    func levels(of role: BuiltinRole) -> [Level] {
-        let all: [Level] = [
-            .platform, .partner(api.one.partner), .organization(api.one.organization), .site(api.one.site),
-        ]
-        return all.filter(role.fits)
-    }
-
-    /// Whether something of a place is in reach.
-    func isWithin(_ subject: MatrixTests.Subject, _ ids: MatrixTests.Ids, _ reach: Level) -> Bool {
-        // The sibling has no device.
-        let isThere = ids.device != UniqueID.zero.description
-        switch subject {
-        case .device, .job, .run, .deadRun: if !isThere { return false }
-        case .partner, .organization, .site, .apiKey, .user, .role, .binding, .task, .webhook, .oidcProvider,
-            .oidcLink:
-            break
-        }
-        switch reach {
-        case .platform: return true
-        case .partner(let id): return ids.partner == id.description
-        case .organization(let id): return ids.organization == id.description && subject != .partner
-        case .organizations(let several):
-            return several.contains { ids.organization == $0.description } && subject != .partner
-        case .site(let id):
-            switch subject {
-            case .site, .device, .job, .run, .deadRun: return ids.site == id.description
-            case .partner, .organization, .apiKey, .user, .role, .binding, .task, .webhook, .oidcProvider,
-                .oidcLink:
-                return false
-            }
-        }
-    }
-
-    /// How many rows there are of everything, and how often they were edited; without what an attempt itself
-    /// leaves.
-    func counts() async throws -> String {
-        try await api.owner.query(
-            """
-            SELECT concat_ws(' ',
-                (SELECT count(*)::text || '/' || sum(version)::text FROM partners),
-                (SELECT count(*)::text || '/' || sum(version)::text FROM organizations),
-                (SELECT string_agg(weight::text || coalesce(running_cap::text, ''), ',' ORDER BY id)
-                 FROM organizations),
-                (SELECT count(*)::text || '/' || sum(version)::text FROM sites),
-                (SELECT count(*)::text || '/' || sum(version)::text FROM devices),
-                (SELECT count(*)::text || '/' || sum(version)::text || '/' || count(revoked_at)::text
-                 FROM api_keys),
-                (SELECT count(*)::text || '/' || sum(version)::text FROM users),
-                (SELECT count(*)::text || '/' || sum(version)::text FROM roles),
-                (SELECT count(*)::text || '/' || sum(version)::text FROM oidc_providers),
-                (SELECT count(*)::text || '/' || sum(version)::text FROM oidc_links),
-                (SELECT count(*) FROM role_bindings), (SELECT count(*) FROM sign_in_links),
-                (SELECT count(*) FROM sessions), (SELECT count(*) FROM enrollment_tokens),
-                (SELECT count(*)::text || '/' || count(cancel_requested_at)::text FROM jobs),
-                (SELECT count(*) FROM runs), (SELECT count(*) FROM run_history),
-                (SELECT count(*) FROM queue_controls), (SELECT count(*) FROM tasks),
-                (SELECT count(*) FROM paused_jobs), (SELECT count(*) FROM revocations))
-            """, scope: .platform
-        ) { try $0.decode(String.self) }[0]
-    }
-}
-
-extension MatrixTests.Ids {
-    /// A partner, an organization or a site of its own in the place, for what would take the place's own.
-    fileprivate mutating func renewLevel(_ subject: MatrixTests.Subject?, _ admin: APIClient) async throws {
-        switch subject {
-        case .partner: partner = try await admin.createPartner(NewPartner(name: "p")).id.description
-        case .organization:
-            organization = try await admin.createOrganization(
-                NewOrganization(name: "o", partnerId: #require(PartnerID(partner)))
-            ).id.description
-        case .site:
-            site = try await admin.createSite(
-                NewSite(name: "s", organizationId: #require(OrganizationID(organization)))
-            ).id.description
-        default: break
-        }
-    }
-
-    /// A webhook of the organization, made anew.
-    fileprivate mutating func renewWebhook(_ admin: APIClient) async throws {
-        let organization = try #require(OrganizationID(organization))
-        let home = Place(organizationId: organization)
-        if let before = WebhookID(webhook) { try? await admin.remove(before) }  // it may be gone already
-        webhook = try await admin.createWebhook(
-            NewWebhook(url: "https://example.com/", events: [.jobEnded], home: home)
-        ).webhook.id.description
-    }
-
-    /// An issuer of the organization, and a link of it, made anew.
-    fileprivate mutating func renewProvider(_ admin: APIClient) async throws {
-        let organization = try #require(OrganizationID(organization))
-        // A home has so many and no more.
-        for before in try await admin.oidcProviders(PageOptions(limit: 500)).items
-        where before.provider.home.organizationId == organization {
-            for link in try await admin.oidcLinks(of: before.id).items { try await admin.remove(link.id) }
-            try await admin.remove(before.id)
-        }
-        let provider = try await admin.createOIDCProvider(
-            NewOIDCProvider(
-                issuer: "https://id.example", home: Place(organizationId: organization),
-                terms: OIDCTerms(name: UniqueID.v7(at: .now()).description, audiences: ["x"])))
-        oidcProvider = provider.id.description
-        oidcLink = try await admin.createOIDCLink(
-            NewOIDCLink(
-                providerId: provider.id, external: "viewer", target: OIDCLinkTarget(role: "viewer"))
-        ).id.description
-    }
-
-    /// A key, a person, a role and a binding of the organization, made anew.
-    fileprivate mutating func renew(_ admin: APIClient) async throws {
-        let organization = try #require(OrganizationID(organization))
-        let name = UniqueID.v7(at: .now()).description
-        apiKey = try await admin.createAPIKey(
-            NewAPIKey(name: name, organizationId: organization, permissions: ["devices:read"])
-        ).id.description
-        let home = Place(organizationId: organization)
-        let user = try await admin.createUser(NewUser(email: "\(name)@x.y", name: name, home: home))
-        self.user = user.id.description
-        role =
-            try await admin.createRole(
-                NewRole(name: name, permissions: ["devices:read"], home: home)
-            ).id?.description ?? ""
-        binding = try await admin.bind(
-            NewBinding(userId: user.id, role: "viewer", place: home)
-        ).id.description
     }
 }

@@ -136,7 +136,7 @@ struct OpenPolicyTests {
             ]
             for (level, refused, granted) in keys {
                 let key = try await api.authenticator.createKey(
-                    name: "k", level: level, permissions: Permission.all, expiresIn: .seconds(60), by: nil
+                    name: "k", level: level, permissions: Permission.all, expiresIn: .seconds(600), by: nil
                 ).secret
                 let shown = try await api.call("GET", "/v1/sites/\(victim.site)", key: key)
                 #expect(shown.status == 200, "row-level security is off")

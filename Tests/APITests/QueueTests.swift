@@ -167,7 +167,7 @@ struct QueueTests {
         try await TestAPI.with { api in
             let (_, key) = try await api.authenticator.createKey(
                 name: "k", level: .partner(api.one.partner), permissions: [.queuesRead, .queuesWrite],
-                expiresIn: .seconds(60), by: nil)
+                expiresIn: .seconds(600), by: nil)
             let partner = APIClient(url: api.url, key: key)
             let refused = try await refusal {
                 _ = try await partner.weigh(api.one.organization, NewWeight(weight: 2))

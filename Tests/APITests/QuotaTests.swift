@@ -103,7 +103,8 @@ struct QuotaTests {
             #expect(try await api.call("PUT", quota, body: #"{"openRuns":2}"#).status == 200)
             let (mine, other) = (job(api.one), job(api.other))
             let bulk = try await api.call(
-                "POST", "/v1/jobs/bulk", body: #"{"jobs":[\#(mine),\#(mine),\#(mine),\#(other)]}"#)
+                "POST", "/v1/jobs/bulk",
+                body: #"{"jobs":[\#(mine),\#(mine),\#(mine),\#(other)],"confirmDevices":2}"#)
             #expect(bulk.status == 207)
             let items = try BulkAnswer.decode(bulk.body).items
             #expect(items.map(\.status) == [202, 202, 429, 202])

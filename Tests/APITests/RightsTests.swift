@@ -13,6 +13,34 @@ import Wire
 
 @Suite("Nobody gets more than they have")
 struct RightsTests {
+    @Test("a role does not get a name that is taken or built in, and is as good as before")
+    func renamedRole() async throws {
+        try await TestAPI.with { api in
+            let admin = APIClient(url: api.url, key: api.admin)
+            defer { admin.close() }
+            let home = Place(organizationId: api.one.organization)
+            _ = try await admin.createRole(
+                NewRole(name: "taken", permissions: ["devices:read"], home: home))
+            let role = try await admin.createRole(
+                NewRole(name: "free", permissions: ["devices:read"], home: home))
+            let id = try #require(role.id)
+            for name in ["taken", "technician"] {
+                let refused = try await refusal {
+                    _ = try await admin.edit(id, NewRoleChanges(name: name))
+                }
+                #expect(refused.status == 409 && refused.code == "conflict" && refused.field == "name")
+            }
+            #expect(try await admin.edit(id, NewRoleChanges(name: "free")).version == 2)
+            #expect(try await admin.edit(id, NewRoleChanges(name: "other")).name == "other")
+            // The same name of another organization is another.
+            let elsewhere = try await admin.createRole(
+                NewRole(
+                    name: "mine", permissions: ["devices:read"],
+                    home: Place(organizationId: api.other.organization)))
+            _ = try await admin.edit(try #require(elsewhere.id), NewRoleChanges(name: "taken"))
+        }
+    }
+
     @Test("a key that may do more than the caller is not rotated by the caller, and goes on as it was")
     func rotation() async throws {
         try await TestAPI.with { api in

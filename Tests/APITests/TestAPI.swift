@@ -87,19 +87,20 @@ struct TestAPI {
 extension TestAPI {
     /// Makes everything, runs the body against it, stops and drops everything.
     static func with(
-        tls: TLSContext? = nil, issuers: OIDCKeys? = nil, _ body: (TestAPI) async throws -> Void
+        tls: TLSContext? = nil, issuers: OIDCKeys? = nil,
+        configure: (inout APIConfiguration) -> Void = { _ in }, _ body: (TestAPI) async throws -> Void
     ) async throws {
         try await World.with { world in
             try await TestQueue.with { place in
                 try await place.queue.rebuild(epoch: .fresh(), entitlements: [], running: [])
-                try await serve(world.api, world.owner, place.queue, tls, issuers, .quiet, body)
+                try await serve(world.api, world.owner, place.queue, tls, issuers, configure, .quiet, body)
             }
         }
     }
 
     private static func serve(
         _ ledger: Ledger, _ owner: PostgresPool, _ queue: Queue, _ tls: TLSContext?, _ issuers: OIDCKeys?,
-        _ logger: Logger,
+        _ configure: (inout APIConfiguration) -> Void, _ logger: Logger,
         _ body: (TestAPI) async throws -> Void
     ) async throws {
         let macKey = try MACKey(bytes: Array(repeating: 7, count: 32))
@@ -129,16 +130,19 @@ extension TestAPI {
         let sealing = try SealingKeys(
             current: SealingKeys.Key(id: "k1", secret: SecretBytes(Array(repeating: 9, count: 32))))
         let submitter = Submitter(
-            ledger: ledger, signer: signer, judge: judge, front: front, logger: logger)
+            ledger: ledger, signer: signer, judge: judge, front: front, keys: sealing,
+            logger: logger)
         let closing = Closing(ledger: ledger, submitter: submitter, front: front)
         let handlers = Handlers(
             ledger: ledger, authenticator: authenticator,
             tenants: TenantMaker(ledger: ledger, judge: judge), roles: RoleMaker(authenticator),
             lifecycle: Lifecycle(
                 closing: closing,
-                mover: Mover(ledger: ledger, signer: signer, judge: judge, closing: closing)),
+                mover: Mover(ledger: ledger, signer: signer, judge: judge, closing: closing),
+                exporter: Exporter(ledger: ledger, signer: signer)),
             signIn: SignIn(authenticator, sealing: sealing),
             webhooks: WebhookMaker(authenticator, keys: sealing, networks: .none),
+            secrets: SecretMaker(authenticator, keys: sealing),
             submitter: submitter,
             enroller: Enroller(ledger: ledger, signer: signer, judge: judge) { "wss://localhost" },
             presence: Presence(front: front),
@@ -150,13 +154,15 @@ extension TestAPI {
         let (ports, bound) = AsyncStream.makeStream(of: Int.self)
         var meeting: (@Sendable () -> TLSContext)?
         if let tls { meeting = { tls } }
+        var configuration = APIConfiguration(
+            host: "127.0.0.1", port: 0, tls: meeting, hosts: ["rmm.example"]
+        ) { port in bound.yield(port) }
+        configure(&configuration)
         let api = APIServer(
-            configuration: APIConfiguration(
-                host: "127.0.0.1", port: 0, tls: meeting, hosts: ["rmm.example"]
-            ) { port in bound.yield(port) }, ledger: ledger, authenticator: authenticator,
+            configuration: configuration, ledger: ledger, authenticator: authenticator,
             tenants: handlers.tenants, lifecycle: handlers.lifecycle, roles: handlers.roles,
             signIn: handlers.signIn,
-            webhooks: handlers.webhooks,
+            webhooks: handlers.webhooks, secrets: handlers.secrets,
             submitter: handlers.submitter,
             enroller: handlers.enroller,
             presence: handlers.presence, queues: handlers.queues, controls: handlers.controls,
@@ -185,6 +191,9 @@ extension TestAPI {
         http.close()
         await group.triggerGracefulShutdown()
         try await running
+        // Whatever a test has refused is in the description.
+        let undocumented = counters.snapshot.keys.filter { $0.hasPrefix("undocumented.") }
+        #expect(undocumented.isEmpty)
         if let outcome { throw outcome }
     }
 
@@ -236,7 +245,7 @@ extension TestAPI {
     /// A caller with a new key of this level.
     func client(_ level: Level, _ permissions: Set<Permission> = Permission.all) async throws -> APIClient {
         let (_, key) = try await authenticator.createKey(
-            name: "k", level: level, permissions: permissions, expiresIn: .seconds(60), by: nil)
+            name: "k", level: level, permissions: permissions, expiresIn: .seconds(600), by: nil)
         return APIClient(url: url, key: key)
     }
 }

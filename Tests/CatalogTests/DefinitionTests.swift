@@ -55,6 +55,25 @@ struct DefinitionTests {
         }
     }
 
+    @Test("secrets are named, each for a variable or the input, and nothing else stands for one")
+    func secrets() throws {
+        func with(_ secrets: String) -> String { Self.sound + "secrets: \(secrets)\n" }
+        #expect(try parse(Self.sound).secrets.isEmpty)
+        let uses = try parse(with("[{name: a_1, environment: A}, {name: b, stdin: true}]")).secrets
+        #expect(uses.map(\.name) == ["a_1", "b"] && uses.map(\.environment) == ["A", nil])
+        for (refused, field) in [
+            ("[{name: A, environment: A}]", "secrets[0].name"), ("[{environment: A}]", "secrets[0].name"),
+            ("[{name: a}]", "secrets[0].environment"),
+            ("[{name: a, environment: PATH}]", "secrets[0].environment"),
+            ("[{name: a, environment: LD_PRELOAD}]", "secrets[0].environment"),
+            ("[{name: a, environment: A-B}]", "secrets[0].environment"),
+            ("[{name: a, environment: A, stdin: true}]", "secrets[0].environment"),
+            ("[{name: a, stdin: true}, {name: b, stdin: true}]", "secrets[1].environment"),
+            ("[{name: a, environment: A}, {name: b, environment: A}]", "secrets[1].environment"),
+            ("[{name: a, environment: A, value: v}]", "secrets[0].value"),
+        ] { #expect(problems(with(refused)).map(\.field) == [field], "\(refused)") }
+    }
+
     @Test("has what the file says, and defaults for the rest")
     func reads() throws {
         let definition = try parse(Self.sound)

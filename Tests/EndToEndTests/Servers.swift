@@ -32,6 +32,13 @@ actor PrivatePostgres {
         ).required()
     }
 
+    /// Writes all that the database holds into a file, as SQL.
+    func dump(to path: String) async throws {
+        let said = try await tool(
+            "\(programs)/pg_dump", ["-h", directory, "-U", "owner", "cloudrmm", "-f", path])
+        _ = try said.required()
+    }
+
     /// Stops it in its fast way, which breaks all connections, and starts it again.
     func restart() async throws {
         _ = try await server?.stop(SIGINT)

@@ -17,7 +17,9 @@ import Wire
             serverCA: try CertificateAuthority.make(commonName: "s", validitySeconds: 60).certificate,
             deviceCA: try CertificateAuthority.make(commonName: "d", validitySeconds: 60), now: .now())
         return Submitter(
-            ledger: bench.world.api, signer: signer, judge: World.judge, front: bench.front, logger: .quiet)
+            ledger: bench.world.api, signer: signer, judge: World.judge, front: bench.front,
+            keys: World.sealing,
+            logger: .quiet)
     }
 
     private static func controls(_ bench: Bench) -> QueueControls {

@@ -20,7 +20,9 @@ import Wire
             serverCA: try CertificateAuthority.make(commonName: "s", validitySeconds: 60).certificate,
             deviceCA: try CertificateAuthority.make(commonName: "d", validitySeconds: 60), now: .now())
         return Submitter(
-            ledger: bench.world.api, signer: signer, judge: World.judge, front: bench.front, logger: .quiet)
+            ledger: bench.world.api, signer: signer, judge: World.judge, front: bench.front,
+            keys: World.sealing,
+            logger: .quiet)
     }
 
     /// A job over a tenant's devices whose runs have ended like this, each after its only attempt but one.
@@ -237,6 +239,54 @@ import Wire
                         good, idempotencyKey: nil, by: World.principal,
                         level: .organization(tenant.organization))
                 })?.code == .conflict)
+        }
+    }
+
+    @Test("What is repeated is guarded as what is new: nothing is made without the exact number, or a second")
+    func guarded() async throws {
+        try await Bench.run { bench in
+            let tenant = try await bench.world.tenant(devices: 3)
+            let (submitter, level) = (try submitter(bench), Level.organization(tenant.organization))
+            let (job, _) = try await ended(bench, tenant, [.failed, .failed, .timedOut])
+            let letters = try await submitter.letters(DeadLetterSelection(jobId: job), scope: tenant.scope)
+            func under(
+                _ word: SubmissionGuard.Word, _ confirm: Int, _ approve: Int? = nil
+            ) -> SubmissionGuard {
+                SubmissionGuard(word, field: "confirmDevices") { organizations in
+                    #expect(organizations == [tenant.organization])
+                    return GuardRules(
+                        confirmAbove: confirm, approveAbove: approve, stepUpPermissions: [],
+                        stepUpSeconds: 60)
+                }
+            }
+            let refused: [(SubmissionGuard, EngineError.Code)] = [
+                (under(.none, 2), .confirmationRequired), (under(.confirmed(2), 2), .confirmationRequired),
+                (under(.confirmed(4), 2), .confirmationRequired),
+                (under(.confirmed(3), 2, 2), .approvalRequired), (under(.none, 9, 2), .approvalRequired),
+            ]
+            for (guarded, code) in refused {
+                let retry = await refusal({
+                    try await submitter.retry(
+                        job, idempotencyKey: nil, by: World.principal, level: level, secrets: { nil },
+                        under: guarded)
+                })
+                let redrive = await refusal({
+                    try await submitter.redrive(
+                        letters, by: World.principal, level: level, secrets: { nil }, under: guarded)
+                })
+                #expect(retry?.code == code && retry?.reach?.devices == 3)
+                #expect(redrive?.code == code && redrive?.reach?.devices == 3)
+            }
+            #expect(try await bench.world.count("SELECT count(*) FROM jobs") == 1)
+            _ = try await submitter.retry(
+                job, idempotencyKey: nil, by: World.principal, level: level, secrets: { nil },
+                under: under(.none, 3, 3))
+            _ = try await submitter.retry(
+                job, idempotencyKey: nil, by: World.principal, level: level, secrets: { nil },
+                under: under(.confirmed(3), 2))
+            _ = try await submitter.retry(
+                job, idempotencyKey: nil, by: World.principal, level: level, secrets: { nil },
+                under: under(.approved(3), 0, 0))
         }
     }
 }

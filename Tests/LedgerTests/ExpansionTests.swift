@@ -49,6 +49,31 @@ import Testing
         #expect(try await self.row(job, tenant).counts == [.queued: 5])
     }
 
+    @Test(
+        "A job reaches no more devices than its bound, and says whether some were left out",
+        arguments: [(bound: 3, chunk: 2), (4, 2), (1, 2), (5, 2), (6, 2), (5, 5), (9, 2)])
+    func bounded(bound: Int, chunk: Int) async throws {
+        let world = try World.here()
+        try await world.clear()
+        let tenant = try await world.tenant(devices: 5)
+        var job = world.job(tenant, devices: nil)
+        job.devicesMax = bound
+        _ = try await world.api.submit([job], scope: tenant.scope)
+        let place = (tenant.organization, job.id)
+        var last = Expansion.goesOn
+        for _ in 0..<9 {
+            last = try await world.worker.expand(place, chunk: chunk)
+            if last != .goesOn { break }
+        }
+        #expect(last == .whole)
+        let row = try await row(place, tenant)
+        let reached = min(bound, 5)
+        #expect(row.total == reached && row.counts == [.queued: reached])
+        #expect(row.devicesMax == bound && row.leftOut == (bound < 5))
+        #expect(try await runs(tenant).map(\.device).sorted() == Array(tenant.all.sorted().prefix(reached)))
+        #expect(try await world.worker.unexpandedJobs(besides: [], limit: 9).isEmpty)
+    }
+
     @Test("A chunk that fails leaves nothing, and is made whole by the next try")
     func brokenChunk() async throws {
         let (world, tenant, job) = try await accepted(5)

@@ -30,6 +30,15 @@ package extension World {
             preconditionFailure("a key of enough bytes was refused: \(error)")
         }
     }()
+    /// The key of stored secrets.
+    static let sealing: SealingKeys = {
+        do {
+            let secret = SecretBytes([UInt8](repeating: 9, count: SealingKeys.Key.byteCount))
+            return try SealingKeys(current: SealingKeys.Key(id: "tests", secret: secret))
+        } catch {
+            preconditionFailure("a key of enough bytes was refused: \(error)")
+        }
+    }()
     /// The MAC of rows that nobody judges.
     static let mac = RowMAC(keyID: "", code: [])
 

@@ -41,9 +41,26 @@ enum OpenAPI {
                         writer.field("scheme", "bearer")
                         writer.field(
                             "description",
-                            "An API key, crmm_ and 43 characters; or a session; or a token (JWT) of an "
-                                + "issuer that is believed"
+                            "An API key (crmm_ and 43 characters), the text of a session, or a token (JWT) "
+                                + "of an issuer that is believed")
+                    }
+                    writer.object("session") { writer in
+                        writer.field("type", "apiKey")
+                        writer.field("in", "cookie")
+                        writer.field("name", SessionCookie.name)
+                        writer.field(
+                            "description",
+                            "A session of a browser; changes need its X-CSRF-Token and the Origin of the host"
                         )
+                    }
+                }
+                writer.object("headers") { writer in
+                    for (name, text, example) in sharedHeaders {
+                        writer.object(name) { writer in
+                            writer.field("description", text)
+                            writer.object("schema") { $0.field("type", "string") }
+                            writer.field("example", example)
+                        }
                     }
                 }
                 writer.object("schemas") { components.write(to: &$0) }
@@ -52,52 +69,111 @@ enum OpenAPI {
         return writer.bytes
     }
 
+    /// Headers of answers, with what they say.
+    private static let sharedHeaders = [
+        ("X-Request-Id", "Names the request, as the log has it", Examples.requestID),
+        ("ETag", "The version, to be sent as If-Match with a change", "\"1\""),
+        (
+            "RateLimit", "What is left to the caller, and until it has all again (draft of the IETF)",
+            "\"principal\";r=99999;t=1"
+        ),
+        ("RateLimit-Policy", "How many requests in how many seconds", "\"principal\";q=100000;w=10"),
+        ("Retry-After", "Seconds after which it may be worth asking again", "1"),
+    ]
+
     private static func operation(_ route: Route, _ writer: inout JSONWriter, _ components: inout Components)
     {
         writer.field("operationId", operationID(route))
         writer.field("summary", route.summary)
-        let known = JSON.array([.object([JSONMember(name: "apiKey", value: .array([]))])])
+        let known = JSON.array(
+            ["apiKey", "session"].map { .object([JSONMember(name: $0, value: .array([]))]) })
         switch route.caller {
         case .permitted(let permission):
             writer.field("description", "Needs the permission \(permission.rawValue).")
+            writer.field("x-permission", permission.rawValue)
             writer.field("security", known)
-        case .known: writer.field("security", known)
-        case .anyone: writer.field("security", JSON.array([]))
+        case .known:
+            writer.field("description", "For every caller who is known.")
+            writer.field("security", known)
+        case .anyone:
+            writer.field("description", "For anyone.")
+            writer.field("security", JSON.array([]))
         }
-        writer.field("parameters", parameters(route))
+        writer.field("parameters", Parameters.of(route))
         if let body = route.body {
-            components.add(body.shape)
+            components.add(body.shape, isBody: true)
             writer.object("requestBody") { writer in
                 writer.field("required", true)
-                writer.object("content") { content("application/json", body.shape, &$0) }
+                writer.object("content") {
+                    content("application/json", body.shape, Examples.body(body.shape), &$0)
+                }
             }
         }
         writer.object("responses") { writer in
-            writer.object(String(route.status.code)) { writer in
-                writer.field("description", route.status.reasonPhrase)
-                if case .empty = route.answer { return }
-                writer.object("content") { writer in
-                    switch route.answer {
-                    case .json(let shape):
-                        components.add(shape)
-                        content("application/json", shape, &writer)
-                    case .events(let shape):
-                        components.add(shape)
-                        content("text/event-stream", shape, &writer)
-                    case .other(let type): content(type, .any, &writer)
-                    case .empty: break
-                    }
-                }
-            }
-            writer.object("default") { writer in
-                writer.field("description", "A refusal")
-                writer.object("content") { content("application/problem+json", Problem.shape(.none), &$0) }
+            success(route, &writer, &components)
+            for (status, codes) in ProblemCode.byStatus(route.refusals)
+            where !route.otherStatuses.contains(status) {
+                writer.object(String(status.code)) { refusal(status, codes, &$0) }
             }
         }
     }
 
-    private static func content(_ type: String, _ shape: Shape, _ writer: inout JSONWriter) {
-        writer.object(type) { $0.field("schema", Components.schema(shape)) }
+    private static func success(_ route: Route, _ writer: inout JSONWriter, _ components: inout Components) {
+        writer.object(String(route.status.code)) { writer in
+            writer.field("description", route.status.reasonPhrase)
+            headers(route.headers + (route.isVersioned ? ["ETag"] : []), &writer)
+            guard let (type, shape) = route.answer.content else { return }
+            components.add(shape)
+            writer.object("content") { content(type, shape, route.example, &$0) }
+        }
+        for status in route.otherStatuses {
+            writer.object(String(status.code)) { writer in
+                writer.field("description", status.reasonPhrase)
+                guard let (type, shape) = route.answer.content else { return }
+                writer.object("content") { content(type, shape, route.example, &$0) }
+            }
+        }
+    }
+
+    /// A problem with one of the codes, which the schema lists.
+    private static func refusal(
+        _ status: HTTPResponse.Status, _ codes: [ProblemCode], _ writer: inout JSONWriter
+    ) {
+        let names = codes.map(\.rawValue)
+        writer.field("description", "\(status.reasonPhrase): \(names.joined(separator: ", "))")
+        let waits = [429, 503].contains(status.code) && codes != [.tooManyStreams] ? ["Retry-After"] : []
+        headers(["X-Request-Id"] + waits, &writer)
+        writer.object("content") { writer in
+            writer.object("application/problem+json") { writer in
+                writer.object("schema") { writer in
+                    writer.field("$ref", "#/components/schemas/Problem")
+                    writer.object("properties") { writer in
+                        writer.object("code") { $0.field("enum", names) }
+                        writer.object("status") { $0.field("const", status.code) }
+                    }
+                }
+                var example = Problem(codes[0], codes[0].meaning)
+                example.requestId = Examples.requestID
+                writer.field("example", example)
+            }
+        }
+    }
+
+    private static func headers(_ names: [String], _ writer: inout JSONWriter) {
+        writer.object("headers") { writer in
+            for name in names {
+                writer.object(name) { $0.field("$ref", "#/components/headers/\(name)") }
+            }
+        }
+    }
+
+    private static func content(
+        _ type: String, _ shape: Shape, _ example: JSON?, _ writer: inout JSONWriter
+    ) {
+        writer.object(type) { writer in
+            writer.field("schema", Components.schema(shape))
+            writer.field("example", example)
+        }
     }
 
     /// `get_v1_jobs_id_runs`.
@@ -105,125 +181,34 @@ enum OpenAPI {
         let words = route.path.split { !$0.isLetter && !$0.isNumber }
         return ([route.method.rawValue.lowercased()] + words.map(String.init)).joined(separator: "_")
     }
+}
 
-    private static func parameters(_ route: Route) -> JSON {
-        let inPath = route.parameterNames.map { name in
-            parameter(name, in: "path", .string(format: "uuid", allowed: [], limit: .none), isRequired: true)
+extension Route {
+    /// An answer as an example; for a stream one event of it.
+    fileprivate var example: JSON? {
+        switch answer {
+        case .json(let shape): Examples.answer(shape)
+        case .events(let shape):
+            .string("data: \(String(decoding: Examples.answer(shape).json, as: UTF8.self))\n\n")
+        case .other(let type): .string(type.hasPrefix("text/plain") ? "ok\n" : "…")
+        case .empty: nil
         }
-        let inQuery = route.query.map { parameter($0.name, in: "query", $0.shape, isRequired: $0.isRequired) }
-        let key = Shape.string(format: nil, allowed: [], limit: .in(Limits.idempotencyKeyBytes))
-        var inHeader: [JSON] = []
-        if route.takesIdempotencyKey {
-            inHeader.append(parameter("Idempotency-Key", in: "header", key, isRequired: false))
-        }
-        if route.takesIfMatch {
-            let version = Shape.string(format: nil, allowed: [], limit: .in(1...64))
-            inHeader.append(parameter("If-Match", in: "header", version, isRequired: false))
-        }
-        return .array(inPath + inQuery + inHeader)
     }
 
-    private static func parameter(_ name: String, in place: String, _ shape: Shape, isRequired: Bool) -> JSON
-    {
-        .object([
-            JSONMember(name: "name", value: .string(name)), JSONMember(name: "in", value: .string(place)),
-            JSONMember(name: "required", value: .bool(isRequired)),
-            JSONMember(name: "schema", value: Components.schema(shape)),
-        ])
+    /// Headers of its answers.
+    fileprivate var headers: [String] {
+        ["X-Request-Id"] + (caller == .anyone ? [] : ["RateLimit", "RateLimit-Policy"])
     }
 }
 
-/// The objects that a document names, each once.
-private struct Components {
-    private var objects: [String: [Shape.Field]] = [:]
-
-    /// Collects an object and those inside it.
-    mutating func add(_ shape: Shape) {
-        switch shape {
-        case .object(let name, let fields):
-            guard objects.updateValue(fields, forKey: Self.identifier(name)) == nil else { return }
-            for field in fields { add(field.shape) }
-        case .array(let element, _), .map(let element): add(element)
-        case .string, .integer, .number, .boolean, .any: break
+extension Route.Answer {
+    /// The content type, and the shape of what it carries: of a stream each event's data.
+    fileprivate var content: (String, Shape)? {
+        switch self {
+        case .json(let shape): ("application/json", shape)
+        case .events(let shape): ("text/event-stream", shape)
+        case .other(let type): (type, .any)
+        case .empty: nil
         }
-    }
-
-    func write(to writer: inout JSONWriter) {
-        for (name, fields) in objects.sorted(by: { $0.key < $1.key }) {
-            writer.field(name, Self.object(fields, isStrict: name.hasPrefix("New")))
-        }
-    }
-
-    /// The schema where a shape is used: objects by reference.
-    static func schema(_ shape: Shape) -> JSON {
-        switch shape {
-        case .string(let format, let allowed, let limit):
-            var members = [JSONMember(name: "type", value: .string("string"))]
-            if let format { members.append(JSONMember(name: "format", value: .string(format))) }
-            if !allowed.isEmpty {
-                members.append(JSONMember(name: "enum", value: .array(allowed.map(JSON.string))))
-            }
-            return .object(members + bounds(limit, "minLength", "maxLength"))
-        case .integer(let limit):
-            return .object(
-                [JSONMember(name: "type", value: .string("integer"))] + bounds(limit, "minimum", "maximum"))
-        case .number: return .object([JSONMember(name: "type", value: .string("number"))])
-        case .boolean: return .object([JSONMember(name: "type", value: .string("boolean"))])
-        case .array(let element, let limit):
-            return .object(
-                [
-                    JSONMember(name: "type", value: .string("array")),
-                    JSONMember(name: "items", value: schema(element)),
-                ] + bounds(limit, "minItems", "maxItems"))
-        case .map(let element):
-            return .object([
-                JSONMember(name: "type", value: .string("object")),
-                JSONMember(name: "additionalProperties", value: schema(element)),
-            ])
-        case .object(let name, _):
-            return .object([
-                JSONMember(name: "$ref", value: .string("#/components/schemas/\(identifier(name))"))
-            ])
-        case .any: return .object([])
-        }
-    }
-
-    private static func object(_ fields: [Shape.Field], isStrict: Bool) -> JSON {
-        var members = [
-            JSONMember(name: "type", value: .string("object")),
-            JSONMember(
-                name: "properties",
-                value: .object(
-                    fields.map { field in
-                        let schema = schema(field.shape)
-                        return JSONMember(
-                            name: field.name, value: field.isNullable ? nullable(schema) : schema)
-                    })),
-        ]
-        let required = fields.filter(\.isRequired).map { JSON.string($0.name) }
-        if !required.isEmpty { members.append(JSONMember(name: "required", value: .array(required))) }
-        if isStrict { members.append(JSONMember(name: "additionalProperties", value: .bool(false))) }
-        return .object(members)
-    }
-
-    private static func nullable(_ schema: JSON) -> JSON {
-        .object([
-            JSONMember(
-                name: "anyOf",
-                value: .array([schema, .object([JSONMember(name: "type", value: .string("null"))])]))
-        ])
-    }
-
-    private static func bounds(_ limit: FieldLimit, _ least: String, _ most: String) -> [JSONMember] {
-        guard let range = limit.range else { return [] }
-        return [
-            JSONMember(name: least, value: .integer(Int64(range.lowerBound))),
-            JSONMember(name: most, value: .integer(Int64(range.upperBound))),
-        ]
-    }
-
-    /// A generic type's name as an identifier: `Page<Run>` becomes `PageOfRun`.
-    private static func identifier(_ name: String) -> String {
-        name.replacing("<", with: "Of").replacing(">", with: "")
     }
 }

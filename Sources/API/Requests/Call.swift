@@ -59,9 +59,22 @@ struct Call: Sendable {
         return id
     }
 
-    /// The query as the route's type reads it.
+    /// The query as the route's type reads it, without what selects fields of the answer.
     func query<Query: WireObject>(_: Query.Type, _ fields: [Shape.Field]) throws -> Query {
-        try Query.read(QueryText.json(of: rawQuery ?? "", fields), .none, field: "")
+        try Query.read(queryMembers(fields), .none, field: "")
+    }
+
+    /// Refuses every parameter but what selects fields of the answer.
+    func requireNoQuery() throws {
+        guard case .object(let members) = try queryMembers([]), let one = members.first else { return }
+        throw FieldError(
+            .unknownField, field: printable(one.name), "is not a parameter here; known is: fields")
+    }
+
+    private func queryMembers(_ fields: [Shape.Field]) throws -> JSON {
+        guard let rawQuery else { return .object([]) }
+        guard case .object(let members) = try QueryText.json(of: rawQuery, fields) else { return .object([]) }
+        return .object(members.filter { $0.name != FieldSelection.parameter.name })
     }
 }
 
@@ -70,6 +83,10 @@ struct Reply: Sendable {
     var status: HTTPResponse.Status
     var headers: HTTPFields
     var body: ResponseBody
+    /// The bytes of the body where they are known as a whole.
+    var content: [UInt8]?
+    /// The same compressed, where that was done before.
+    var compressed: [UInt8]?
 
     /// A JSON answer; of what is edited by versions with its `ETag`.
     static func json(_ value: some JSONWritable, status: HTTPResponse.Status = .ok) -> Reply {
@@ -85,6 +102,6 @@ struct Reply: Sendable {
     static func bytes(_ bytes: [UInt8], _ contentType: String, status: HTTPResponse.Status = .ok) -> Reply {
         Reply(
             status: status, headers: [.contentType: contentType, .contentLength: String(bytes.count)],
-            body: ResponseBody(byteBuffer: ByteBuffer(bytes: bytes)))
+            body: ResponseBody(byteBuffer: ByteBuffer(bytes: bytes)), content: bytes)
     }
 }

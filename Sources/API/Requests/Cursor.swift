@@ -14,7 +14,13 @@ struct Cursor: JSONReadable {
         return Cursor(last: id)
     }
 
-    static func shape(_ limit: FieldLimit) -> Shape { .string(format: nil, allowed: [], limit: .none) }
+    /// What the description calls its text.
+    static let format = "cursor"
+
+    static func shape(_ limit: FieldLimit) -> Shape {
+        .string(format: Self.format, allowed: [], limit: .none)
+    }
+
     static var placeholder: Cursor { Cursor(last: .zero) }
 
     /// The text after which a page goes on.
@@ -49,6 +55,38 @@ struct PageQuery: WireObject {
     }
 }
 
+/// By what a list is sorted. Ids are made in the order of time, so the index of ids is that of creation.
+enum SortOrder: String, WireWord {
+    case oldest = "createdAt"
+    case newest = "-createdAt"
+
+    var word: String { rawValue }
+}
+
+/// The query of lists that can be sorted.
+struct SortedQuery: WireObject {
+    var page: PageQuery
+    var sort = SortOrder.oldest
+
+    init(from reader: inout FieldReader) throws(FieldError) {
+        sort = try reader.optional("sort") ?? .oldest
+        page = try PageQuery(from: &reader)
+    }
+
+    func fields(to writer: inout JSONWriter) {
+        writer.field("sort", sort)
+        page.fields(to: &writer)
+    }
+
+    /// What to read.
+    var request: PageRequest { request(after: page.cursor?.last, limit: page.limit + 1) }
+
+    /// What to read after an id.
+    func request(after id: UniqueID?, limit: Int) -> PageRequest {
+        PageRequest(after: id, limit: limit, isDescending: sort == .newest)
+    }
+}
+
 /// Whether a list shows what is in use, what is archived, or both.
 enum StateFilter: String, WireWord {
     case active, archived, all
@@ -58,20 +96,23 @@ enum StateFilter: String, WireWord {
 
 /// The query of the list of partners.
 struct TenantQuery: WireObject {
-    var page: PageQuery
+    var sorted: SortedQuery
     var state = StateFilter.active
 
     init(from reader: inout FieldReader) throws(FieldError) {
         state = try reader.optional("state") ?? .active
-        page = try PageQuery(from: &reader)
+        sorted = try SortedQuery(from: &reader)
     }
 
     func fields(to writer: inout JSONWriter) {
         writer.field("state", state)
-        page.fields(to: &writer)
+        sorted.fields(to: &writer)
     }
 
+    var page: PageQuery { sorted.page }
+
     /// What the ledger asks.
+    var request: PageRequest { sorted.request }
     var isArchived: Bool? {
         switch state {
         case .active: false
@@ -97,6 +138,7 @@ struct OrganizationsQuery: WireObject {
     }
 
     var page: PageQuery { tenant.page }
+    var request: PageRequest { tenant.request }
     var isArchived: Bool? { tenant.isArchived }
 }
 
@@ -116,6 +158,7 @@ struct SitesQuery: WireObject {
     }
 
     var page: PageQuery { tenant.page }
+    var request: PageRequest { tenant.request }
     var isArchived: Bool? { tenant.isArchived }
 }
 
@@ -178,7 +221,7 @@ struct DeadLetterQuery: WireObject {
 
 /// The query of the list of devices.
 struct DeviceQuery: WireObject {
-    var page: PageQuery
+    var sorted: SortedQuery
     var organizationId: OrganizationID?
     var siteId: SiteID?
     var online: Bool?
@@ -196,7 +239,7 @@ struct DeviceQuery: WireObject {
         platform = try reader.optional("platform", String.self, .in(1...64))
         state = try reader.optional("state")
         search = try reader.optional("search", String.self, .in(1...100))
-        page = try PageQuery(from: &reader)
+        sorted = try SortedQuery(from: &reader)
     }
 
     func fields(to writer: inout JSONWriter) {
@@ -207,8 +250,10 @@ struct DeviceQuery: WireObject {
         writer.field("platform", platform)
         writer.field("state", state)
         writer.field("search", search)
-        page.fields(to: &writer)
+        sorted.fields(to: &writer)
     }
+
+    var page: PageQuery { sorted.page }
 }
 
 extension DeviceQuery {

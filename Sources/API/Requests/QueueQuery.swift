@@ -42,7 +42,18 @@ struct QueueCursor: JSONReadable {
         return QueueCursor(last: OrganizationQueue(OrganizationID(id), priority))
     }
 
-    static func shape(_ limit: FieldLimit) -> Shape { .string(format: nil, allowed: [], limit: .none) }
+    /// What the description calls its text.
+    static let format = "queue-cursor"
+
+    static func shape(_ limit: FieldLimit) -> Shape {
+        .string(format: Self.format, allowed: [], limit: .none)
+    }
+
+    /// The text of a place after an organization.
+    static func example(_ id: UniqueID) -> String {
+        QueueCursor(last: OrganizationQueue(OrganizationID(id), .standard)).text
+    }
+
     static var placeholder: QueueCursor { QueueCursor(last: OrganizationQueue(OrganizationID(.zero), .bulk)) }
 
     var text: String { Base64URL.encode(last.organization.bytes + [UInt8(last.priority.rawValue)]) }

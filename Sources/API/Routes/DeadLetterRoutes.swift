@@ -19,10 +19,13 @@ extension Handlers {
                 respond: deadLetter),
             .post(
                 "/v1/dead-letters/redrive", "Repeats dead letters by newly signed jobs", .permitted(.jobsRun),
-                status: .accepted, respond: redrive),
+                status: .accepted, respond: redrive
+            ).refusing(
+                .conflict, .draining, .quotaExceeded, .overloaded, .confirmationRequired, .approvalRequired),
             .post(
                 "/v1/dead-letters/discard", "Takes dead letters off the list", .permitted(.jobsCancel),
-                status: .ok, respond: discard),
+                status: .ok, respond: discard
+            ).refusing(.conflict),
         ]
     }
 
@@ -67,7 +70,12 @@ extension Handlers {
                 count: letters.count, dryRun: true,
                 jobs: jobs.map { RedrivenJob(retryOf: $0.key, runs: $0.value.count) })
         }
-        let outcomes = try await submitter.redrive(letters, by: principal.id, level: call.level)
+        // Whoever has said how many letters they are has said how far it reaches.
+        let devices = Set(letters.map(\.run.device)).count
+        let outcomes = try await submitter.redrive(
+            letters, by: principal.id, level: call.level, secrets: secretsReach(of: principal),
+            under: guarding(
+                selection.expectedCount == nil ? .none : .confirmed(devices), field: "expectedCount"))
         return DeadLetterAnswer(
             count: letters.count, dryRun: false,
             jobs: outcomes.map { outcome in

@@ -13,14 +13,14 @@ extension Handlers {
             ) { (call: Call, new: NewEnrollmentToken) in
                 let principal = try call.principal
                 return try await enroller.createToken(new, by: principal.id, level: call.level)
-            },
+            }.refusing(.conflict),
             // Anyone may ask, so what is read for it is small.
             .post(
                 "/v1/enrollments", "Enrols a device; the token is the credential", .anyone,
                 bytesMax: Limits.enrollmentBodyBytesMax
             ) { (_: Call, new: NewEnrollment) in
                 try await enroller.enroll(new)
-            },
+            }.refusing(.expiredToken, .conflict, .archived, .alteredRow, .overloaded),
             .get("/v1/devices", "Lists devices", .permitted(.devicesRead), respond: devices),
             .get("/v1/devices/{id}", "Shows a device", .permitted(.devicesRead)) { call in
                 guard let row = try await ledger.device(call.id(), scope: call.scope) else {
@@ -41,7 +41,7 @@ extension Handlers {
                         row.id, of: row.organization, endingRuns: row.state == .archived)
                 }
                 return try await shown(row)
-            },
+            }.refusing(.conflict),
         ]
     }
 
@@ -87,7 +87,7 @@ extension Handlers {
         after last: UniqueID?, limit: Int, _ query: DeviceQuery, _ call: Call
     ) async throws -> [DeviceRow] {
         try await ledger.devices(
-            query.filter, PageRequest(after: last, limit: limit), scope: call.scope)
+            query.filter, query.sorted.request(after: last, limit: limit), scope: call.scope)
     }
 }
 

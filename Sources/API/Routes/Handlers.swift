@@ -13,6 +13,7 @@ struct Handlers: Sendable {
     let lifecycle: Lifecycle
     let signIn: SignIn
     let webhooks: WebhookMaker
+    let secrets: SecretMaker
     let submitter: Submitter
     let enroller: Enroller
     let presence: Presence
@@ -23,15 +24,18 @@ struct Handlers: Sendable {
     let retentionDays: Int
     let watches: JobWatches
     let readiness: @Sendable () async -> [String: Bool]
+    /// The files of the page for people, where they are installed.
+    var docs: DocsFiles?
 
     /// Every route of this release.
     var table: RouteTable {
         let contract =
-            tenantRoutes + lifecycleRoutes + principalRoutes + oidcRoutes + signInRoutes + auditRoutes
+            tenantRoutes + lifecycleRoutes + guardRoutes + approvalRoutes + principalRoutes + oidcRoutes
+            + signInRoutes + auditRoutes
             + deviceRoutes
             + jobRoutes
             + jobControlRoutes + explainRoutes + queueRoutes + interactiveRoutes + quotaRoutes
-            + deadLetterRoutes + taskRoutes + webhookRoutes
+            + deadLetterRoutes + taskRoutes + webhookRoutes + secretRoutes
         return RouteTable(contract + systemRoutes(describing: contract))
     }
 
@@ -45,6 +49,9 @@ struct Handlers: Sendable {
 
     /// The refusal of such a path.
     static func notSupported(_ path: String) -> Problem {
-        Problem(.notFound, "notSupported", "\(path) is part of the contract, but not supported yet")
+        var problem = Problem(.notSupported, "\(path) is part of the contract, but not supported yet")
+        // There is no such path, whatever the code says of why.
+        (problem.status, problem.title) = (404, HTTPResponse.Status.notFound.reasonPhrase)
+        return problem
     }
 }

@@ -1,24 +1,25 @@
 import Access
 import Domain
-import Engine
 import HTTPTypes
 import Ledger
-import Logging
-import Trust
 import Wire
 
 extension Handlers {
     var jobRoutes: [Route] {
         [
             .post(
-                "/v1/jobs", "Submits a job; it is committed when this answers", .permitted(.jobsRun),
-                status: .accepted,
-                takesIdempotencyKey: true, respond: submit),
+                "/v1/jobs",
+                "Submits a job; it is committed, or kept until a second person approves it, when this "
+                    + "answers", .permitted(.jobsRun), status: .accepted, takesIdempotencyKey: true,
+                respond: submit
+            ).refusing(
+                .uniqueConflict, .draining, .quotaExceeded, .overloaded, .conflict, .confirmationRequired),
             .post(
                 "/v1/jobs/bulk", "Submits many jobs; each has an outcome of its own, in order",
                 .permitted(.jobsRun),
                 status: HTTPResponse.Status(code: 207, reasonPhrase: "Multi-Status"),
-                bytesMax: Limits.bulkBodyBytesMax, takesIdempotencyKey: true, respond: submitMany),
+                bytesMax: Limits.bulkBodyBytesMax, takesIdempotencyKey: true, respond: submitMany
+            ).refusing(.overloaded, .confirmationRequired, .idempotencyConflict),
             .get("/v1/jobs", "Lists jobs, newest first", .permitted(.jobsRead), respond: jobs),
             .get("/v1/jobs/{id}", "Shows a job with its runs counted by state", .permitted(.jobsRead)) {
                 call in
@@ -29,19 +30,16 @@ extension Handlers {
                 method: .get, path: "/v1/jobs/{id}/events",
                 summary: "Streams the job at once and at each change until it has ended",
                 caller: .permitted(.jobsRead),
-                status: .ok, answer: .events(Job.shape(.none)), respond: watch),
+                status: .ok, answer: .events(Job.shape(.none)), respond: watch
+            ).refusing(.tooManyStreams),
             Route(
                 method: .post, path: "/v1/jobs/{id}/retry",
                 summary: "Repeats the runs that have ended and not succeeded, by a newly signed job",
-                caller: .permitted(.jobsRun), takesIdempotencyKey: true, status: .accepted,
-                answer: .json(AcceptedJob.shape(.none))
-            ) { call in
-                let principal = try call.principal
-                let job = try await submitter.retry(
-                    call.id(), idempotencyKey: call.idempotencyKey, by: principal.id, level: call.level)
-                call.note(job)
-                return .json(job, status: .accepted)
-            },
+                caller: .permitted(.jobsRun), query: RetryQuery.shape(.none).fields,
+                takesIdempotencyKey: true,
+                status: .accepted, answer: .json(Submitted.shape(.none)), respond: retry
+            ).refusing(
+                .conflict, .uniqueConflict, .draining, .quotaExceeded, .overloaded, .confirmationRequired),
             .get("/v1/runs/{id}", "Shows a run", .permitted(.jobsRead)) { call in Run(try await run(call)) },
             .get("/v1/runs/{id}/output", "Shows what a run printed", .permitted(.jobsRead)) { call in
                 let run = try await run(call)
@@ -51,50 +49,6 @@ extension Handlers {
                 return RunOutput(output)
             },
         ]
-    }
-
-    // MARK: Submitting
-
-    @Sendable private func submit(_ call: Call, _ new: NewJob) async throws -> AcceptedJob {
-        let principal = try call.principal
-        let request = JobRequest(
-            job: new, idempotencyKey: call.idempotencyKey, requestHash: SHA256.hash(new.json))
-        let outcomes = try await submitter.submit([request], by: principal.id, level: call.level)
-        let job = try outcomes[0].get()
-        call.note(job)
-        return job
-    }
-
-    @Sendable private func submitMany(_ call: Call, _ new: NewJobs) async throws -> BulkAnswer {
-        let principal = try call.principal
-        var items: [BulkItem?] = []
-        var requests: [JobRequest] = []
-        for (index, value) in new.jobs.enumerated() {
-            do {
-                let job = try NewJob.read(value, .none, field: "jobs[\(index)]")
-                items.append(nil)
-                requests.append(
-                    JobRequest(
-                        job: job, idempotencyKey: call.idempotencyKey.map { "\($0)#\(index)" },
-                        requestHash: SHA256.hash(job.json)))
-            } catch {
-                items.append(BulkItem(refused: error, call))
-            }
-        }
-        let outcomes =
-            requests.isEmpty
-            ? [] : try await submitter.submit(requests, by: principal.id, level: call.level)
-        var rest = outcomes[...]
-        return BulkAnswer(
-            items: items.map { item in
-                if let item { return item }
-                switch rest.removeFirst() {
-                case .success(let job):
-                    call.note(job)
-                    return BulkItem(status: HTTPResponse.Status.accepted.code, id: job.id)
-                case .failure(let error): return BulkItem(refused: error, call)
-                }
-            })
     }
 
     // MARK: Showing
@@ -129,25 +83,6 @@ extension Handlers {
     }
 }
 
-extension Call {
-    /// Says that a job was taken, by the request and its trace.
-    func note(_ job: AcceptedJob) {
-        logger.debug("job accepted", metadata: ["job.id": "\(job.id)", "state": "\(job.state.name)"])
-    }
-}
-
-extension BulkItem {
-    /// The item of an element that was refused.
-    init(refused error: any Error, _ call: Call) {
-        let problem = Problem.of(error) ?? .unexpected
-        if problem.status == Problem.unexpected.status {
-            call.logger.error(
-                "a job of a bulk submission failed unexpectedly", metadata: ["error": "\(error)"])
-        }
-        self.init(status: problem.status, problem: problem)
-    }
-}
-
 extension Job {
     init(_ row: JobRow) {
         self.init(
@@ -161,6 +96,8 @@ extension Job {
         retries = row.retries
         retryOf = row.retryOf
         traceparent = row.trace?.traceparent
+        devicesMax = row.devicesMax
+        leftOut = row.leftOut
     }
 }
 

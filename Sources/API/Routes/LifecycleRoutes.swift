@@ -9,16 +9,18 @@ import Wire
 package struct Lifecycle: Sendable {
     let closing: Closing
     let mover: Mover
+    let exporter: Exporter
 
     /// Its parts on the API's login.
-    package init(closing: Closing, mover: Mover) {
+    package init(closing: Closing, mover: Mover, exporter: Exporter) {
         self.closing = closing
         self.mover = mover
+        self.exporter = exporter
     }
 }
 
 extension Handlers {
-    var lifecycleRoutes: [Route] { archivingRoutes + movingRoutes + offboardingRoutes }
+    var lifecycleRoutes: [Route] { archivingRoutes + movingRoutes + offboardingRoutes + erasingRoutes }
 
     private var archivingRoutes: [Route] {
         archiving("partners", "a partner and all below it", Level.partner, shownPartner)
@@ -43,7 +45,7 @@ extension Handlers {
                 authenticator.forget()
                 if isArchived { try await lifecycle.closing.close(target, scope: call.scope) }
                 return try await answer(call)
-            }
+            }.refusing(.conflict)
         }
     }
 
@@ -60,7 +62,7 @@ extension Handlers {
                     call.id(), to: move.partnerId, version: call.version, level: call.level)
                 authenticator.forget()
                 return try await shownOrganization(call)
-            },
+            }.refusing(.conflict),
             .post(
                 "/v1/sites/{id}/move", "Moves a site's devices to a new site of another organization",
                 .permitted(.devicesMove)
@@ -68,7 +70,7 @@ extension Handlers {
                 let new = try await lifecycle.mover.move(
                     call.id(), to: move.organizationId, level: call.level)
                 return try Site(found(await ledger.siteRow(new, scope: call.scope)))
-            },
+            }.refusing(.conflict),
             .post(
                 "/v1/devices/{id}/move", "Moves a device to another site", .permitted(.devicesMove),
                 status: .ok
@@ -76,7 +78,7 @@ extension Handlers {
                 let id: DeviceID = try call.id()
                 try await lifecycle.mover.move(id, to: move.siteId, level: call.level)
                 return try await shown(found(await ledger.device(id, scope: call.scope)))
-            },
+            }.refusing(.conflict),
         ]
     }
 
@@ -91,12 +93,13 @@ extension Handlers {
                 let (scope, level) = (try call.scope, try call.level)
                 try await tenants.setArchived(true, .organization(organization), version: nil, level: level)
                 let (certificates, tokens) = try await ledger.cutCertificates(of: organization, scope: scope)
-                let (keys, bindings, users) = try await roles.cutOff(organization, by: call.principal)
+                let (keys, bindings, users) = try await roles.cutOff(
+                    .organization(organization), by: call.principal)
                 try await lifecycle.closing.close(.organization(organization), scope: scope)
                 return Offboarding(
                     certificatesRevoked: certificates, tokensRevoked: tokens, apiKeysRevoked: keys,
                     rolesTaken: bindings, usersDisabled: users)
-            },
+            }.refusing(.conflict),
             .get(
                 "/v1/organizations/{id}/offboarding",
                 "Reports, device by device, how far an organization has been given up",

@@ -18,7 +18,7 @@ extension Handlers {
                         home: new.home.level, issuer: new.issuer, preset: new.preset,
                         keySource: new.keySource, terms: new.terms.row(of: new.preset),
                         clientSecret: new.terms.clientSecret, by: call.principal))
-            },
+            }.refusing(.conflict),
             .get("/v1/oidc-providers", "Lists the issuers that are believed", .permitted(.oidcRead)) {
                 (call: Call, query: PageQuery) in
                 query.page(
@@ -40,14 +40,14 @@ extension Handlers {
                     ) {
                         changes.apply(to: &$0)
                     })
-            },
+            }.refusing(.conflict),
             .delete(
                 "/v1/oidc-providers/{id}", "Believes an issuer no more, which has no links",
                 .permitted(.oidcWrite)
             ) {
                 call in
                 try await oidc.deleteProvider(call.id(), version: call.version, by: call.principal)
-            },
+            }.refusing(.conflict),
         ]
     }
 
@@ -59,7 +59,7 @@ extension Handlers {
                     try await oidc.createLink(
                         of: new.providerId, external: new.external, target: new.target.row,
                         by: call.principal))
-            },
+            }.refusing(.conflict),
             .get("/v1/oidc-links", "Lists what names of issuers stand for", .permitted(.oidcRead)) {
                 (call: Call, query: OIDCLinkQuery) in
                 query.page.page(
@@ -78,11 +78,11 @@ extension Handlers {
                 OIDCLink(
                     try await oidc.editLink(
                         call.id(), target: target.row, version: call.version, by: call.principal))
-            },
+            }.refusing(.conflict),
             .delete("/v1/oidc-links/{id}", "Takes away what a name stands for", .permitted(.oidcWrite)) {
                 call in
                 try await oidc.deleteLink(call.id(), version: call.version, by: call.principal)
-            },
+            }.refusing(.conflict),
         ]
     }
 }

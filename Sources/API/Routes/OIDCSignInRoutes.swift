@@ -14,7 +14,7 @@ extension Handlers {
                 let begun = try await OIDCSignIn(signIn).begin(new.providerId, redirectURL: new.redirectUrl)
                 return OIDCSignInBegun(
                     authorizationUrl: begun.authorizationURL, flow: begun.flow, expiresAt: begun.expiresAt)
-            },
+            }.refusing(.conflict, .throttled, .overloaded),
             Route(
                 method: .post, path: "/v1/oidc-sign-ins/session",
                 summary:
@@ -22,7 +22,8 @@ extension Handlers {
                 caller: .anyone,
                 body: Route.Body(
                     shape: NewOIDCSession.shape(.none), bytesMax: Limits.enrollmentBodyBytesMax),
-                status: .created, answer: .json(CreatedSession.shape(.none)), respond: endOIDCSignIn),
+                status: .created, answer: .json(CreatedSession.shape(.none)), respond: endOIDCSignIn
+            ).refusing(.unauthorized, .secondFactorRequired, .throttled, .conflict, .overloaded),
         ]
     }
 

@@ -22,10 +22,10 @@ extension Handlers {
                     name: new.name, level: new.place.level, permissions: Permission.set(new.permissions),
                     expiresIn: .seconds(new.expiresInSeconds), by: call.principal)
                 return CreatedAPIKey(id: row.id, key: secret, expiresAt: row.expiresAt)
-            },
+            }.refusing(.conflict),
             .get("/v1/api-keys", "Lists the API keys that you may see", .permitted(.apiKeysRead)) {
-                (call: Call, query: PageQuery) in
-                query.page(
+                (call: Call, query: SortedQuery) in
+                query.page.page(
                     try await ledger.apiKeys(query.request, scope: call.scope), id: \.id.value, APIKey.init)
             },
             .get("/v1/api-keys/{id}", "Shows an API key, but for its text", .permitted(.apiKeysRead)) {
@@ -41,13 +41,13 @@ extension Handlers {
                     call.id(), version: call.version, overlap: .seconds(new.overlapSeconds),
                     by: call.principal)
                 return CreatedAPIKey(id: row.id, key: secret, expiresAt: row.expiresAt)
-            },
+            }.refusing(.conflict),
             .delete(
                 "/v1/api-keys/{id}", "Revokes an API key, and with it those that it made",
                 .permitted(.apiKeysWrite)
             ) { call in
                 try await authenticator.revokeKey(call.id(), version: call.version, level: call.level)
-            },
+            }.refusing(.conflict),
         ]
     }
 
@@ -58,10 +58,10 @@ extension Handlers {
                 User(
                     try await roles.createUser(
                         email: new.email, name: new.name, home: new.home.level, by: call.principal))
-            },
+            }.refusing(.conflict),
             .get("/v1/users", "Lists the people that you may see", .permitted(.usersRead)) {
-                (call: Call, query: PageQuery) in
-                query.page(
+                (call: Call, query: SortedQuery) in
+                query.page.page(
                     try await ledger.users(query.request, scope: call.scope), id: \.id.value, User.init)
             },
             .get("/v1/users/{id}", "Shows a person", .permitted(.usersRead)) { call in
@@ -77,7 +77,7 @@ extension Handlers {
                         call.id(), name: changes.name,
                         state: changes.disabled.map { $0 ? .disabled : .active }, version: call.version,
                         by: call.principal))
-            },
+            }.refusing(.conflict),
         ]
     }
 
@@ -88,7 +88,7 @@ extension Handlers {
                     try await roles.createRole(
                         name: new.name, permissions: Permission.set(new.permissions), home: new.home.level,
                         by: call.principal))
-            },
+            }.refusing(.conflict),
             .get(
                 "/v1/roles", "Lists the roles that were made, on the first page after those built in",
                 .permitted(.rolesRead)
@@ -107,13 +107,14 @@ extension Handlers {
                 (call: Call, changes: NewRoleChanges) in
                 Role(
                     try await roles.editRole(
-                        call.id(), name: changes.name, permissions: changes.permissions.map(Permission.set),
+                        call.id(), name: changes.name,
+                        permissions: changes.permissions.map { try Permission.set($0) },
                         version: call.version, by: call.principal))
-            },
+            }.refusing(.conflict),
             .delete("/v1/roles/{id}", "Takes a role away that nobody is bound to", .permitted(.rolesWrite)) {
                 call in
                 try await roles.deleteRole(call.id(), version: call.version, by: call.principal)
-            },
+            }.refusing(.conflict),
         ]
     }
 
@@ -124,7 +125,7 @@ extension Handlers {
                 let role: BindingRow.Role = new.roleId.map { .made($0) } ?? .builtin(new.role ?? "")
                 return Binding(
                     try await roles.bind(new.userId, to: role, on: new.place.level, by: call.principal))
-            },
+            }.refusing(.conflict),
             .get("/v1/role-bindings", "Lists who has which role where", .permitted(.rolesRead)) {
                 (call: Call, query: BindingQuery) in
                 query.page.page(

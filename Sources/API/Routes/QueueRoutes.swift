@@ -26,7 +26,7 @@ extension Handlers {
             ) { (call: Call, new: NewWeight) in
                 try await controls.weigh(call.id(), new.weight, level: call.level)
                 return try await queue(of: call.id(), call)
-            },
+            }.refusing(.conflict),
             .put(
                 "/v1/queues/{id}/cap", "Limits how many runs of an organization are on devices",
                 .permitted(.queuesWeigh)
@@ -58,14 +58,14 @@ extension Handlers {
             ) { (call: Call, request: ControlRequest) in
                 let principal = try call.principal
                 return try await controls.pause(request, by: principal.id, level: call.level)
-            },
+            }.refusing(.conflict),
             .post(
                 "/v1/queues/drain", "Refuses new jobs of what it names; what is queued runs to its end",
                 .permitted(.queuesWrite), status: .ok
             ) { (call: Call, request: ControlRequest) in
                 let principal = try call.principal
                 return try await controls.drain(request, by: principal.id, level: call.level)
-            },
+            }.refusing(.conflict),
             .post(
                 "/v1/queues/resume", "Ends the pauses and drains of exactly what it names",
                 .permitted(.queuesWrite), status: .ok
@@ -73,7 +73,7 @@ extension Handlers {
                 let principal = try call.principal
                 return LiftedControls(
                     lifted: try await controls.resume(request, by: principal.id, level: call.level))
-            },
+            }.refusing(.conflict),
             .get("/v1/workers", "Lists the processes of the installation", .permitted(.queuesRead)) {
                 (call: Call, query: PageQuery) in
                 try Self.requirePlatform(call)
@@ -82,7 +82,8 @@ extension Handlers {
             },
             .post(
                 "/v1/workers/{id}/drain", "Lets a worker finish what it holds and claim nothing more",
-                .permitted(.queuesWrite), status: .accepted, respond: drainWorker),
+                .permitted(.queuesWrite), status: .accepted, respond: drainWorker
+            ).refusing(.conflict),
         ]
     }
 
@@ -109,7 +110,7 @@ extension Handlers {
         }
         guard let row = try await ledger.worker(id, scope: call.scope) else { throw Problem.notFound() }
         throw Problem(
-            .conflict, "conflict",
+            .conflict,
             row.role == "worker"
                 ? "this worker is \(row.state.rawValue): it claims nothing any more"
                 : "this is a role \(row.role), which claims nothing: stop it, and it ends in order")
@@ -118,8 +119,7 @@ extension Handlers {
     /// Processes serve all tenants: they are the platform's to see and to drain.
     private static func requirePlatform(_ call: Call) throws {
         guard try call.level == .platform else {
-            throw Problem(
-                .forbidden, "forbidden", "only a key of the platform reaches the installation's workers")
+            throw Problem(.forbidden, "only a key of the platform reaches the installation's workers")
         }
     }
 }

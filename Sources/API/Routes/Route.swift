@@ -46,11 +46,47 @@ struct Route: Sendable {
     /// The status of success.
     let status: HTTPResponse.Status
     let answer: Answer
+    /// Statuses beside `status` with which the same is answered.
+    var otherStatuses: [HTTPResponse.Status] = []
+    /// Whether what is answered is edited by versions, and so has an `ETag`.
+    var isVersioned = false
+    /// The codes of refusals that are this call's own, beside those that its parts bring.
+    var ownRefusals: [ProblemCode] = []
     let respond: @Sendable (Call) async throws -> Reply
 
     /// The names in braces of the path, in order.
     var parameterNames: [String] {
         path.split(separator: "/").filter { $0.hasPrefix("{") }.map { String($0.dropFirst().dropLast()) }
+    }
+
+    /// The same call, with refusals of its own.
+    func refusing(_ codes: ProblemCode...) -> Route {
+        var route = self
+        route.ownRefusals += codes
+        return route
+    }
+
+    /// Every code that it may be refused with. What is judged before the route is known is not the route's:
+    /// an unknown path is `notFound`, another method `methodNotAllowed`.
+    var refusals: Set<ProblemCode> {
+        // Anything may come from another host, bring a header or a query that the call does not take, or
+        // meet a database that does not answer.
+        var codes = Set(ownRefusals).union([
+            .hostNotAllowed, .unknownField, .notSupported, .invalid, .internal, .unavailable,
+        ])
+        if caller != .anyone {
+            codes.formUnion([.unauthorized, .forbidden, .stepUpRequired, .rateLimited])
+            if method != .get { codes.formUnion([.crossSite, .alteredRow, .archived]) }
+        }
+        if path.contains("{") || body?.shape.namesSomething == true { codes.insert(.notFound) }
+        if query.contains(where: \.isRequired) { codes.insert(.missing) }
+        if !query.isEmpty { codes.insert(.wrongType) }
+        if body != nil {
+            codes.formUnion([.malformed, .unsupportedMediaType, .tooLarge, .missing, .wrongType])
+        }
+        if takesIfMatch { codes.insert(.preconditionFailed) }
+        if takesIdempotencyKey { codes.insert(.idempotencyConflict) }
+        return codes
     }
 }
 
@@ -60,10 +96,10 @@ extension Route {
         _ path: String, _ summary: String, _ caller: Caller,
         respond: @escaping @Sendable (Call) async throws -> Answer
     ) -> Route {
-        Route(
-            method: .get, path: path, summary: summary, caller: caller, status: .ok,
-            answer: .json(Answer.shape(.none))
-        ) { call in .json(try await respond(call)) }
+        .reading(path, summary, caller, [], Answer.self) { call in
+            try call.requireNoQuery()
+            return try await respond(call)
+        }
     }
 
     /// A call with a query that answers JSON.
@@ -72,11 +108,25 @@ extension Route {
         respond: @escaping @Sendable (Call, Query) async throws -> Answer
     ) -> Route {
         let query = Query.shape(.none).fields
+        return .reading(path, summary, caller, query, Answer.self) { call in
+            try await respond(call, call.query(Query.self, query))
+        }
+    }
+
+    private static func reading<Answer: WireObject>(
+        _ path: String, _ summary: String, _ caller: Caller, _ query: [Shape.Field], _: Answer.Type,
+        _ read: @escaping @Sendable (Call) async throws -> Answer
+    ) -> Route {
+        let shape = Answer.shape(.none)
         return Route(
-            method: .get, path: path, summary: summary, caller: caller, query: query,
-            status: .ok,
-            answer: .json(Answer.shape(.none))
-        ) { call in .json(try await respond(call, call.query(Query.self, query))) }
+            method: .get, path: path, summary: summary, caller: caller,
+            query: query + [FieldSelection.parameter], status: .ok, answer: .json(shape),
+            isVersioned: Answer.self is any Versioned.Type
+        ) { call in
+            let selection = try FieldSelection(call.rawQuery, of: shape)
+            let reply = Reply.json(try await read(call))
+            return try selection?.apply(to: reply) ?? reply
+        }
     }
 
     /// A call with a JSON body that answers JSON.
@@ -89,7 +139,7 @@ extension Route {
             method: .post, path: path, summary: summary, caller: caller,
             body: Route.Body(shape: Body.shape(.none), bytesMax: bytesMax),
             takesIdempotencyKey: takesIdempotencyKey, takesIfMatch: takesIfMatch, status: status,
-            answer: .json(Answer.shape(.none))
+            answer: .json(Answer.shape(.none)), isVersioned: Answer.self is any Versioned.Type
         ) { call in .json(try await respond(call, Body.decode(call.body)), status: status) }
     }
 
@@ -101,7 +151,7 @@ extension Route {
         Route(
             method: .put, path: path, summary: summary, caller: caller,
             body: Route.Body(shape: Body.shape(.none), bytesMax: Limits.bodyBytesMax), status: .ok,
-            answer: .json(Answer.shape(.none))
+            answer: .json(Answer.shape(.none)), isVersioned: Answer.self is any Versioned.Type
         ) { call in .json(try await respond(call, Body.decode(call.body))) }
     }
 
@@ -113,8 +163,18 @@ extension Route {
         Route(
             method: .patch, path: path, summary: summary, caller: caller,
             body: Route.Body(shape: Body.shape(.none), bytesMax: Limits.bodyBytesMax), takesIfMatch: true,
-            status: .ok, answer: .json(Answer.shape(.none))
+            status: .ok, answer: .json(Answer.shape(.none)), isVersioned: Answer.self is any Versioned.Type
         ) { call in .json(try await respond(call, Body.decode(call.body))) }
+    }
+
+    /// A call that answers something else than JSON.
+    static func download(
+        _ path: String, _ summary: String, _ caller: Caller, _ contentType: String,
+        respond: @escaping @Sendable (Call) async throws -> Reply
+    ) -> Route {
+        Route(
+            method: .get, path: path, summary: summary, caller: caller, status: .ok,
+            answer: .other(contentType), respond: respond)
     }
 
     /// A call that takes something away, if it still is what `If-Match` says.
@@ -139,7 +199,7 @@ extension Route {
         Route(
             method: .post, path: path, summary: summary, caller: caller, takesIfMatch: takesIfMatch,
             status: status,
-            answer: .json(Answer.shape(.none))
+            answer: .json(Answer.shape(.none)), isVersioned: Answer.self is any Versioned.Type
         ) { call in .json(try await respond(call), status: status) }
     }
 
@@ -160,5 +220,15 @@ extension Shape {
     var fields: [Field] {
         guard case .object(_, let fields) = self else { return [] }
         return fields
+    }
+
+    /// Whether an id stands in it somewhere.
+    var namesSomething: Bool {
+        switch self {
+        case .string(let format, _, _): format == "uuid"
+        case .array(let element, _), .map(let element): element.namesSomething
+        case .object(_, let fields): fields.contains { $0.shape.namesSomething }
+        case .integer, .number, .boolean, .any: false
+        }
     }
 }

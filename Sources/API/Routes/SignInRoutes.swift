@@ -16,7 +16,8 @@ extension Handlers {
                 summary: "Signs somebody in; the session's text is shown only here", caller: .anyone,
                 body: Route.Body(
                     shape: NewSession.shape(.none), bytesMax: Limits.enrollmentBodyBytesMax),
-                status: .created, answer: .json(CreatedSession.shape(.none)), respond: beginSession),
+                status: .created, answer: .json(CreatedSession.shape(.none)), respond: beginSession
+            ).refusing(.unauthorized, .secondFactorRequired, .throttled, .overloaded),
             .get("/v1/sessions", "Lists one's own sessions", .known) { (call: Call, query: PageQuery) in
                 let own = try call.principal.user
                 return query.page(
@@ -36,7 +37,7 @@ extension Handlers {
                 let (row, secret) = try await signIn.stepUp(
                     own.session, of: own.id, code: NewCode.decode(call.body).code)
                 return session(row, secret, inCookie: call.isFromCookie, status: .ok)
-            },
+            }.refusing(.secondFactorRequired, .throttled, .conflict),
         ]
     }
 
@@ -70,7 +71,7 @@ extension Handlers {
             ) { call in
                 let (secret, until) = try await signIn.invite(call.id(), by: call.principal)
                 return SignInLink(token: secret, expiresAt: until)
-            },
+            }.refusing(.conflict),
             .post(
                 "/v1/users/{id}/password-reset",
                 "Makes the link by which a person sets a new password; shown only here",
@@ -79,13 +80,13 @@ extension Handlers {
             ) { call in
                 let (secret, until) = try await signIn.resetPassword(of: call.id(), by: call.principal)
                 return SignInLink(token: secret, expiresAt: until)
-            },
+            }.refusing(.conflict),
             .post(
                 "/v1/sign-in-links/accept", "Takes an invitation, or a link for a new password; once",
                 .anyone, status: .ok, bytesMax: Limits.enrollmentBodyBytesMax
             ) { (_: Call, new: NewAcceptance) in
                 User(try await signIn.acceptLink(new.token, password: new.password))
-            },
+            }.refusing(.conflict, .overloaded),
         ]
     }
 
@@ -103,14 +104,14 @@ extension Handlers {
                 return DeviceCode(
                     deviceCode: secret, userCode: userCode, intervalSeconds: Self.intervalSeconds,
                     expiresAt: until)
-            },
+            }.refusing(.throttled, .overloaded),
             .post(
                 "/v1/device-codes/approve", "Approves the sign-in of a command line as oneself", .known,
                 status: .ok, bytesMax: Limits.enrollmentBodyBytesMax
             ) { (call: Call, new: NewApproval) in
                 try await signIn.approveDevice(new.userCode, by: call.principal.user.id)
                 return Done()
-            },
+            }.refusing(.throttled, .conflict),
             .post(
                 "/v1/device-codes/session",
                 "Ends the sign-in of a command line; 409 approvalPending until it is approved", .anyone,
@@ -121,7 +122,7 @@ extension Handlers {
                     SignIn.Origin(agent: call.agent, address: call.address, isCommandLine: true))
                 return CreatedSession(
                     id: row.id, userId: row.user, token: secret, csrfToken: nil, expiresAt: row.expiresAt)
-            },
+            }.refusing(.approvalPending, .unauthorized),
         ]
     }
 
@@ -134,7 +135,7 @@ extension Handlers {
             ) { call in
                 let (secret, uri) = try await signIn.beginTOTP(of: call.principal.user.id)
                 return SecondFactor(secret: secret, uri: uri)
-            },
+            }.refusing(.conflict),
             .post(
                 "/v1/me/second-factor/confirm",
                 "Shows a first code: the second factor is asked for from then on", .known, status: .ok,
@@ -142,14 +143,14 @@ extension Handlers {
             ) { (call: Call, new: NewCode) in
                 RecoveryCodes(
                     codes: try await signIn.confirmTOTP(of: call.principal.user.id, code: new.code))
-            },
+            }.refusing(.throttled, .conflict, .secondFactorRequired),
             .post(
                 "/v1/me/second-factor/remove", "Takes the second factor away; a code has to be shown",
                 .known, status: .ok, bytesMax: Limits.enrollmentBodyBytesMax
             ) { (call: Call, new: NewCode) in
                 try await signIn.endTOTP(of: call.principal.user.id, code: new.code)
                 return Done()
-            },
+            }.refusing(.throttled, .conflict, .secondFactorRequired),
             .post(
                 "/v1/me/password", "Gives oneself another password; the other sessions end", .known,
                 status: .ok, bytesMax: Limits.enrollmentBodyBytesMax
@@ -158,7 +159,7 @@ extension Handlers {
                 try await signIn.changePassword(
                     of: own.id, from: new.current, to: new.password, keeping: own.session)
                 return Done()
-            },
+            }.refusing(.throttled, .overloaded),
         ]
     }
 }

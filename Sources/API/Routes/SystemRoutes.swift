@@ -26,48 +26,26 @@ struct Readiness: WireObject {
 extension Handlers {
     /// Health, readiness, and the description of everything, which needs the other routes.
     func systemRoutes(describing others: [Route]) -> [Route] {
-        let routes: [Route] = [
-            .open("/healthz", "Says that the process answers", "text/plain; charset=utf-8") { _ in
-                .bytes(Array("ok\n".utf8), "text/plain; charset=utf-8")
-            },
-            Route(
-                method: .get, path: "/readyz",
-                summary: "Says whether database and Redis answer; 503 if one does not",
-                caller: .anyone, status: .ok, answer: .json(Readiness.shape(.none))
-            ) { _ in
-                let readiness = Readiness(parts: await readiness())
-                return .json(readiness, status: readiness.ready ? .ok : .serviceUnavailable)
-            },
-            .open("/docs", "Shows this description to people", "text/html; charset=utf-8") { _ in
-                .page(PackageResources.docs_html, "text/html; charset=utf-8")
-            },
-            .open("/docs/docs.js", "The script of the page", "text/javascript; charset=utf-8") { _ in
-                .page(PackageResources.docs_js, "text/javascript; charset=utf-8")
-            },
-            .open("/docs/docs.css", "The style of the page", "text/css; charset=utf-8") { _ in
-                .page(PackageResources.docs_css, "text/css; charset=utf-8")
-            },
-        ]
+        let routes: [Route] =
+            [
+                .open("/healthz", "Says that the process answers", "text/plain; charset=utf-8") { _ in
+                    .bytes(Array("ok\n".utf8), "text/plain; charset=utf-8")
+                },
+                Route(
+                    method: .get, path: "/readyz",
+                    summary: "Says whether database and Redis answer; 503 if one does not",
+                    caller: .anyone, status: .ok, answer: .json(Readiness.shape(.none)),
+                    otherStatuses: [.serviceUnavailable]
+                ) { _ in
+                    let readiness = Readiness(parts: await readiness())
+                    return .json(readiness, status: readiness.ready ? .ok : .serviceUnavailable)
+                },
+            ] + docsRoutes
         // The document describes itself too; for that its text does not matter.
         return routes + [Self.description(OpenAPI.document(of: others + routes + [Self.description([])]))]
     }
 
     private static func description(_ document: [UInt8]) -> Route {
-        .open("/openapi.json", "This description", "application/json") { _ in
-            .bytes(document, "application/json")
-        }
-    }
-}
-
-extension Reply {
-    /// A part of a page that may load what this listener serves and nothing else.
-    fileprivate static func page(_ bytes: [UInt8], _ contentType: String) -> Reply {
-        var reply = Reply.bytes(bytes, contentType)
-        if let name = HTTPField.Name("Content-Security-Policy") {
-            reply.headers[name] =
-                "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
-                + "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-        }
-        return reply
+        .fixed("/openapi.json", "This description", .fixed(document, "application/json"))
     }
 }

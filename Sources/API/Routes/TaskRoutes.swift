@@ -25,7 +25,7 @@ extension Handlers {
                     throw Problem.notFound()
                 }
                 return PlatformTask(row)
-            },
+            }.refusing(.conflict),
             .post(
                 "/v1/tasks/{id}/retry", "Repeats a task that ended and failed, as a new one",
                 .permitted(.jobsRun),
@@ -35,7 +35,7 @@ extension Handlers {
                     throw Problem.notFound()
                 }
                 return PlatformTask(try await task(new, call))
-            },
+            }.refusing(.conflict),
             .get(
                 "/v1/organizations/{id}/retention", "Says for how many days what has ended is kept",
                 .permitted(.organizationsRead), respond: retention),
@@ -50,7 +50,7 @@ extension Handlers {
                     throw Problem.notFound()
                 }
                 return try await retention(call)
-            },
+            }.refusing(.conflict),
         ]
     }
 

@@ -19,7 +19,7 @@ extension Handlers {
                 (call: Call, query: TenantQuery) in
                 try query.page.page(
                     try await ledger.partners(
-                        archived: query.isArchived, query.page.request, scope: call.scope),
+                        archived: query.isArchived, query.request, scope: call.scope),
                     id: \.id, Partner.init)
             },
             .get("/v1/partners/{id}", "Shows a partner", .permitted(.partnersRead)) { call in
@@ -36,7 +36,7 @@ extension Handlers {
                         case .set(let branding): row.branding = branding.text
                         }
                     })
-            },
+            }.refusing(.conflict),
         ]
     }
 
@@ -47,7 +47,7 @@ extension Handlers {
                 try Organization(
                     await tenants.createOrganization(
                         partner: new.partnerId, name: new.name, new.details, level: call.level))
-            },
+            }.refusing(.conflict),
             .get(
                 "/v1/organizations", "Lists the organizations that you may see",
                 .permitted(.organizationsRead)
@@ -55,7 +55,7 @@ extension Handlers {
                 (call: Call, query: OrganizationsQuery) in
                 try query.page.page(
                     try await ledger.organizations(
-                        partner: query.partnerId, archived: query.isArchived, query.page.request,
+                        partner: query.partnerId, archived: query.isArchived, query.request,
                         scope: call.scope), id: \.id, Organization.init)
             },
             .get("/v1/organizations/{id}", "Shows an organization", .permitted(.organizationsRead)) { call in
@@ -67,7 +67,7 @@ extension Handlers {
                     await tenants.editOrganization(call.id(), version: call.version, level: call.level) {
                         $0.apply(changes.name, changes.timeZone, changes.contacts)
                     })
-            },
+            }.refusing(.conflict),
         ]
     }
 
@@ -77,12 +77,12 @@ extension Handlers {
                 try Site(
                     await tenants.createSite(
                         organization: new.organizationId, name: new.name, new.details, level: call.level))
-            },
+            }.refusing(.conflict),
             .get("/v1/sites", "Lists the sites that you may see", .permitted(.sitesRead)) {
                 (call: Call, query: SitesQuery) in
                 try query.page.page(
                     try await ledger.sites(
-                        organization: query.organizationId, archived: query.isArchived, query.page.request,
+                        organization: query.organizationId, archived: query.isArchived, query.request,
                         scope: call.scope), id: \.id, Site.init)
             },
             .get("/v1/sites/{id}", "Shows a site", .permitted(.sitesRead)) { call in
@@ -94,7 +94,7 @@ extension Handlers {
                     await tenants.editSite(call.id(), version: call.version, level: call.level) {
                         $0.apply(changes.name, changes.timeZone, changes.contacts)
                     })
-            },
+            }.refusing(.conflict),
         ]
     }
 

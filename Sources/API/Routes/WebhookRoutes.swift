@@ -18,10 +18,10 @@ extension Handlers {
                     url: new.url, description: new.description, events: new.events, home: new.home.level,
                     by: call.principal)
                 return WebhookSecret(webhook: Webhook(row), secret: secret)
-            },
+            }.refusing(.conflict),
             .get("/v1/webhooks", "Lists the webhooks that you may see", .permitted(.webhooksRead)) {
-                (call: Call, query: PageQuery) in
-                query.page(
+                (call: Call, query: SortedQuery) in
+                query.page.page(
                     try await ledger.webhooks(query.request, scope: call.scope), id: \.id.value, Webhook.init)
             },
             .get("/v1/webhooks/{id}", "Shows a webhook, but for its secret", .permitted(.webhooksRead)) {
@@ -36,7 +36,7 @@ extension Handlers {
                     try await webhooks.edit(
                         call.id(), url: changes.url, description: changes.description, events: changes.events,
                         isDisabled: changes.disabled, version: call.version, by: call.principal))
-            },
+            }.refusing(.conflict),
             .delete("/v1/webhooks/{id}", "Takes a webhook away, with its log", .permitted(.webhooksWrite)) {
                 call in
                 try await webhooks.delete(call.id(), version: call.version, by: call.principal)
@@ -50,14 +50,14 @@ extension Handlers {
                     call.id(), overlap: .seconds(new.overlapSeconds), version: call.version,
                     by: call.principal)
                 return WebhookSecret(webhook: Webhook(row), secret: secret)
-            },
+            }.refusing(.conflict),
             .post(
                 "/v1/webhooks/{id}/enable", "Has a webhook told again, and forgets its failures",
                 .permitted(.webhooksWrite), status: .ok
             ) { call in
                 Webhook(
                     try await webhooks.edit(call.id(), isDisabled: false, version: nil, by: call.principal))
-            },
+            }.refusing(.conflict),
         ]
     }
 
@@ -71,10 +71,10 @@ extension Handlers {
                 let id = try call.id(WebhookID.self)
                 _ = try found(await ledger.webhook(id, scope: call.scope))
                 guard let made = try await ledger.testWebhook(id, scope: call.scope) else {
-                    throw Problem(.conflict, "conflict", "the webhook is disabled: enable it first")
+                    throw Problem(.conflict, "the webhook is disabled: enable it first")
                 }
                 return try await shown(made, call)
-            },
+            }.refusing(.conflict),
             .get(
                 "/v1/webhooks/{id}/deliveries", "Lists what a webhook was told of, newest first",
                 .permitted(.webhooksRead)
@@ -92,7 +92,7 @@ extension Handlers {
                 status: .accepted
             ) { call in
                 try await shown(ledger.redeliver(call.id(), scope: call.scope), call)
-            },
+            }.refusing(.conflict),
         ]
     }
 

@@ -22,6 +22,12 @@ package struct APIConfiguration: Sendable {
     package var hosts: Set<String>
     /// How many connections may be open at a time; more wait in the kernel's queue.
     package var connectionsMax = 4_096
+    /// Origins whose pages may read answers; none unless said.
+    package var origins: Set<String> = []
+    /// How often callers may ask.
+    package var rateLimits = RateLimits.standard
+    /// The files of the page for people; without them it says how to install them.
+    package var docs: DocsFiles?
     /// Told the port as soon as connections are accepted.
     package var onBound: @Sendable (Int) async -> Void
 
@@ -76,24 +82,26 @@ package struct APIServer: Service {
     package init(
         configuration: APIConfiguration, ledger: Ledger, authenticator: Authenticator,
         tenants: TenantMaker, lifecycle: Lifecycle, roles: RoleMaker, signIn: SignIn, webhooks: WebhookMaker,
-        submitter: Submitter, enroller: Enroller, presence: Presence, queues: QueueView,
+        secrets: SecretMaker, submitter: Submitter, enroller: Enroller, presence: Presence, queues: QueueView,
         controls: QueueControls, rates: QueueRates, tasks: Tasks, retentionDays: Int,
         readiness: @escaping @Sendable () async -> [String: Bool], counters: EventCounters, logger: Logger
     ) {
         let handlers = Handlers(
             ledger: ledger, authenticator: authenticator, tenants: tenants, roles: roles,
             lifecycle: lifecycle, signIn: signIn,
-            webhooks: webhooks, submitter: submitter,
+            webhooks: webhooks, secrets: secrets, submitter: submitter,
             enroller: enroller, presence: presence, queues: queues, controls: controls, rates: rates,
             tasks: tasks, retentionDays: retentionDays,
             watches: JobWatches(ledger: ledger, authenticator: authenticator),
-            readiness: readiness)
+            readiness: readiness, docs: configuration.docs)
         self.configuration = configuration
         self.logger = logger
         responder = Responder(
             routes: handlers.table,
             hosts: Set(configuration.hosts.map { $0.lowercased() }).union(APIConfiguration.loopback),
-            authenticator: authenticator, refusals: RefusalLog(ledger: ledger), counters: counters,
+            crossOrigin: CrossOrigin(origins: configuration.origins),
+            limiter: RateLimiter(configuration.rateLimits), authenticator: authenticator,
+            refusals: RefusalLog(ledger: ledger), counters: counters,
             logger: logger)
     }
 

@@ -93,7 +93,7 @@ final class JobWatches: Sendable {
         }
         guard isAdmitted else {
             throw Problem(
-                .tooManyRequests, "tooManyStreams",
+                .tooManyStreams,
                 "the API key holds \(Self.streamsMax) event streams, which is the limit")
         }
     }

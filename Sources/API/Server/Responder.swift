@@ -29,6 +29,8 @@ struct Responder: HTTPResponder {
 
     let routes: RouteTable
     let hosts: Set<String>
+    let crossOrigin: CrossOrigin
+    let limiter: RateLimiter
     let authenticator: Authenticator
     let refusals: RefusalLog
     /// Requests, and refusals by their code.
@@ -44,7 +46,7 @@ struct Responder: HTTPResponder {
         let isRead = Flag()
         var reply: Reply
         let address = context.channel.remoteAddress?.ipAddress
-        let judged = Mutex<Principal?>(nil)
+        let judged = Mutex(Judged())
         do {
             reply = try await TraceContext.$current.withValue(trace) {
                 try await self.reply(to: request, requestID, isRead, context, address, judged, logger)
@@ -61,19 +63,33 @@ struct Responder: HTTPResponder {
             }
             let shown = problem ?? .unexpected
             counters.increment("refused.\(shown.code)")
+            let judged = judged.withLock { $0 }
+            if let route = judged.route, !route.refusals.contains(where: { $0.rawValue == shown.code }) {
+                counters.increment("undocumented.\(route.method) \(route.path) \(shown.code)")
+                logger.error(
+                    "a refusal is not in the description",
+                    metadata: ["route": "\(route.method) \(route.path)", "error.code": "\(shown.code)"])
+            }
             await refusals.note(
-                request, shown, by: judged.withLock { $0 }, requestID: requestID, address: address, logger)
+                request, shown, by: judged.principal, requestID: requestID, address: address, logger)
             reply = shown.reply(requestID: requestID)
+            if let other = error as? MethodNotAllowed { reply.headers[.allow] = other.allowed }
         }
         if let etag = reply.headers[.eTag], request.method == .get || request.method == .head,
-            request.headers[.ifNoneMatch] == etag
+            let known = request.headers[.ifNoneMatch], Self.plainTag(known) == etag
         {
-            reply = Reply(status: .notModified, headers: [.eTag: etag], body: ResponseBody())
+            reply = Reply(status: .notModified, headers: [.eTag: known], body: ResponseBody())
         }
+        Compression.apply(to: &reply, of: request)
         counters.increment("requests")
         reply.headers[.xRequestID] = requestID
         reply.headers[.traceparent] = trace.traceparent
         reply.headers[.xContentTypeOptions] = "nosniff"
+        crossOrigin.mark(&reply.headers, for: request)
+        if let limit = judged.withLock({ $0.limit }) {
+            reply.headers[.rateLimitPolicy] = limit.policy
+            reply.headers[.rateLimit] = limit.state
+        }
         if reply.headers[.cacheControl] == nil { reply.headers[.cacheControl] = "no-store" }
         if !isRead.isSet, Self.hasLargeBody(request) {
             reply.headers[.connection] = "close"
@@ -87,12 +103,18 @@ struct Responder: HTTPResponder {
 
     private func reply(
         to request: Request, _ requestID: String, _ isRead: Flag, _ context: Context, _ address: String?,
-        _ judged: borrowing Mutex<Principal?>, _ logger: Logger
+        _ judged: borrowing Mutex<Judged>, _ logger: Logger
     ) async throws -> Reply {
         try checkHost(request)
         let target = Substring(request.head.path ?? "")
         let path = target.prefix { $0 != "?" }
+        if case .methodNotAllowed(let methods) = routes.match(request.method, path),
+            let reply = crossOrigin.preflight(request, methods: methods)
+        {
+            return reply
+        }
         let (route, parameters) = try route(request.method, path)
+        judged.withLock { $0.route = route }
         var credential: String?
         var isFromCookie = false
         var caller: Principal?
@@ -101,8 +123,17 @@ struct Responder: HTTPResponder {
             let key: String
             (key, isFromCookie) = try self.credential(of: request)
             let principal = try await authenticator.principal(of: key)
-            judged.withLock { $0 = principal }
-            if case .permitted(let permission) = route.caller { reach = try principal.require(permission) }
+            let limit = limiter.ask(principal: principal.id.value, tenant: principal.tenant)
+            judged.withLock { ($0.principal, $0.limit) = (principal, limit) }
+            if let seconds = limit?.retryAfterSeconds {
+                throw Problem(
+                    .rateLimited, "there are too many requests: ask again in \(seconds) seconds",
+                    retryAfterSeconds: seconds)
+            }
+            if case .permitted(let permission) = route.caller {
+                reach = try principal.require(permission)
+                try await authenticator.guards.requireFresh(for: permission, by: principal)
+            }
             (credential, caller) = (key, principal)
         }
         let rawQuery = path.endIndex < target.endIndex ? target[target.index(after: path.endIndex)...] : nil
@@ -149,7 +180,7 @@ struct Responder: HTTPResponder {
     private func checkHost(_ request: Request) throws {
         guard let authority = request.head.authority, hosts.contains(Self.hostName(authority)) else {
             throw Problem(
-                .misdirectedRequest, "hostNotAllowed",
+                .hostNotAllowed,
                 "the Host header names a host that this listener does not serve")
         }
     }
@@ -167,10 +198,7 @@ struct Responder: HTTPResponder {
         switch routes.match(method == .head ? .get : method, path) {
         case .route(let route, let parameters): return (route, parameters)
         case .methodNotAllowed(let methods):
-            let allowed = methods.map(\.rawValue).joined(separator: ", ")
-            throw Problem(
-                .methodNotAllowed, "methodNotAllowed",
-                "\(printable(method.rawValue)) is not allowed here; allowed: \(allowed)")
+            throw MethodNotAllowed(method: method, methods: methods)
         case .none:
             if case .route(let route, _) = Handlers.notSupportedYet.match(.get, path) {
                 throw Handlers.notSupported(route.path)
@@ -198,7 +226,7 @@ struct Responder: HTTPResponder {
         guard isOurs, constantTimeEqual(Array(token.utf8), Array(SessionCookie.csrfToken(of: secret).utf8))
         else {
             throw Problem(
-                .forbidden, "crossSite",
+                .crossSite,
                 "a change with a cookie needs the Origin of this host and the session's X-CSRF-Token")
         }
     }
@@ -230,13 +258,19 @@ struct Responder: HTTPResponder {
         let fields = request.headers[values: .ifMatch]
         guard let field = fields.first else { return nil }
         if fields == ["*"] { return nil }
-        guard fields.count == 1, field.hasPrefix("\""), field.hasSuffix("\""), field.utf8.count > 2,
-            let version = Int(field.dropFirst().dropLast()), version > 0
+        let tag = plainTag(field)
+        guard fields.count == 1, tag.hasPrefix("\""), tag.hasSuffix("\""), tag.utf8.count > 2,
+            let version = Int(tag.dropFirst().dropLast()), version > 0
         else {
             throw FieldError(
                 .invalid, field: "If-Match", "must be the ETag of an answer, a number in quotes, or *")
         }
         return version
+    }
+
+    /// The tag of an answer whose tag was read from a compressed one.
+    private static func plainTag(_ tag: String) -> String {
+        tag.hasSuffix("-gzip\"") ? tag.dropLast(6) + "\"" : tag
     }
 
     // MARK: The body
@@ -247,7 +281,7 @@ struct Responder: HTTPResponder {
             type.split(separator: " ").first)
         guard isJSON else {
             throw Problem(
-                .unsupportedMediaType, "unsupportedMediaType",
+                .unsupportedMediaType,
                 "the body must be sent as Content-Type: application/json")
         }
     }
@@ -286,6 +320,13 @@ struct Responder: HTTPResponder {
         let cause: any Error
     }
 
+    /// What is known of a request by the time that it is refused.
+    private struct Judged {
+        var principal: Principal?
+        var route: Route?
+        var limit: RateLimiter.Answer?
+    }
+
     /// Whether the body was read to its end.
     private final class Flag: Sendable {
         private let value = Atomic(false)
@@ -300,4 +341,6 @@ extension HTTPField.Name {
     static let traceparent = HTTPField.Name("traceparent")!
     static let csrfToken = HTTPField.Name("X-CSRF-Token")!
     static let idempotencyKey = HTTPField.Name("Idempotency-Key")!
+    static let rateLimit = HTTPField.Name("RateLimit")!
+    static let rateLimitPolicy = HTTPField.Name("RateLimit-Policy")!
 }

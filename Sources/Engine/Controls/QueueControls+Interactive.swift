@@ -8,7 +8,7 @@ extension QueueControls {
     /// What was set; nothing for the defaults.
     package func interactive(of organization: OrganizationID, level: Level) async throws -> InteractiveBucket
     {
-        try await require(organization, level)
+        try await require(organization, level, evenArchived: true)
         let limits = try await ledger.limits(of: [organization], scope: .organization(organization)).first
         guard let limits else { throw Self.unseen }
         return InteractiveBucket(limits)

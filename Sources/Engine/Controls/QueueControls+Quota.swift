@@ -7,7 +7,7 @@ package import Wire
 extension QueueControls {
     /// What it has open, and how much it may.
     package func quota(of organization: OrganizationID, level: Level) async throws -> QueueQuota {
-        try await require(organization, level)
+        try await require(organization, level, evenArchived: true)
         return try await quota(of: organization)
     }
 

@@ -111,10 +111,12 @@ package struct QueueControls: Sendable {
     }
 
     /// Requires that the signed edges of an organization lead up to the level.
-    package func require(_ organization: OrganizationID, _ level: Level) async throws {
+    package func require(
+        _ organization: OrganizationID, _ level: Level, evenArchived: Bool = false
+    ) async throws {
         let edges = try await ledger.edges(of: organization, scope: level.scope)
         do throws(EdgeRefusal) {
-            try judge.require(edges, upTo: level)
+            try judge.require(edges, upTo: level, evenArchived: evenArchived)
         } catch {
             throw EngineError(
                 error,
@@ -200,7 +202,7 @@ package struct QueueControls: Sendable {
 
     /// The limits of an organization that are finer than its cap.
     package func limits(of organization: OrganizationID, level: Level) async throws -> QueueLimits {
-        try await require(organization, level)
+        try await require(organization, level, evenArchived: true)
         let limits = try await ledger.runLimits(of: organization, scope: .organization(organization))
         return QueueLimits(limits ?? RunLimits())
     }

@@ -63,6 +63,13 @@ package struct Signer: Sendable {
             expiresAt: now + .seconds(Self.assignmentSeconds))
     }
 
+    /// Signs what an export holds.
+    func sign(_ manifest: ExportManifest, organization: OrganizationID, now: Instant) -> SignedStatement {
+        sign(
+            .export, manifest.json, organization: organization, now: now,
+            expiresAt: now + .seconds(Self.assignmentSeconds))
+    }
+
     /// The statement of a token's text, if this installation signed it and it has not expired.
     func verify(token text: String, now: Instant) throws(TrustError) -> (
         statement: Statement, encoded: [UInt8]

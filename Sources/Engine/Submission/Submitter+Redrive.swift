@@ -68,8 +68,13 @@ extension Submitter {
     /// Repeats dead letters by a new job for each of their jobs. A job and that its letters are dealt with
     /// are one commit, so no letter is redriven twice; each job has an outcome of its own.
     package func redrive(
-        _ letters: [DeadLetterRow], by principal: PrincipalID, level: Level
+        _ letters: [DeadLetterRow], by principal: PrincipalID, level: Level, secrets: @escaping SecretsReach,
+        under guarded: SubmissionGuard
     ) async throws -> [Redriven] {
+        var reach = SubmissionReach()
+        reach.devices = Set(letters.map(\.run.device)).count
+        reach.organizations = Set(letters.map(\.run.organization))
+        try await guarded.require(reach)
         var jobs: [(job: JobID, letters: [DeadLetterRow])] = []
         for (job, letters) in Dictionary(grouping: letters, by: \.run.job).sorted(by: { $0.key < $1.key }) {
             jobs.append((job, letters.sorted { $0.run.id < $1.run.id }))
@@ -80,7 +85,9 @@ extension Submitter {
             let outcome: Result<AcceptedJob, EngineError>
             do {
                 let request = try await request(repeating: runs, of: job, key: nil, scope: level.scope)
-                outcome = try await submit([request], by: principal, level: level)[0]
+                // All of them together were judged above.
+                outcome = try await submit(
+                    [request], by: principal, level: level, secrets: secrets, under: .none)[0]
             } catch let error as EngineError {
                 outcome = .failure(error)
             }
@@ -96,7 +103,8 @@ extension Submitter {
 
     /// Repeats the runs of a job that have not succeeded and have ended.
     package func retry(
-        _ job: JobID, idempotencyKey: String?, by principal: PrincipalID, level: Level
+        _ job: JobID, idempotencyKey: String?, by principal: PrincipalID, level: Level,
+        secrets: @escaping SecretsReach, under guarded: SubmissionGuard
     ) async throws -> AcceptedJob {
         guard let row = try await ledger.job(job, scope: level.scope) else {
             throw EngineError(.notFound, "there is no job with this id")
@@ -114,7 +122,8 @@ extension Submitter {
                 "more than \(Limits.deviceIDsMax) runs of the job have failed, which a job's list may have")
         }
         let request = try await request(repeating: runs, of: job, key: idempotencyKey, scope: level.scope)
-        return try await submit([request], by: principal, level: level)[0].get()
+        return try await submit(
+            [request], by: principal, level: level, secrets: secrets, under: guarded)[0].get()
     }
 
     /// What asks for some runs of a job again, with the content that was signed, as the signature has it:

@@ -31,16 +31,20 @@ package struct JobRequest: Sendable {
 package struct Submitter: Sendable {
     let ledger: Ledger
     let signer: Signer
-    private let judge: EdgeJudge
+    let judge: EdgeJudge
     let front: QueueFront
     private let drains: DrainWatch
     private let quotas: QuotaWatch
+    let secrets: SecretResolver
     let logger: Logger
     private let commits: Gathering<[SubmittedJob], [Submission]>
     private let places: Gathering<[DeviceID], [DeviceID: DevicePlace]>
 
     /// A submitter on the API's login.
-    package init(ledger: Ledger, signer: Signer, judge: EdgeJudge, front: QueueFront, logger: Logger) {
+    package init(
+        ledger: Ledger, signer: Signer, judge: EdgeJudge, front: QueueFront, keys: SealingKeys, logger: Logger
+    ) {
+        secrets = SecretResolver(ledger: ledger, keys: keys)
         self.ledger = ledger
         self.signer = signer
         self.judge = judge
@@ -77,18 +81,37 @@ package struct Submitter: Sendable {
     }
 
     /// Submits jobs for targets that are the level or below it; each gets an outcome of its own, in order,
-    /// and none disturbs its neighbours.
+    /// and none disturbs its neighbours. What the guard does not let through is not signed, and refused of
+    /// all of them, since it is all together that it judges.
     /// - Throws: only when nothing could be done at all, as when the database does not answer.
     package func submit(
-        _ requests: [JobRequest], by principal: PrincipalID, level: Level
+        _ requests: [JobRequest], by principal: PrincipalID, level: Level, secrets: SecretsReach,
+        under guarded: SubmissionGuard
     ) async throws -> [Result<AcceptedJob, EngineError>] {
         let now = Instant.now()
         let places = try await places(of: requests, level: level)
+        let (secretsLevel, refusal) = try await secretsLevel(of: requests, secrets)
+        let targets = requests.map { request in
+            Result { () throws(EngineError) in
+                if let refusal, request.job.namesSecrets { throw refusal }
+                return try judge(request.job.target, places)
+            }
+        }
+        let clearance: SubmissionGuard.Clearance
+        do {
+            clearance = try await guarded.judge(Self.reach(of: targets))
+        } catch let error as EngineError {
+            return await refuse(requests, targets, because: error, by: principal, level)
+        }
+        let values = try await signedSecrets(of: requests, targets, level: secretsLevel)
         var outcomes = [Result<AcceptedJob, EngineError>?](repeating: nil, count: requests.count)
         var prepared: [(index: Int, job: SubmittedJob)] = []
         for (index, request) in requests.enumerated() {
             do throws(EngineError) {
-                let job = try prepare(request, places, by: principal, level: level, now: now)
+                var job = try prepare(
+                    request, targets[index].get(), values[index]?.get() ?? [], by: principal, level: level,
+                    now: now)
+                job.devicesMax = clearance.devicesMax(of: job.expectedRuns, isAlone: requests.count == 1)
                 do throws(EngineError) {
                     try Self.judge(notBefore: request.job.notBefore, now: now)
                     prepared.append((index, job))
@@ -156,7 +179,7 @@ package struct Submitter: Sendable {
     }
 
     /// What was accepted under the job's idempotency key before, if anything was.
-    private func earlier(_ job: SubmittedJob, _ level: Level) async -> Result<AcceptedJob, EngineError>? {
+    func earlier(_ job: SubmittedJob, _ level: Level) async -> Result<AcceptedJob, EngineError>? {
         guard job.idempotencyKey != nil else { return nil }
         do {
             switch try await ledger.earlier(job, scope: level.scope) {
@@ -209,7 +232,7 @@ package struct Submitter: Sendable {
     }
 
     /// The targets of a submission that the level's scope shows, each judged by its edges up to the level.
-    private struct Places {
+    struct Places {
         typealias Judged<Place> = Result<Place, EdgeRefusal>
 
         var devices: [DeviceID: Judged<DevicePlace>] = [:]
@@ -270,16 +293,17 @@ package struct Submitter: Sendable {
     }
 
     private func prepare(
-        _ request: JobRequest, _ places: Places, by principal: PrincipalID, level: Level, now: Instant
+        _ request: JobRequest, _ target: JudgedTarget, _ secrets: [SignedSecret], by principal: PrincipalID,
+        level: Level, now: Instant
     ) throws(EngineError) -> SubmittedJob {
         let job = request.job
         let id = JobID.new(at: now)
-        let target = try judge(job.target, places)
         let retry = job.retry?.policy(idempotent: job.idempotent) ?? .none
-        let payload = JobPayload(
+        var payload = JobPayload(
             job: id, kind: job.kind, script: job.script, timeoutSeconds: job.timeoutSeconds,
             maximumAttempts: retry.maximumAttempts,
             idempotent: job.idempotent, notBefore: job.notBefore, target: target.signed)
+        payload.secrets = secrets
         let expiresAt = (job.notBefore ?? now) + .seconds(job.expiresInSeconds)
         let statement = signer.sign(
             payload, organization: target.organization, now: now, expiresAt: expiresAt
@@ -299,6 +323,7 @@ package struct Submitter: Sendable {
             idempotencyKey: request.idempotencyKey, requestHash: request.requestHash)
         submitted.expectedRuns = target.expected
         submitted.notBefore = job.notBefore
+        submitted.hasSecrets = !secrets.isEmpty
         submitted.retry = retry
         (submitted.retryOf, submitted.redriven) = (request.retryOf, request.redriven)
         submitted.trace = TraceContext.current
@@ -308,7 +333,7 @@ package struct Submitter: Sendable {
         return submitted
     }
 
-    private struct JudgedTarget {
+    struct JudgedTarget {
         var organization: OrganizationID
         var site: SiteID?
         var commonSite: SiteID?
@@ -317,7 +342,7 @@ package struct Submitter: Sendable {
         var signed: SignedTarget
     }
 
-    private func judge(_ target: Target, _ places: Places) throws(EngineError) -> JudgedTarget {
+    func judge(_ target: Target, _ places: Places) throws(EngineError) -> JudgedTarget {
         switch target {
         case .devices(let devices):
             var organization: OrganizationID?
@@ -394,7 +419,7 @@ extension Submission {
 
 extension Result where Success == AcceptedJob, Failure == EngineError {
     /// Why the job was refused, if it was.
-    fileprivate var refusal: EngineError.Code? {
+    var refusal: EngineError.Code? {
         switch self {
         case .success: nil
         case .failure(let error): error.code

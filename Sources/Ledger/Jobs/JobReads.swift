@@ -27,6 +27,9 @@ package struct JobRow: Sendable {
     package let retryOf: JobID?
     /// The trace of the request that submitted it.
     package let trace: TraceContext?
+    /// How many devices of a site or an organization it reaches at the most, and whether some were left out.
+    package let devicesMax: Int?
+    package let leftOut: Bool
 }
 
 /// A run as it is shown.
@@ -133,7 +136,7 @@ extension Ledger {
         SELECT j.id, j.organization_id, j.kind, j.priority, j.state, j.total, j.timeout_seconds, j.created_at,
                j.expires_at, j.finished_at, j.cancel_requested_at, j.not_before, j.maximum_attempts,
                j.retry_on, j.backoff_seconds, j.backoff_seconds_max, j.retried, j.retry_of,
-               j.trace, j.ended,
+               j.trace, j.devices_max, j.left_out, j.ended,
                (SELECT ARRAY[
                     coalesce(sum(n) FILTER (WHERE outcome = 10), 0),
                     coalesce(sum(n) FILTER (WHERE outcome = 11), 0),
@@ -168,12 +171,12 @@ extension Ledger {
         let (
             id, organization, kind, priority, state, total, timeout, createdAt, expiresAt, finishedAt,
             cancelledAt, notBefore, attempts, retryBits, backoff, backoffMax, retried, retryOf,
-            trace, ended, deltas, open
+            trace, devicesMax, leftOut, ended, deltas, open
         ) = try row.decode(
             (
                 JobID, OrganizationID, String, Priority, JobState, Int32?, Int32, Instant, Instant, Instant?,
                 Instant?, Instant?, Int32, Int16, Int32, Int32, Int32, JobID?, PostgresData?,
-                [Int32], [Int32], [Int32]
+                Int32?, Bool, [Int32], [Int32], [Int32]
             ).self)
         guard let kind = JobKind(rawValue: kind) else {
             throw LedgerError(.conflict, "a job's kind is not known here")
@@ -192,7 +195,8 @@ extension Ledger {
                 maximumAttempts: Int(attempts), backoffSeconds: Int(backoff),
                 maximumBackoffSeconds: Int(backoffMax), outcomes: RetriedOutcome.of(bits: retryBits)),
             retries: Int(retried + deltas[6]), retryOf: retryOf,
-            trace: trace.flatMap { TraceContext(bytes: $0.bytes) })
+            trace: trace.flatMap { TraceContext(bytes: $0.bytes) }, devicesMax: devicesMax.map(Int.init),
+            leftOut: leftOut)
     }
 
     @Sendable private static func run(_ row: PostgresRow) throws -> RunRow {

@@ -17,6 +17,9 @@ package struct SubmittedJob: Sendable {
     package var targetSite: SiteID?
     /// How many devices a site or an organization had when the job was judged.
     package var expectedRuns = 0
+    /// How many devices of a site or an organization it reaches at the most, whoever enrols meanwhile; `nil`
+    /// is as many as there are.
+    package var devicesMax: Int?
     /// Limits.
     package var timeoutSeconds: Int
     package var maximumAttempts: Int
@@ -30,6 +33,8 @@ package struct SubmittedJob: Sendable {
     package var redriven: [RunID] = []
     /// The key that it wants to hold alone.
     package var unique: UniqueSlot?
+    /// Whether its script is given secrets.
+    package var hasSecrets = false
     /// The trace of the request that submitted it.
     package var trace: TraceContext?
     /// Who submitted it, with which idempotency key, and the hash of what was asked.
@@ -137,13 +142,18 @@ extension Ledger {
     package func deviceCount(
         organization: OrganizationID, site: SiteID?, atMost: Int, scope: Scope
     ) async throws -> Int {
-        // A plan for each: a site's devices are not looked for among the organization's.
-        let ofSite: SQL = site.map { "AND site_id = \($0)" } ?? ""
+        // By sites, so that those that are archived are left out, and a site's devices are not looked for
+        // among the organization's.
+        let ofSite: SQL = site.map { "AND s.id = \($0)" } ?? ""
         return try await pool.query(
             """
             SELECT count(*) FROM (
-                SELECT 1 FROM devices
-                WHERE organization_id = \(organization) \(fragment: ofSite) AND state < 2
+                SELECT 1 FROM sites s CROSS JOIN LATERAL (
+                    SELECT 1 FROM devices d
+                    WHERE d.organization_id = s.organization_id AND d.site_id = s.id AND d.state < 2 OFFSET 0
+                ) d
+                WHERE s.organization_id = \(organization) \(fragment: ofSite)
+                  AND s.state = 0 AND NOT s.closed
                 LIMIT \(atMost)
             ) counted
             """, scope: scope
@@ -192,7 +202,8 @@ extension Ledger {
                 INSERT INTO jobs (organization_id, id, site_id, kind, state, priority, statement,
                                   target_devices, timeout_seconds, maximum_attempts, idempotent, expires_at,
                                   created_by, idempotency_key, request_hash, total, not_before, retry_on,
-                                  backoff_seconds, backoff_seconds_max, retry_of, trace, charged)
+                                  backoff_seconds, backoff_seconds_max, retry_of, trace, charged,
+                                  has_secrets, devices_max)
                 SELECT u.* FROM unnest(
                     \(jobs.map(\.organization)), \(jobs.map(\.id)), \(jobs.map(\.ownSite)),
                     \(jobs.map(\.kind.rawValue)),
@@ -207,7 +218,9 @@ extension Ledger {
                     \(jobs.map { Int32($0.retry.backoffSeconds) }),
                     \(jobs.map { Int32($0.retry.maximumBackoffSeconds) }), \(jobs.map(\.retryOf)),
                     \(jobs.map { $0.trace.map { PostgresData($0.bytes) } }),
-                    \(jobs.map { $0.devices == nil ? Int32(clamping: $0.expectedRuns) : 0 }))
+                    \(jobs.map { $0.devices == nil ? Int32(clamping: $0.expectedRuns) : 0 }),
+                    \(jobs.map(\.hasSecrets)),
+                    \(jobs.map { $0.devices == nil ? $0.devicesMax.map(Int32.init(clamping:)) : nil }))
                         AS u(organization_id, id)
                 \(fragment: slots?.filter ?? "")
                 \(fragment: conflicts)
@@ -346,7 +359,9 @@ extension Ledger {
     /// The job keeps the device that it has come to, in the same commit as the runs up to it: whoever goes
     /// on, and whatever became of the one before, no device gets two runs or none. It is active from its
     /// first chunk on, and its total is known with its last. A job that was cancelled or has expired
-    /// meanwhile ends with the runs that it has. On a connection of its own: nothing is to wait behind it.
+    /// meanwhile ends with the runs that it has. So does one that has as many as were confirmed: devices that
+    /// were enrolled since are left out, and the job says so. On a connection of its own: nothing is to wait
+    /// behind it.
     package func expand(
         _ job: (organization: OrganizationID, id: JobID), chunk: Int
     ) async throws -> Expansion {
@@ -370,10 +385,10 @@ extension Ledger {
                             SELECT d.id, d.site_id FROM devices d
                             WHERE (d.organization_id, d.id) > (p.organization_id, p.expanded_to)
                               AND (d.organization_id, d.id) <= (p.organization_id, \(Self.endOfDevices))
-                              AND (p.site_id IS NULL OR d.site_id = p.site_id) AND d.state < 2
-                              AND (SELECT s.state = 0 AND NOT s.closed FROM sites s
-                                   WHERE s.organization_id = d.organization_id AND s.id = d.site_id)
-                            ORDER BY d.organization_id, d.id LIMIT \(chunk)
+                              AND (p.site_id IS NULL OR d.site_id = p.site_id)
+                              AND \(fragment: Self.isInUse)
+                            ORDER BY d.organization_id, d.id
+                            LIMIT least(\(chunk), p.devices_max - p.expanded)
                         ) d
                         WHERE p.cancel_requested_at IS NULL AND p.expires_at > now()
                     ), made AS (
@@ -389,19 +404,32 @@ extension Ledger {
                         FROM chosen
                     ), counted AS (
                         SELECT p.charged AS charged_before, \(fragment: Self.jobBytes) AS bytes,
-                               CASE WHEN c.n < \(chunk) THEN p.expanded + c.n
+                               CASE WHEN w.whole THEN p.expanded + c.n
                                     ELSE greatest(p.charged, p.expanded + c.n) END AS charged,
                                p.expanded + c.n AS expanded, coalesce(c.last, p.expanded_to) AS expanded_to,
-                               c.n < \(chunk) AS whole,
-                               c.n < \(chunk)
-                                   AND p.expanded + c.n = (SELECT sum(x) FROM unnest(p.ended) x) AS finished
+                               w.whole, w.whole AND p.expanded + c.n = (SELECT sum(x) FROM unnest(p.ended) x)
+                                   AS finished,
+                               -- Who was enrolled since, beyond what was confirmed.
+                               CASE WHEN p.expanded + c.n >= p.devices_max AND c.n > 0 THEN (
+                                   SELECT true FROM devices d
+                                   WHERE (d.organization_id, d.id) > (p.organization_id, c.last)
+                                     AND (d.organization_id, d.id)
+                                         <= (p.organization_id, \(Self.endOfDevices))
+                                     AND (p.site_id IS NULL OR d.site_id = p.site_id)
+                                     AND \(fragment: Self.isInUse)
+                                   ORDER BY d.organization_id, d.id LIMIT 1) IS NOT NULL
+                               ELSE false END AS left_out
                         FROM picked p
                         CROSS JOIN (SELECT count(*)::integer AS n,
                                            (SELECT id FROM chosen ORDER BY id DESC LIMIT 1) AS last
                                     FROM chosen) c
+                        CROSS JOIN LATERAL (
+                            SELECT c.n < \(chunk) OR coalesce(p.expanded + c.n >= p.devices_max, false)
+                                AS whole
+                        ) w
                     ), moved AS (
                         UPDATE jobs j SET expanded = c.expanded, expanded_to = c.expanded_to,
-                               charged = c.charged,
+                               charged = c.charged, left_out = c.left_out,
                                total = CASE WHEN c.whole THEN c.expanded END,
                                -- Whoever changes the total or what has ended decides, under the row's lock.
                                state = CASE WHEN c.finished
@@ -425,6 +453,11 @@ extension Ledger {
         return wasOpen ? .passed : .done
     }
 
+    // That a job may be made for a device `d`.
+    private static let isInUse: SQL = """
+        d.state < 2 AND (SELECT s.state = 0 AND NOT s.closed FROM sites s
+                         WHERE s.organization_id = d.organization_id AND s.id = d.site_id)
+        """
     private static let endOfDevices = DeviceID(UniqueID(high: .max, low: .max))
 
     // Far more than a chunk takes.

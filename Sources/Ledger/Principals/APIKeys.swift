@@ -120,7 +120,8 @@ extension Ledger {
         try await pool.query(
             """
             SELECT \(fragment: Self.keyColumns) FROM api_keys k
-            WHERE id > \(page.afterID) ORDER BY id LIMIT \(page.limit)
+            WHERE \(fragment: page.isAfter("id"))
+            \(fragment: page.order(by: "id"))
             """, scope: scope, decode: Self.key)
     }
 

@@ -232,6 +232,78 @@ extension Ledger {
         }
     }
 
+    /// Lets the beginning of a log be taken out up to its head, or an entry before, which a checkpoint's own
+    /// MAC stands for from now on; `false` if there is no such entry.
+    package func checkpointAudit(_ head: AuditHead, mac: RowMAC) async throws -> Bool {
+        try await pool.query(
+            """
+            SELECT crmm_checkpoint_audit(\(ID<Subject.Tenant>(head.chain)), \(head.count),
+                                         \(PostgresData(head.mac)), \(mac.keyID), \(PostgresData(mac.code)))
+            """, scope: .platform
+        ) { try $0.decode(Bool.self) }.first ?? false
+    }
+
+    /// Takes out at most so many entries of a log that a checkpoint stands for; returns how many.
+    package func pruneAudit(of chain: UniqueID, limit: Int) async throws -> Int {
+        try await pool.query(
+            "SELECT crmm_prune_audit(\(ID<Subject.Tenant>(chain)), \(Int32(limit)))", scope: .platform
+        ) { try $0.decode(Int.self) }.first ?? 0
+    }
+
+    /// The head of one log; `nil` if nothing of it is sealed, or it is not there.
+    package func auditHead(of chain: UniqueID) async throws -> AuditHead? {
+        try await pool.query(
+            """
+            SELECT position, mac FROM audit_entries
+            WHERE chain = \(ID<Subject.Tenant>(chain)) AND position IS NOT NULL
+            ORDER BY position DESC LIMIT 1
+            """, scope: .platform
+        ) { row in
+            let (count, mac) = try row.decode((Int, PostgresData).self)
+            return AuditHead(chain: chain, count: count, mac: mac.bytes)
+        }.first
+    }
+
+    /// The last sealed entry of a log that is older than a time.
+    package func auditHead(of chain: UniqueID, before time: Instant) async throws -> AuditHead? {
+        try await pool.query(
+            """
+            SELECT position, mac FROM audit_entries
+            WHERE chain = \(ID<Subject.Tenant>(chain)) AND position IS NOT NULL
+              AND position < coalesce((SELECT min(position) FROM audit_entries
+                                       WHERE chain = \(ID<Subject.Tenant>(chain)) AND at >= \(time)),
+                                      \(Int.max))
+            ORDER BY position DESC LIMIT 1
+            """, scope: .platform
+        ) { row in
+            let (count, mac) = try row.decode((Int, PostgresData).self)
+            return AuditHead(chain: chain, count: count, mac: mac.bytes)
+        }.first
+    }
+
+    /// What the platform's log says of logs that went with what they were of: the checkpoints that stand in
+    /// its entries, whose own MACs say whether that is true.
+    package func erasedLogs(_ chains: [UniqueID]) async throws -> [(head: AuditHead, mac: RowMAC)] {
+        try await pool.query(
+            """
+            SELECT subject_id, (after::jsonb->>'position')::bigint, decode(after::jsonb->>'mac', 'hex'),
+                   after::jsonb->>'checkpointKey', decode(after::jsonb->>'checkpointMac', 'hex')
+            FROM audit_entries
+            WHERE chain = \(ID<Subject.Tenant>(.zero))
+              AND subject_id = ANY (\(chains.map { ID<Subject.Tenant>($0) }))
+              AND action IN ('organizations.erased', 'partners.erased')
+              AND after IS NOT NULL
+            """, scope: .platform
+        ) { row in
+            let (chain, count, mac, key, own) = try row.decode(
+                (ID<Subject.Tenant>, Int, PostgresData, String, PostgresData).self)
+            return (
+                AuditHead(chain: chain.value, count: count, mac: mac.bytes),
+                RowMAC(keyID: key, code: own.bytes)
+            )
+        }
+    }
+
     /// The sealed entries of a log after a position, in order.
     package func sealedAudit(of chain: UniqueID, after position: Int, limit: Int) async throws -> [AuditEntry]
     {

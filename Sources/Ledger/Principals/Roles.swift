@@ -131,6 +131,18 @@ extension Ledger {
             """, scope: scope) > 0
     }
 
+    /// Whether another role of the same home has this name, also one that the scope does not see.
+    package func isTaken(_ name: String, at home: LevelColumns, by other: RoleID) async throws -> Bool {
+        try await pool.query(
+            """
+            SELECT id FROM roles
+            WHERE name = \(name) AND id <> \(other) AND partner_id IS NOT DISTINCT FROM \(home.partner)
+              AND organization_id IS NOT DISTINCT FROM \(home.organization)
+            LIMIT 1
+            """, scope: .platform
+        ) { try $0.decode(RoleID.self) }.isEmpty == false
+    }
+
     /// Writes a role's renewal.
     package func renew(_ role: RoleRow) async throws {
         try await pool.execute(

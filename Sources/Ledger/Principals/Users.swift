@@ -100,7 +100,8 @@ extension Ledger {
         try await pool.query(
             """
             SELECT \(fragment: Self.userColumns) FROM users u
-            WHERE id > \(page.afterID) ORDER BY id LIMIT \(page.limit)
+            WHERE \(fragment: page.isAfter("id"))
+            \(fragment: page.order(by: "id"))
             """, scope: scope, decode: Self.user)
     }
 

@@ -68,6 +68,8 @@ package struct JobContent: Sendable {
     package let devices: [DeviceID]?
     /// The trace that the job came with.
     package let trace: TraceContext?
+    /// Whether its script is given secrets.
+    package let hasSecrets: Bool
 }
 
 /// The data set in Redis as PostgreSQL knows it.
@@ -237,21 +239,21 @@ extension Ledger {
         let rows = try await Self.inBatches(jobs) { jobs in
             try await pool.query(
                 """
-                SELECT i.id, j.statement, j.target_devices, j.trace
+                SELECT i.id, j.statement, j.target_devices, j.trace, j.has_secrets
                 FROM unnest(\(jobs.map(\.0)), \(jobs.map(\.1))) AS i(organization_id, id)
                 CROSS JOIN LATERAL (
                     SELECT * FROM jobs j WHERE j.organization_id = i.organization_id AND j.id = i.id OFFSET 0
                 ) j
                 """, scope: .organizations(jobs.map(\.0))
-            ) { row in try row.decode((JobID, PostgresData, PostgresData?, PostgresData?).self) }
+            ) { row in try row.decode((JobID, PostgresData, PostgresData?, PostgresData?, Bool).self) }
         }
         return Dictionary(
-            rows.map { job, statement, devices, trace in
+            rows.map { job, statement, devices, trace, hasSecrets in
                 (
                     job,
                     JobContent(
                         statement: statement.bytes, devices: devices.map(Self.ids),
-                        trace: trace.flatMap { TraceContext(bytes: $0.bytes) })
+                        trace: trace.flatMap { TraceContext(bytes: $0.bytes) }, hasSecrets: hasSecrets)
                 )
             }
         ) { first, _ in first }
@@ -384,7 +386,7 @@ extension Ledger {
     static let rebuildLock: Int32 = 0x6372_6d6d
 
     /// The ids of a column that holds 16 bytes each.
-    private static func ids<Subject>(_ data: PostgresData) -> [ID<Subject>] {
+    static func ids<Subject>(_ data: PostgresData) -> [ID<Subject>] {
         stride(from: 0, to: data.bytes.count - data.bytes.count % 16, by: 16).compactMap { start in
             UniqueID(bytes: data.bytes[start..<start + 16]).map { ID($0) }
         }

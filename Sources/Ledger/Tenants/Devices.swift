@@ -206,8 +206,8 @@ extension Ledger {
         try await pool.query(
             """
             SELECT \(fragment: Self.deviceColumns) FROM devices d
-            WHERE d.id > \(page.afterID) \(fragment: filter.conditions)
-            ORDER BY d.id LIMIT \(page.limit)
+            WHERE \(fragment: page.isAfter("d.id")) \(fragment: filter.conditions)
+            \(fragment: page.order(by: "d.id"))
             """, scope: scope, decode: Self.device)
     }
 

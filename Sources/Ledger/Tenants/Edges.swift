@@ -55,6 +55,26 @@ extension Ledger {
         }.first ?? []
     }
 
+    /// The edges from each of these organizations upwards, as far as the scope sees.
+    package func edges(
+        of organizations: Set<OrganizationID>, scope: Scope
+    ) async throws -> [OrganizationID: [SealedEdge]] {
+        let found = try await pool.query(
+            """
+            SELECT o.id, o.partner_id, o.mac_key, o.mac, p.mac_key, p.mac
+            FROM organizations o
+            LEFT JOIN partners p ON p.id = o.partner_id
+            WHERE o.id = ANY(\(Array(organizations)))
+            """, scope: scope
+        ) { row in
+            let (id, partner, keyID, code, partnerKeyID, partnerCode) = try row.decode(
+                (OrganizationID, PartnerID, String, PostgresData, String?, PostgresData?).self)
+            let own = SealedEdge(.organization(id, of: partner), RowMAC(keyID: keyID, code: code.bytes))
+            return (id, [own] + Self.edge(.partner(partner), partnerKeyID, partnerCode))
+        }
+        return Dictionary(found) { first, _ in first }
+    }
+
     /// Where a site belongs, if the scope sees it.
     package func site(_ id: SiteID, scope: Scope) async throws -> SitePlace? {
         try await pool.query(

@@ -35,21 +35,30 @@ extension Ledger {
         return (results[0].affected, results[1].affected)
     }
 
-    /// The keys, and the people's bindings, that are on an organization or on a site of it; and the people
-    /// who are at home in it.
+    /// The keys, and the people's bindings, that are on a partner, or on an organization or a site of it; and
+    /// the people who are at home in it.
     package func credentials(
-        of organization: OrganizationID, scope: Scope
+        of level: Level, scope: Scope
     ) async throws -> (keys: [APIKeyID], bindings: [BindingID], users: [UserID]) {
-        let placed: SQL = """
-            (organization_id = \(organization)
-             OR site_id IN (SELECT id FROM sites WHERE organization_id = \(organization)))
-            """
+        let (home, placed): (SQL, SQL)
+        switch level {
+        case .partner(let partner):
+            home = "partner_id = \(partner)"
+            placed = home
+        case .organization(let organization):
+            home = "organization_id = \(organization)"
+            placed = """
+                (organization_id = \(organization)
+                 OR site_id IN (SELECT id FROM sites WHERE organization_id = \(organization)))
+                """
+        case .platform, .organizations, .site: preconditionFailure("a partner or an organization is given up")
+        }
         let results = try await pool.pipeline(
             scope: scope,
             [
                 "SELECT id FROM api_keys WHERE revoked_at IS NULL AND \(fragment: placed)",
                 "SELECT id FROM role_bindings WHERE \(fragment: placed)",
-                "SELECT id FROM users WHERE organization_id = \(organization) AND state <> 2",
+                "SELECT id FROM users WHERE \(fragment: home) AND state <> 2",
             ])
         return (
             try results[0].rows.map { try $0.decode(APIKeyID.self) },

@@ -30,14 +30,31 @@ package struct PageRequest: Sendable {
     package let after: UniqueID?
     /// How many items at the most.
     package let limit: Int
+    /// Whether the newest come first; ids are in the order in which they were made.
+    package let isDescending: Bool
 
     /// A page after an id.
-    package init(after: UniqueID?, limit: Int) {
+    package init(after: UniqueID?, limit: Int, isDescending: Bool = false) {
         self.after = after
         self.limit = limit
+        self.isDescending = isDescending
     }
 
     var afterID: ID<Subject.Tenant> { ID(after ?? .zero) }
+
+    /// The condition on the column of ids: what comes after the page before.
+    func isAfter(_ column: SQL) -> SQL {
+        isDescending
+            ? "\(fragment: column) < \(ID<Subject.Tenant>(after ?? UniqueID(high: .max, low: .max)))"
+            : "\(fragment: column) > \(afterID)"
+    }
+
+    /// The order and the length of the page.
+    func order(by column: SQL) -> SQL {
+        isDescending
+            ? "ORDER BY \(fragment: column) DESC LIMIT \(limit)"
+            : "ORDER BY \(fragment: column) LIMIT \(limit)"
+    }
 }
 
 /// What is told of a new row beside its name.
@@ -141,8 +158,9 @@ extension Ledger {
         try await pool.query(
             """
             SELECT \(fragment: Self.partnerColumns) FROM partners t
-            WHERE id > \(page.afterID) \(fragment: archived.map { "AND (state <> 0) = \($0)" } ?? "")
-            ORDER BY id LIMIT \(page.limit)
+            WHERE \(fragment: page.isAfter("id"))
+                \(fragment: archived.map { "AND (state <> 0) = \($0)" } ?? "")
+            \(fragment: page.order(by: "id"))
             """, scope: scope, decode: Self.partnerRow)
     }
 
@@ -154,8 +172,9 @@ extension Ledger {
         return try await pool.query(
             """
             SELECT \(fragment: Self.organizationColumns) FROM organizations t
-            WHERE id > \(page.afterID) AND state < 2 \(fragment: ofPartner) \(fragment: Self.only(archived))
-            ORDER BY id LIMIT \(page.limit)
+            WHERE \(fragment: page.isAfter("id")) AND state < 2 \(fragment: ofPartner)
+                \(fragment: Self.only(archived))
+            \(fragment: page.order(by: "id"))
             """, scope: scope, decode: Self.organizationRow)
     }
 
@@ -167,8 +186,8 @@ extension Ledger {
         return try await pool.query(
             """
             SELECT \(fragment: Self.siteColumns) FROM sites t
-            WHERE id > \(page.afterID) \(fragment: ofOrganization) \(fragment: Self.only(archived))
-            ORDER BY id LIMIT \(page.limit)
+            WHERE \(fragment: page.isAfter("id")) \(fragment: ofOrganization) \(fragment: Self.only(archived))
+            \(fragment: page.order(by: "id"))
             """, scope: scope, decode: Self.siteRow)
     }
 

@@ -118,7 +118,8 @@ extension Ledger {
         try await pool.query(
             """
             SELECT \(fragment: Self.webhookColumns) FROM webhooks w
-            WHERE id > \(page.afterID) ORDER BY id LIMIT \(page.limit)
+            WHERE \(fragment: page.isAfter("id"))
+            \(fragment: page.order(by: "id"))
             """, scope: scope, decode: Self.webhook)
     }
 

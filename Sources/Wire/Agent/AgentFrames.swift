@@ -382,6 +382,8 @@ package struct Dispatch: WireObject, Equatable {
     /// For lists of devices: where this device's leaf stands, and the hashes beside its path.
     package var leafIndex: Int?
     package var proof: [Base64Bytes]?
+    /// The values of the script's secrets, sealed to the device's key, in the order of the script.
+    package var secrets: [Base64Bytes]?
     /// The trace of its job; nothing is decided by it.
     package var trace: TraceContext?
 
@@ -404,6 +406,9 @@ package struct Dispatch: WireObject, Equatable {
         job = try reader.field("job")
         leafIndex = try reader.optional("leafIndex", Int.self, .in(0...Limits.deviceIDsMax))
         proof = try reader.optional("proof", [Base64Bytes].self, .in(0...32, elements: 32...32))
+        secrets = try reader.optional(
+            "secrets", [Base64Bytes].self,
+            .in(0...Limits.scriptSecretsMax, elements: 1...Limits.sealedSecretBytesMax))
         trace = try reader.trace()
     }
 
@@ -413,6 +418,7 @@ package struct Dispatch: WireObject, Equatable {
         writer.field("job", job)
         writer.field("leafIndex", leafIndex)
         writer.field("proof", proof)
+        writer.field("secrets", secrets)
         writer.field("traceparent", trace?.traceparent)
     }
 }

@@ -16,6 +16,8 @@ package struct Problem: WireObject, Error, Equatable {
     package var requestId: String?
     /// When it may be worth asking again, where that is known; an item of a bulk has no header for it.
     package var retryAfterSeconds: Int?
+    /// How many devices it would reach, where that is what has to be confirmed or approved.
+    package var devices: Int?
 
     /// A problem.
     package init(
@@ -39,6 +41,7 @@ package struct Problem: WireObject, Error, Equatable {
         field = try reader.optional("field")
         requestId = try reader.optional("requestId")
         retryAfterSeconds = try reader.optional("retryAfterSeconds")
+        devices = try reader.optional("devices")
     }
 
     /// Appends the fields.
@@ -50,6 +53,7 @@ package struct Problem: WireObject, Error, Equatable {
         writer.field("field", field)
         writer.field("requestId", requestId)
         writer.field("retryAfterSeconds", retryAfterSeconds)
+        writer.field("devices", devices)
     }
 }
 

@@ -64,6 +64,8 @@ package struct NewJob: WireObject, Equatable {
     package var retry: Retry?
     /// Which other jobs it must not stand beside; absent means any.
     package var unique: Unique?
+    /// How many devices it reaches, exactly: asked for where it reaches many.
+    package var confirmDevices: Int?
 
     /// A job to be submitted.
     package init(
@@ -98,6 +100,7 @@ package struct NewJob: WireObject, Equatable {
         notBefore = try reader.optional("notBefore")
         retry = try reader.optional("retry")
         unique = try reader.optional("unique")
+        confirmDevices = try reader.optional("confirmDevices", Int.self, .in(Limits.confirmedDevices))
         guard !reader.isRecording else { return }
         if !idempotent, retry?.on?.contains(.unknown) == true {
             throw FieldError(
@@ -124,6 +127,7 @@ package struct NewJob: WireObject, Equatable {
         writer.field("notBefore", notBefore)
         writer.field("retry", retry)
         writer.field("unique", unique)
+        writer.field("confirmDevices", confirmDevices)
     }
 }
 
@@ -136,9 +140,12 @@ extension JobKind {
 package struct NewJobs: WireObject, Equatable {
     /// The jobs, each as the body of a single submission.
     package var jobs: [JSONValue]
+    /// How many devices they reach together, exactly: asked for where they reach many.
+    package var confirmDevices: Int?
 
     /// Jobs to be submitted.
-    package init(jobs: [NewJob]) {
+    package init(jobs: [NewJob], confirmDevices: Int? = nil) {
+        self.confirmDevices = confirmDevices
         do {
             self.jobs = try JSONValue(scanning: jobs.json, valuesMax: .max).elements.map(Array.init) ?? []
         } catch {
@@ -149,10 +156,14 @@ package struct NewJobs: WireObject, Equatable {
     /// Reads the fields.
     package init(from reader: inout FieldReader) throws(FieldError) {
         jobs = try reader.field("jobs", [JSONValue].self, .in(1...Limits.bulkJobsMax))
+        confirmDevices = try reader.optional("confirmDevices", Int.self, .in(Limits.confirmedDevices))
     }
 
     /// Appends the fields.
-    package func fields(to writer: inout JSONWriter) { writer.field("jobs", jobs) }
+    package func fields(to writer: inout JSONWriter) {
+        writer.field("jobs", jobs)
+        writer.field("confirmDevices", confirmDevices)
+    }
 }
 
 /// Answer to the submission of a job.
@@ -192,13 +203,18 @@ package struct BulkItem: WireObject, Equatable {
     package var status: Int
     /// The job's id, if it was accepted.
     package var id: JobID?
+    /// What waits for a second person, if the whole does.
+    package var approvalId: ApprovalID?
     /// Why not, otherwise.
     package var problem: Problem?
 
     /// An item's outcome.
-    package init(status: Int, id: JobID? = nil, problem: Problem? = nil) {
+    package init(
+        status: Int, id: JobID? = nil, approvalId: ApprovalID? = nil, problem: Problem? = nil
+    ) {
         self.status = status
         self.id = id
+        self.approvalId = approvalId
         self.problem = problem
     }
 
@@ -206,6 +222,7 @@ package struct BulkItem: WireObject, Equatable {
     package init(from reader: inout FieldReader) throws(FieldError) {
         status = try reader.field("status")
         id = try reader.optional("id")
+        approvalId = try reader.optional("approvalId")
         problem = try reader.optional("problem")
     }
 
@@ -213,6 +230,7 @@ package struct BulkItem: WireObject, Equatable {
     package func fields(to writer: inout JSONWriter) {
         writer.field("status", status)
         writer.field("id", id)
+        writer.field("approvalId", approvalId)
         writer.field("problem", problem)
     }
 }
@@ -259,6 +277,10 @@ package struct Job: WireObject, Equatable {
     package var retryOf: JobID?
     /// The trace that its request belongs to, with the step that took it (W3C Trace Context).
     package var traceparent: String?
+    /// How many devices of its site or organization it reaches at the most, and whether some were left out by
+    /// that, which were enrolled last.
+    package var devicesMax: Int?
+    package var leftOut = false
 
     /// A job as it is shown.
     package init(
@@ -298,6 +320,8 @@ package struct Job: WireObject, Equatable {
         retries = try reader.optional("retries") ?? 0
         retryOf = try reader.optional("retryOf")
         traceparent = try reader.optional("traceparent", String.self, .in(1...TraceContext.bytesMax))
+        devicesMax = try reader.optional("devicesMax")
+        leftOut = try reader.optional("leftOut") ?? false
     }
 
     /// Appends the fields.
@@ -318,6 +342,8 @@ package struct Job: WireObject, Equatable {
         writer.field("retries", retries)
         writer.field("retryOf", retryOf)
         writer.field("traceparent", traceparent)
+        writer.field("devicesMax", devicesMax)
+        if leftOut { writer.field("leftOut", true) }
     }
 }
 

@@ -103,6 +103,14 @@ package indirect enum Shape: Sendable, Equatable {
         package let isRequired: Bool
         /// Whether null means something else than that it is absent.
         package var isNullable = false
+
+        /// A field.
+        package init(name: String, shape: Shape, isRequired: Bool, isNullable: Bool = false) {
+            self.name = name
+            self.shape = shape
+            self.isRequired = isRequired
+            self.isNullable = isNullable
+        }
     }
 }
 

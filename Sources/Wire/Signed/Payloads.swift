@@ -19,6 +19,8 @@ package struct JobPayload: WireObject, Equatable {
     package var notBefore: Instant?
     /// Whom it is for.
     package var target: SignedTarget
+    /// The values that the script's secrets stand for.
+    package var secrets: [SignedSecret] = []
 
     /// An execution as a principal submitted it.
     package init(
@@ -46,7 +48,14 @@ package struct JobPayload: WireObject, Equatable {
         idempotent = try reader.field("idempotent")
         notBefore = try reader.optional("notBefore")
         target = try reader.field("target")
-        if !reader.isRecording, (kind == .script) != (script != nil) {
+        secrets =
+            try reader.optional("secrets", [SignedSecret].self, .in(0...Limits.signedSecretsMax)) ?? []
+        guard !reader.isRecording else { return }
+        guard Set(secrets.map(\.name)) == Set((script?.secrets ?? []).map(\.name)) else {
+            throw FieldError(
+                .invalid, field: reader.name(of: "secrets"), "are not those that the script names")
+        }
+        if (kind == .script) != (script != nil) {
             throw FieldError(
                 .invalid, field: reader.name(of: "script"), "stands with kind script and only with it")
         }
@@ -62,6 +71,7 @@ package struct JobPayload: WireObject, Equatable {
         writer.field("idempotent", idempotent)
         writer.field("notBefore", notBefore)
         writer.field("target", target)
+        if !secrets.isEmpty { writer.field("secrets", secrets) }
     }
 }
 

@@ -14,6 +14,7 @@ import Trust
 /// | `root.seed`, `job.seed` | Ed25519 seeds: the key set's and everything else's signer |
 /// | `mac.key` | the key of MACs over rows that grant power |
 /// | `sealing.key` | the key of stored secrets |
+/// | `sealing-ID.key` | keys of stored secrets before it, until nothing needs them any more |
 /// | `audit.heads` | how far each log of the audit was, under a MAC |
 /// | `revocations.head` | how far the list of revocations was |
 /// | `server-ca.pem`, `server-ca.key` | the authority of gateways and API; the certificate is public |
@@ -68,11 +69,45 @@ struct KeyFiles {
             judge: { EdgeJudge(key: macKey, keyID: keyID, onRefusal: $0) })
     }
 
-    /// The key of stored secrets, under an id that is made from it.
+    /// The keys of stored secrets, each under an id that is made from it.
     private func sealingKeys() throws -> SealingKeys {
-        let secret = try bytes("sealing.key") { Trust.randomBytes(SealingKeys.Key.byteCount) }
-        let id = Hex.encode(SHA256.hash(secret).prefix(8))
-        return try SealingKeys(current: SealingKeys.Key(id: id, secret: SecretBytes(secret)))
+        let current = try sealingKey()
+        let older = try olderSealingKeys().map { name in
+            try sealingKey(of: readFile(path(name), max: 65_536))
+        }
+        // One that was kept as older, and not replaced before a crash, is the current one still.
+        return try SealingKeys(current: current, older: older.filter { $0.id != current.id })
+    }
+
+    private func sealingKey() throws -> SealingKeys.Key {
+        try sealingKey(of: bytes("sealing.key") { Trust.randomBytes(SealingKeys.Key.byteCount) })
+    }
+
+    private func sealingKey(of secret: [UInt8]) throws -> SealingKeys.Key {
+        try SealingKeys.Key(
+            id: Hex.encode(SHA256.hash(secret).prefix(8)), secret: SecretBytes(secret))
+    }
+
+    private func olderSealingKeys() throws -> [String] {
+        try listDirectory(directory).filter { $0.hasPrefix("sealing-") && $0.hasSuffix(".key") }.sorted()
+    }
+
+    /// Makes another key of stored secrets and keeps the one before; returns its id. A crash in between
+    /// leaves the one before in force.
+    func rotateSealingKey() throws -> String {
+        let before = try sealingKey()
+        try DurableFile.write(
+            readFile(path("sealing.key"), max: 65_536), to: path("sealing-\(before.id).key"), mode: 0o600)
+        try DurableFile.write(
+            Trust.randomBytes(SealingKeys.Key.byteCount), to: path("sealing.key"), mode: 0o600)
+        return try sealingKey().id
+    }
+
+    /// Removes the keys of stored secrets before the current one; returns how many there were.
+    func retireSealingKeys() throws -> Int {
+        let names = try olderSealingKeys()
+        for name in names { try removeFile(path(name)) }
+        return names.count
     }
 
     /// Where the heads of the audit log are kept: a line each with log, count and MAC, and one with the MAC

@@ -10,7 +10,8 @@ import Trust
 /// `cloudrmm keys …`: API keys, made by whoever holds the installation's own keys.
 struct Keys: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
-        abstract: "API keys, made with the installation's own keys.", subcommands: [CreateAdministrator.self])
+        abstract: "API keys made with the installation's own keys, and the key of stored secrets.",
+        subcommands: [CreateAdministrator.self, RotateSealing.self, Reseal.self])
 
     /// The first key of an installation that 'cloudrmm serve' runs: every other key is made through the API.
     struct CreateAdministrator: AsyncParsableCommand {

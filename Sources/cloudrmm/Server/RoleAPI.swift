@@ -86,8 +86,11 @@ extension Roles {
             logger.debug("a token was refused", metadata: ["error.code": "\(code)"])
         }
         let submitter = Submitter(
-            ledger: ledger, signer: apiKeys.signer, judge: judge, front: front, logger: logger)
+            ledger: ledger, signer: apiKeys.signer, judge: judge, front: front, keys: apiKeys.sealing,
+            logger: logger)
         let closing = Closing(ledger: ledger, submitter: submitter, front: front)
+        let sealing = SecretSealer(
+            ledger: ledger, signer: apiKeys.signer, keys: apiKeys.sealing, logger: logger)
         let agentGatewayURL = settings.agentGatewayURL
         let gatewayPort = settings.gatewayPort
         let enroller = Enroller(ledger: ledger, signer: apiKeys.signer, judge: judge) {
@@ -96,21 +99,26 @@ extension Roles {
         let readiness = Self.readiness(ledger, connection)
         let fronts = try await makeTaskFronts(connection)
         let tasks = Tasks(ledger: ledger, fronts: fronts)
+        var configuration = APIConfiguration(
+            host: settings.host, port: settings.apiPort, tls: { tls.context },
+            hosts: apiNames.names.union(apiNames.addresses)
+        ) { port in ports.bound("api", port) }
+        configuration.docs = try settings.docsDirectory.map { try DocsFiles(directory: $0) }
+        (configuration.origins, configuration.rateLimits) = (settings.corsOrigins, settings.rateLimits)
         let server = APIServer(
-            configuration: APIConfiguration(
-                host: settings.host, port: settings.apiPort, tls: { tls.context },
-                hosts: apiNames.names.union(apiNames.addresses)
-            ) { port in ports.bound("api", port) },
+            configuration: configuration,
             ledger: ledger, authenticator: authenticator,
             tenants: TenantMaker(ledger: ledger, judge: judge),
             lifecycle: Lifecycle(
                 closing: closing,
-                mover: Mover(ledger: ledger, signer: apiKeys.signer, judge: judge, closing: closing)),
+                mover: Mover(ledger: ledger, signer: apiKeys.signer, judge: judge, closing: closing),
+                exporter: Exporter(ledger: ledger, signer: apiKeys.signer)),
             roles: RoleMaker(authenticator),
             signIn: SignIn(authenticator, sealing: apiKeys.sealing),
             webhooks: WebhookMaker(
                 authenticator, keys: apiKeys.sealing, networks: settings.webhookNetworks),
-            submitter: submitter, enroller: enroller,
+            secrets: SecretMaker(authenticator, keys: apiKeys.sealing), submitter: submitter,
+            enroller: enroller,
             presence: Presence(front: front), queues: QueueView(ledger: ledger, front: front),
             controls: QueueControls(ledger: ledger, front: front, judge: judge, logger: logger),
             rates: QueueRates(front: front), tasks: tasks, retentionDays: settings.retentionDays,
@@ -125,11 +133,13 @@ extension Roles {
         }
         let sealer = AuditSealer(
             ledger: ledger, seals: apiKeys.seals, store: keys.auditStore(apiKeys.seals))
+        let eraser = Eraser(ledger: ledger, sealer: sealer)
         let part = Part("api", ending: .graceful) {
             try await beside([
                 { try await tls.run() }, { await front.reportWork() },
                 { try await authenticator.keepUp(onFailure: onFailure) },
-                { try await sealer.run(onFailure: onFailure) },
+                { try await sealer.run(onFailure: onFailure) }, { await sealing.run() },
+                { try await eraser.run(onFailure: onFailure) },
             ]) {
                 try await presence.beside {
                     try await beside({ await webhooks.run() }) { try await server.run() }

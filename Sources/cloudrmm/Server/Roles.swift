@@ -1,3 +1,4 @@
+import API
 import Access
 import Domain
 import Engine
@@ -40,6 +41,11 @@ struct RoleSettings: Sendable {
     var oidc = OIDCKeys.Configuration()
     /// Networks that webhooks may be in although they are not public.
     var webhookNetworks = AllowedNetworks.none
+    /// Origins whose pages may read the API's answers, and how often its callers may ask.
+    var corsOrigins: Set<String> = []
+    var rateLimits = RateLimits.standard
+    /// Where the files of the API's page for people are, if anywhere.
+    var docsDirectory: String?
 }
 
 /// Which of the engines below a role answer.

@@ -1,3 +1,4 @@
+import API
 import Access
 import ArgumentParser
 import Domain
@@ -175,6 +176,21 @@ extension RoleSettings {
                 throw given.refusal(.webhookAllowPrivate, "it is not true, false or a list of networks")
             }
             webhookNetworks = networks
+        }
+        docsDirectory = given[.docsDir].map(absolutePath)
+        if let text = given[.corsOrigins] {
+            guard let origins = AllowedOrigin.list(text) else {
+                throw given.refusal(
+                    .corsOrigins,
+                    "each must be https://HOST or https://HOST:PORT, whole, in lower case and without a path")
+            }
+            corsOrigins = origins
+        }
+        if let number = try given.number(.rateLimitPrincipal, in: RateLimits.allowed) {
+            rateLimits.principalPerSecond = number == 0 ? nil : number
+        }
+        if let number = try given.number(.rateLimitTenant, in: RateLimits.allowed) {
+            rateLimits.tenantPerSecond = number == 0 ? nil : number
         }
         oidc = try given.oidc()
         try apiNames.addHost(of: .apiURL, in: given)

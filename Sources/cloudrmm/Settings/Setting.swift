@@ -20,6 +20,10 @@ enum Setting: String, CaseIterable {
     case retentionConcurrency = "CLOUDRMM_WORKERS_RETENTION_CONCURRENCY"
     case retentionDays = "CLOUDRMM_RETENTION_DAYS"
     case webhookAllowPrivate = "CLOUDRMM_WEBHOOK_ALLOW_PRIVATE"
+    case docsDir = "CLOUDRMM_DOCS_DIR"
+    case corsOrigins = "CLOUDRMM_CORS_ORIGINS"
+    case rateLimitPrincipal = "CLOUDRMM_RATE_LIMIT_PRINCIPAL"
+    case rateLimitTenant = "CLOUDRMM_RATE_LIMIT_TENANT"
     case clerkSecretKey = "CLERK_SECRET_KEY"
     case oidcTrustedIssuers = "CLOUDRMM_OIDC_TRUSTED_ISSUERS"
     case oidcCA = "CLOUDRMM_OIDC_CA"
@@ -35,7 +39,8 @@ enum Setting: String, CaseIterable {
             true
         case .redisPartitions, .roles, .keysDir, .host, .apiPort, .gatewayPort, .operationsPort, .logLevel,
             .agentGatewayURL, .apiURL, .ca, .retentionConcurrency, .retentionDays,
-            .webhookAllowPrivate, .oidcTrustedIssuers, .oidcCA:
+            .webhookAllowPrivate, .docsDir, .corsOrigins, .rateLimitPrincipal, .rateLimitTenant,
+            .oidcTrustedIssuers, .oidcCA:
             false
         }
     }

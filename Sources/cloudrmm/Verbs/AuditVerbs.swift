@@ -4,13 +4,14 @@ import Client
 import Domain
 import Ledger
 import Postgres
+import Trust
 import Wire
 
 /// `cloudrmm audit …`
 struct AuditVerbs: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "audit", abstract: "What was changed and what was refused.",
-        subcommands: [List.self, Verify.self], defaultSubcommand: List.self)
+        subcommands: [List.self, Export.self, Verify.self, Prune.self], defaultSubcommand: List.self)
 
     struct List: AsyncParsableCommand {
         static let configuration = CommandConfiguration(abstract: "List the audit log, newest first.")
@@ -42,6 +43,65 @@ struct AuditVerbs: AsyncParsableCommand {
         }
     }
 
+    struct Export: AsyncParsableCommand {
+        static let configuration = CommandConfiguration(
+            abstract: "Write the audit log as lines of JSON, newest first.")
+        @Option(help: "Only the log of this partner or organization.") var log: ID<Subject.Tenant>?
+        @Option(help: "Only what is not older, such as 2026-03-01T00:00:00Z.") var since: Instant?
+        @Option(help: "Only what is older.") var until: Instant?
+        @OptionGroup var connection: ConnectionOptions
+
+        func run() async throws {
+            try await operate(connection) { api in
+                var cursor: String?
+                repeat {
+                    let page = try await api.audit(
+                        log: log, since: since, until: until, PageOptions(limit: 500, cursor: cursor))
+                    for entry in page.items { printLine(String(decoding: entry.json, as: UTF8.self)) }
+                    cursor = page.next
+                } while cursor != nil
+            }
+        }
+    }
+
+    /// How verbs that read the log itself find the database and the keys.
+    struct InstallationOptions: ParsableArguments {
+        @Option(help: "Data directory of a running `cloudrmm up`.") var dataDir: String?
+        @Option(
+            help: "The directory of the installation's keys; else $CLOUDRMM_KEYS_DIR, else .cloudrmm/keys.")
+        var keysDir: String?
+        @OptionGroup var options: SettingsOptions
+
+        /// Runs on a sealer of the installation's log.
+        func withSealer(for verb: String, _ body: (AuditSealer) async throws -> Void) async throws {
+            var given = try options.settings([.keysDir: keysDir])
+            var directory = given.keysDirectory
+            if let dataDir {
+                guard let url = try ReadyFile.find(in: dataDir)?.databaseURL else {
+                    throw Failure(.unreachable, "\(dataDir) has no running installation")
+                }
+                given = try options.settings([.databaseURL: url, .keysDir: keysDir])
+                directory = keysDir ?? "\(dataDir)/keys"
+            }
+            let configuration = try given.parse(
+                .databaseURL, given.require(.databaseURL, for: verb)
+            ) { try PostgresConfiguration(url: $0) }
+            let files = try KeyFiles(directory: directory)
+            let keys = try files.openAPIKeys()
+            let pool = PostgresPool(configuration: configuration, logger: try makeLogger(level: "warning"))
+            pool.start()
+            let sealer = AuditSealer(
+                ledger: Ledger(pool: pool), seals: keys.seals, store: files.auditStore(keys.seals))
+            do {
+                try await body(sealer)
+            } catch {
+                await pool.close()
+                throw error
+            }
+            await pool.close()
+        }
+    }
+
     struct Verify: AsyncParsableCommand {
         static let configuration = CommandConfiguration(
             abstract: "Verify the chains of the audit log, without the API.",
@@ -50,41 +110,49 @@ struct AuditVerbs: AsyncParsableCommand {
                 was changed, taken out or cut off, and ends with 1 if there is one. With --data-dir both are \
                 those of 'cloudrmm up', which runs; else DATABASE_URL and --keys-dir name them.
                 """)
-        @Option(help: "Data directory of a running `cloudrmm up`.") var dataDir: String?
-        @Option(
-            help: "The directory of the installation's keys; else $CLOUDRMM_KEYS_DIR, else .cloudrmm/keys.")
-        var keysDir: String?
-        @OptionGroup var options: SettingsOptions
+        @OptionGroup var installation: InstallationOptions
 
         func run() async throws {
             try await reportingFailures {
-                var given = try options.settings([.keysDir: keysDir])
-                var directory = given.keysDirectory
-                if let dataDir {
-                    guard let url = try ReadyFile.find(in: dataDir)?.databaseURL else {
-                        throw Failure(.unreachable, "\(dataDir) has no running installation")
-                    }
-                    given = try options.settings([.databaseURL: url, .keysDir: keysDir])
-                    directory = keysDir ?? "\(dataDir)/keys"
+                try await installation.withSealer(for: "audit verify") { sealer in
+                    try AuditVerbs.tell(await sealer.verify(), "hold")
                 }
-                let configuration = try given.parse(
-                    .databaseURL, given.require(.databaseURL, for: "audit verify")
-                ) { try PostgresConfiguration(url: $0) }
-                let files = try KeyFiles(directory: directory)
-                let keys = try files.openAPIKeys()
-                let pool = PostgresPool(
-                    configuration: configuration, logger: try makeLogger(level: "warning"))
-                pool.start()
-                let report = try await AuditSealer(
-                    ledger: Ledger(pool: pool), seals: keys.seals, store: files.auditStore(keys.seals)
-                ).verify()
-                await pool.close()
-                for fault in report.faults { Terminal.print(fault.description) }
-                guard report.faults.isEmpty else {
-                    throw Failure(.failedRuns, "\(report.faults.count) of \(report.chains) logs do not hold")
-                }
-                Terminal.print("\(report.entries) entries in \(report.chains) logs hold")
             }
         }
+    }
+
+    struct Prune: AsyncParsableCommand {
+        static let configuration = CommandConfiguration(
+            abstract: "Take what is old out of the audit log, behind checkpoints, without the API.",
+            discussion: """
+                Every log is verified first, and one that does not hold is left as it is. A checkpoint says \
+                under a MAC where a log begins from now on. Export what you have to keep before. Finds the \
+                installation as 'audit verify' does.
+                """)
+        @Option(help: "How many days are kept, 1 to 36500.") var keepDays: Int
+        @OptionGroup var installation: InstallationOptions
+
+        func validate() throws {
+            guard (1...36_500).contains(keepDays) else {
+                throw ValidationError("--keep-days is \(keepDays); allowed are 1 to 36500")
+            }
+        }
+
+        func run() async throws {
+            try await reportingFailures {
+                try await installation.withSealer(for: "audit prune") { sealer in
+                    let before = Instant.now() + .seconds(-keepDays * 86_400)
+                    try AuditVerbs.tell(await sealer.prune(before: before), "were taken out")
+                }
+            }
+        }
+    }
+
+    private static func tell(_ report: AuditSealer.Report, _ done: String) throws {
+        for fault in report.faults { Terminal.print(fault.description) }
+        guard report.faults.isEmpty else {
+            throw Failure(.failedRuns, "\(report.faults.count) of \(report.chains) logs do not hold")
+        }
+        Terminal.print("\(report.entries) entries in \(report.chains) logs \(done)")
     }
 }

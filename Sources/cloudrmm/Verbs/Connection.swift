@@ -142,13 +142,30 @@ struct Failure: Error {
 }
 
 /// Runs a verb's work against the API, says on stderr why it failed, and ends with the code that belongs to
-/// it.
+/// it. Where the work takes a fresh second factor, a person at the terminal is asked for the code, and the
+/// work is begun again; nothing of it was done before.
 func operate(_ options: ConnectionOptions, _ body: (APIClient) async throws -> Void) async throws {
     try await reportingFailures {
+        do {
+            let client = try options.client()
+            defer { client.close() }
+            return try await body(client)
+        } catch let problem as Problem where problem.code == "stepUpRequired" && Prompt.hasTerminal {
+            Terminal.complain(problem.line)
+        }
+        try await stepUp(options)
         let client = try options.client()
         defer { client.close() }
         try await body(client)
     }
+}
+
+/// Asks for the code of the second factor and keeps the session's new text.
+func stepUp(_ options: ConnectionOptions) async throws {
+    let client = try options.client()
+    defer { client.close() }
+    let session = try await client.stepUp(code: Prompt.line("Code: "))
+    try options.remember(session.token ?? "")
 }
 
 /// Runs a verb's work, says on stderr why it failed, and ends with the code that belongs to it.

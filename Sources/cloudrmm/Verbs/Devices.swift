@@ -6,7 +6,8 @@ import Wire
 /// `cloudrmm devices …`
 struct Devices: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
-        abstract: "Enrolled computers.", subcommands: [List.self, Show.self, Edit.self, Move.self],
+        abstract: "Enrolled computers.",
+        subcommands: [List.self, Show.self, Edit.self, Move.self, Delete.self],
         defaultSubcommand: List.self)
 
     struct List: AsyncParsableCommand {

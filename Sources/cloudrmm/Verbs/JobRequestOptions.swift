@@ -25,6 +25,11 @@ struct JobRequestOptions: ParsableArguments {
         name: .customLong("arg"), parsing: .unconditionalSingleValue, help: "An argument; may be repeated.")
     var arguments: [String] = []
     @Option(help: "A file that becomes its standard input.", completion: .file()) var stdinFile: String?
+    @Option(
+        name: .customLong("secret"),
+        help: "A secret in a variable of its environment, SECRET=VARIABLE; may be repeated.")
+    var secrets: [Assignment] = []
+    @Option(help: "A secret that becomes its standard input.") var stdinSecret: String?
     @Option(help: "Seconds that it may run.") var timeout: Int?
     @Option(help: "Its turn among the organization's jobs: interactive, standard or bulk.")
     var priority: Priority?
@@ -32,6 +37,8 @@ struct JobRequestOptions: ParsableArguments {
     var expires: Int?
     @Option(help: "Start no earlier than this time, such as 2026-03-01T22:00:00+01:00.")
     var notBefore: Instant?
+    @Option(help: "How many devices it reaches, exactly; asked for where it reaches many.")
+    var confirmDevices: Int?
     @OptionGroup var retry: RetryOptions
     @OptionGroup var unique: UniqueOptions
 
@@ -51,8 +58,15 @@ struct JobRequestOptions: ParsableArguments {
         if definition == nil, !parameters.isEmpty {
             throw Failure(.usage, "--param stands only with --definition")
         }
-        if kind != nil, !env.isEmpty || !arguments.isEmpty || stdinFile != nil || interpreter != nil {
-            throw Failure(.usage, "--env, --arg, --stdin-file and --interpreter stand only with a script")
+        if kind != nil,
+            !env.isEmpty || !arguments.isEmpty || stdinFile != nil || interpreter != nil
+                || !secrets.isEmpty || stdinSecret != nil
+        {
+            throw Failure(
+                .usage,
+                "--env, --arg, --stdin-file, --secret, --stdin-secret and --interpreter stand only with a "
+                    + "script"
+            )
         }
         if let timeout { job.timeoutSeconds = timeout }
         if let expires { job.expiresInSeconds = expires }
@@ -60,6 +74,7 @@ struct JobRequestOptions: ParsableArguments {
         job.notBefore = notBefore
         job.retry = try retry.retry()
         job.unique = try unique.unique()
+        job.confirmDevices = confirmDevices
         // Judged here as the server does, so that a mistake is told without it.
         return try NewJob.decode(job.json)
     }
@@ -89,7 +104,17 @@ struct JobRequestOptions: ParsableArguments {
         script.args = arguments
         for variable in env { script.env[variable.name] = variable.value }
         script.stdin = try stdinFile.map(Self.text)
+        for use in secrets { script.secrets.append(try Self.use(of: use.name, environment: use.value)) }
+        if let stdinSecret { script.secrets.append(try Self.use(of: stdinSecret, environment: nil)) }
         return script
+    }
+
+    private static func use(of secret: String, environment: String?) throws -> SecretUse {
+        guard let name = SecretName(secret) else {
+            throw Failure(
+                .usage, "\(secret) is no name of a secret: lower-case letters, digits and underscores")
+        }
+        return SecretUse(name: name, environment: environment)
     }
 
     private func job(of name: String, _ target: Target) throws -> NewJob {
@@ -118,6 +143,9 @@ struct JobRequestOptions: ParsableArguments {
         if let word = definition.interpreter?.rawValue, let interpreter = Interpreter(rawValue: word) {
             var script = try completed(Script(interpreter, definition.body))
             for (name, value) in environment { script.env[name] = value }
+            for use in definition.secrets {
+                script.secrets.append(try Self.use(of: use.name, environment: use.environment))
+            }
             job.script = script
         }
         return job

@@ -28,15 +28,8 @@ struct Jobs: AsyncParsableCommand {
 
         func run() async throws {
             try await operate(connection) { api in
-                let accepted = try await api.submit(request.job(), idempotencyKey: UUID().uuidString)
-                guard !detach else {
-                    switch connection.output {
-                    case .json: Terminal.print(json: accepted)
-                    case .table: Terminal.print(accepted.id.description)
-                    }
-                    return
-                }
-                try await JobProgress(api: api, job: accepted.id).follow(connection.output)
+                let submitted = try await api.propose(request.job(), idempotencyKey: UUID().uuidString)
+                try await follow(submitted, api, connection, detach: detach)
             }
         }
     }
@@ -77,6 +70,9 @@ struct Jobs: AsyncParsableCommand {
                     if let time = job.notBefore { Terminal.print("starts no earlier than \(time)") }
                     if let retry = job.retry { Terminal.print(retry.line(retries: job.retries)) }
                     if let time = job.cancelRequestedAt { Terminal.print("cancel was asked for \(time)") }
+                    if job.leftOut, let most = job.devicesMax {
+                        Terminal.print("devices enrolled since were left out: it reaches \(most)")
+                    }
                     if let time = job.finishedAt { Terminal.print("ended \(time)") }
                 } else {
                     Terminal.print(json: job)
@@ -105,22 +101,34 @@ extension Jobs {
             abstract: "Repeat the runs of a job that have ended and not succeeded, by a new job.",
             discussion: "Each use repeats them all, also those that an earlier use has repeated.")
         @Argument(help: "The job's id.") var id: JobID
+        @Option(help: "How many devices it reaches, exactly; asked for where it reaches many.")
+        var confirmDevices: Int?
         @Flag(help: "Submit and do not wait.") var detach = false
         @OptionGroup var connection: ConnectionOptions
 
         func run() async throws {
             try await operate(connection) { api in
-                let accepted = try await api.retry(id, idempotencyKey: UUID().uuidString)
-                guard !detach else {
-                    switch connection.output {
-                    case .json: Terminal.print(json: accepted)
-                    case .table: Terminal.print(accepted.id.description)
-                    }
-                    return
-                }
-                try await JobProgress(api: api, job: accepted.id).follow(connection.output)
+                let submitted = try await api.proposeRetry(
+                    id, confirmDevices: confirmDevices, idempotencyKey: UUID().uuidString)
+                try await follow(submitted, api, connection, detach: detach)
             }
         }
+    }
+}
+
+/// Follows a job that was submitted to its end, unless it is to be left alone or waits for a second person.
+private func follow(
+    _ submitted: Submitted, _ api: APIClient, _ connection: ConnectionOptions, detach: Bool
+) async throws {
+    switch submitted {
+    case .approval(let waiting): connection.show(waiting)
+    case .job(let accepted) where detach:
+        switch connection.output {
+        case .json: Terminal.print(json: accepted)
+        case .table: Terminal.print(accepted.id.description)
+        }
+    case .job(let accepted):
+        try await JobProgress(api: api, job: accepted.id).follow(connection.output)
     }
 }
 

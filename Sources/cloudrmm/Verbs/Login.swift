@@ -5,25 +5,6 @@ import Foundation
 import Process
 import Wire
 
-/// Asks the person at the terminal.
-private enum Prompt {
-    /// A line; without a terminal, the next line of stdin.
-    static func line(_ question: String) throws -> String {
-        if isatty(STDIN_FILENO) == 1 { FileHandle.standardError.write(Data(question.utf8)) }
-        guard let line = readLine(strippingNewline: true), !line.isEmpty else {
-            throw Failure(.usage, "\(question.trimmingCharacters(in: .whitespaces)) nothing was given")
-        }
-        return line
-    }
-
-    /// A line that is not shown while it is typed.
-    static func secret(_ question: String) throws -> String {
-        guard isatty(STDIN_FILENO) == 1 else { return try line(question) }
-        defer { FileHandle.standardError.write(Data("\n".utf8)) }
-        return try withoutEcho { try line(question) }
-    }
-}
-
 /// What verbs that sign in take to find the API.
 struct AddressOptions: ParsableArguments {
     @Option(help: "URL of the API; else $API_URL, else that of ready.json.")
@@ -302,10 +283,7 @@ struct SessionVerbs: AsyncParsableCommand {
         @OptionGroup var connection: ConnectionOptions
 
         func run() async throws {
-            try await operate(connection) { api in
-                let session = try await api.stepUp(code: Prompt.line("Code: "))
-                try connection.remember(session.token ?? "")
-            }
+            try await reportingFailures { try await stepUp(connection) }
         }
     }
 }

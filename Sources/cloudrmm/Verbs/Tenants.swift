@@ -19,6 +19,7 @@ struct Partners: AsyncParsableCommand {
         abstract: "Managed service providers.",
         subcommands: [
             List.self, Show.self, Create.self, Edit.self, Archive<Partners>.self, Restore<Partners>.self,
+            GuardVerbs.self, ShowErasure<Partners>.self, Erase<Partners>.self,
         ],
         defaultSubcommand: List.self)
 
@@ -124,7 +125,8 @@ struct Organizations: AsyncParsableCommand {
         subcommands: [
             List.self, Show.self, Create.self, Edit.self, Archive<Organizations>.self,
             Restore<Organizations>.self, Move.self,
-            Offboard.self, Report.self,
+            Offboard.self, Report.self, Export.self, VerifyExport.self, ShowErasure<Organizations>.self,
+            Erase<Organizations>.self,
         ],
         defaultSubcommand: List.self)
 
@@ -199,6 +201,7 @@ struct Sites: AsyncParsableCommand {
         abstract: "Places of organizations.",
         subcommands: [
             List.self, Show.self, Create.self, Edit.self, Archive<Sites>.self, Restore<Sites>.self, Move.self,
+            Delete.self,
         ],
         defaultSubcommand: List.self)
 
