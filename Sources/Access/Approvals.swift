@@ -28,24 +28,31 @@ package struct Approvals: Sendable {
         _ kind: ApprovalKind, body: [UInt8], about subject: JobID?, idempotencyKey: String?, devices: Int,
         organizations: Set<OrganizationID>, site: SiteID?, by asker: Principal
     ) async throws -> ApprovalRow {
-        if let idempotencyKey, let before = try await before(asker, idempotencyKey) { return before }
-        let time = authenticator.now()
+        if let kept = try await kept(for: asker, idempotencyKey) { return kept }
         let place = try await place(of: organizations, site: site)
+        let makers = try await makers(of: asker)
+        let time = authenticator.now()
         var row = ApprovalRow(
             id: .new(at: time), place: LevelColumns(place), kind: kind, body: body, subject: subject,
             idempotencyKey: idempotencyKey, devices: devices, askedBy: asker.id, isByKey: asker.kind == .key,
-            makers: try await makers(of: asker), createdAt: time, expiresAt: time + Self.lifetime)
+            makers: makers, createdAt: time, expiresAt: time + Self.lifetime)
         row.mac = seals.seal(row.sealedParts)
         // The row belongs to the level of what was judged to lie within the asker's reach.
-        if try await ledger.insert(row, scope: place.scope) { return row }
-        guard let idempotencyKey, let before = try await before(asker, idempotencyKey) else {
-            throw AccessError.changedMeanwhile
-        }
-        return before
+        return try await keep(row, place, asker)
     }
 
-    private func before(_ asker: Principal, _ key: String) async throws -> ApprovalRow? {
-        guard let row = try await ledger.approval(askedBy: asker.id, key: key) else { return nil }
+    private func keep(_ row: ApprovalRow, _ place: Level, _ asker: Principal) async throws -> ApprovalRow {
+        let isKept = try await ledger.insert(row, scope: place.scope)
+        if isKept { return row }
+        guard let kept = try await kept(for: asker, row.idempotencyKey) else {
+            throw AccessError.changedMeanwhile
+        }
+        return kept
+    }
+
+    /// What was kept under an idempotency key before.
+    private func kept(for asker: Principal, _ key: String?) async throws -> ApprovalRow? {
+        guard let key, let row = try await ledger.approval(askedBy: asker.id, key: key) else { return nil }
         try requireSeal(row)
         return row
     }
