@@ -64,12 +64,27 @@ struct AuditTests {
             let refused = try await client.audit(refused: true).items
             #expect(refused.map(\.action) == ["POST /v1/partners", "DELETE /v1/api-keys/\(UniqueID.zero)"])
             #expect(refused.map(\.after) == ["forbidden", "notFound"])
-            for _ in 0..<RefusalLog.ofAddressMax + 5 {
-                #expect(try await api.call("GET", "/v1/sites", key: .some("crmm_x")).status == 401)
-            }
+            #expect(try await api.call("GET", "/v1/sites", key: .some("crmm_x")).status == 401)
             let strangers = try await admin.audit(action: "GET /v1/sites", PageOptions(limit: 100)).items
-            #expect(strangers.count == RefusalLog.ofAddressMax)
-            #expect(strangers.allSatisfy { $0.actor == "unknown" && $0.actorId == nil })
+            #expect(strangers.count == 1 && strangers[0].actor == "unknown" && strangers[0].actorId == nil)
+        }
+    }
+
+    @Test("of an address, of a principal and of all only so many refusals of a minute are noted")
+    func bounded() async throws {
+        try await TestAPI.with { api in
+            let (log, time) = (RefusalLog(ledger: api.ledger), ContinuousClock.now)
+            func admitted(_ who: String, _ count: Int, max: Int, after seconds: Int = 0) -> Int {
+                (0..<count).count { _ in
+                    log.isAdmitted(who, max: max, at: time.advanced(by: .seconds(seconds)))
+                }
+            }
+            let few = RefusalLog.ofAddressMax
+            #expect(admitted("a", few + 5, max: few) == few && admitted("b", 3, max: few) == 3)
+            #expect(admitted("a", few + 5, max: few, after: 59) == 0)
+            #expect(admitted("a", few + 5, max: few, after: 61) == few)
+            let all = RefusalLog.ofMinuteMax
+            #expect((0..<all).reduce(0) { $0 + admitted("\($1)", 2, max: few, after: 122) } == all)
         }
     }
 

@@ -44,15 +44,50 @@ package struct World: Sendable {
         name = "crmm_test_\(UInt64.random(in: 0 ... .max))"
         server = try Self.pool(connections: 1)
         server.start()
-        try await server.createDatabase(name)
+        try await server.createDatabase(name, like: Self.template.value)
         owner = try Self.pool(database: name, connections: connections)
         owner.start()
         services = try ["crmm_api", "crmm_worker", "crmm_gateway"].map { [name] in
             try Self.pool(user: $0, database: name, connections: connections)
         }
-        _ = try await Migrator(migrations: Ledger.migrations).migrate(owner)
+        try await owner.pipeline(scope: .none, [Self.likeTemplate])
         try await clear()
     }
+
+    /// A database that is up to date and that nobody uses: every other is a copy of it. It goes with its
+    /// server.
+    private static let template = Task {
+        let name = "crmm_template_\(UInt64.random(in: 0 ... .max))"
+        let server = try pool(connections: 1)
+        server.start()
+        try await server.createDatabase(name)
+        await server.close()
+        let owner = try pool(database: name, connections: 1)
+        owner.start()
+        _ = try await Migrator(migrations: Ledger.migrations).migrate(owner)
+        await owner.close()
+        return name
+    }
+
+    /// What the first migration says of its database, which a copy does not have.
+    private static let likeTemplate: SQL = """
+        DO $$
+        DECLARE
+            name text;
+            setting text;
+        BEGIN
+            FOREACH name IN ARRAY ARRAY['crmm_api', 'crmm_worker', 'crmm_gateway'] LOOP
+                FOREACH setting IN ARRAY ARRAY['enable_seqscan', 'enable_hashjoin', 'enable_mergejoin', 'jit']
+                LOOP
+                    EXECUTE format('ALTER ROLE %I IN DATABASE %I SET %I = off', name, current_database(),
+                                   setting);
+                END LOOP;
+            END LOOP;
+            EXECUTE format('REVOKE ALL ON DATABASE %I FROM PUBLIC', current_database());
+            EXECUTE format('GRANT CONNECT ON DATABASE %I TO crmm_api, crmm_worker, crmm_gateway',
+                           current_database());
+        END $$
+        """
 
     /// Drops the database.
     package func end() async throws {

@@ -73,7 +73,7 @@ extension Handlers {
     }
 
     func job(_ call: Call) async throws -> JobRow {
-        guard let row = try await ledger.job(call.id(), scope: call.scope) else { throw Problem.notFound() }
+        guard let row = try await watches.job(call.id(), scope: call.scope) else { throw Problem.notFound() }
         return row
     }
 

@@ -1,5 +1,6 @@
 import Access
 import Domain
+import Engine
 import HTTPTypes
 import Hummingbird
 import Ledger
@@ -42,13 +43,21 @@ final class JobWatches: Sendable {
         var streams: [PrincipalID: Int] = [:]
     }
 
-    private let ledger: Ledger
+    private let reads: Gathering<JobID, JobRow?>
     private let authenticator: Authenticator
     private let state = Mutex(State())
 
     init(ledger: Ledger, authenticator: Authenticator) {
-        self.ledger = ledger
+        reads = Gathering(sizeMax: 256) { scope, ids in
+            let rows = try await ledger.jobs(ids, scope: scope)
+            return ids.map { rows[$0] }
+        }
         self.authenticator = authenticator
+    }
+
+    /// A job that the scope sees. Those that are asked for at the same time are read together.
+    func job(_ id: JobID, scope: Scope) async throws -> JobRow? {
+        try await reads(id, size: 1, scope: scope)
     }
 
     /// The stream of a job that the caller sees.
@@ -178,7 +187,7 @@ final class JobWatches: Sendable {
         }
         if let known { return known }
         defer { state.withLock { $0.watched[key]?.isBeingRead = false } }
-        guard let row = try await ledger.job(key.job, scope: key.scope) else { return nil }
+        guard let row = try await job(key.job, scope: key.scope) else { return nil }
         state.withLock { state in
             state.watched[key]?.row = row
             state.watched[key]?.readAt = .now

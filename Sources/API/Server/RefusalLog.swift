@@ -56,9 +56,10 @@ final class RefusalLog: Sendable {
         }
     }
 
-    private func isAdmitted(_ who: String, max: Int) -> Bool {
+    /// Whether one more of somebody's may be written at a time.
+    func isAdmitted(_ who: String, max: Int, at time: ContinuousClock.Instant = .now) -> Bool {
         minute.withLock { minute in
-            if .now - minute.began > .seconds(60) { minute = Minute(began: .now) }
+            if time - minute.began > .seconds(60) { minute = Minute(began: time) }
             guard minute.count < Self.ofMinuteMax else { return false }
             let count = minute.ofAddress[who, default: 0]
             guard count < max, count > 0 || minute.ofAddress.count < Self.addressesMax else { return false }

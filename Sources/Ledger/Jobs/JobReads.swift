@@ -82,6 +82,14 @@ extension Ledger {
         ).first
     }
 
+    /// Those of some jobs that the scope sees, in one statement.
+    package func jobs(_ ids: [JobID], scope: Scope) async throws -> [JobID: JobRow] {
+        let rows = try await pool.query(
+            "\(fragment: Self.jobColumns) FROM jobs j WHERE j.id = ANY (\(ids))", scope: scope,
+            decode: Self.job)
+        return Dictionary(rows.map { ($0.id, $0) }) { first, _ in first }
+    }
+
     /// The jobs that the scope sees, newest first, optionally of one organization.
     package func jobs(
         organization: OrganizationID?, before: JobID?, limit: Int, scope: Scope

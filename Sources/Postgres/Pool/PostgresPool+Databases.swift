@@ -1,18 +1,22 @@
 extension PostgresPool {
-    /// Creates an empty database. The name is 1–63 of `a–z`, `0–9` and `_` and does not begin with a digit.
-    package func createDatabase(_ name: String, timeout: Duration? = nil) async throws {
-        try await administer("CREATE DATABASE", name, timeout: timeout)
+    /// Creates a database, empty or as another is that nobody uses. A name is 1–63 of `a–z`, `0–9` and `_`
+    /// and does not begin with a digit. Settings of roles in the other, and who may connect to it, are not
+    /// copied.
+    package func createDatabase(
+        _ name: String, like template: String? = nil, timeout: Duration? = nil
+    ) async throws {
+        let option = try template.map { "TEMPLATE \(try Self.checked($0))" } ?? ""
+        try await run(script: "CREATE DATABASE \(Self.checked(name)) \(option)", timeout: timeout)
     }
 
     /// Drops a database if it is there, and ends the sessions in it.
     package func dropDatabase(_ name: String, timeout: Duration? = nil) async throws {
-        try await administer("DROP DATABASE IF EXISTS", name, "WITH (FORCE)", timeout: timeout)
+        try await run(
+            script: "DROP DATABASE IF EXISTS \(Self.checked(name)) WITH (FORCE)", timeout: timeout)
     }
 
-    /// These statements take no parameters, so the name is checked to be nothing but a name.
-    private func administer(
-        _ verb: StaticString, _ name: String, _ option: StaticString = "", timeout: Duration?
-    ) async throws {
+    /// These statements take no parameters, so a name is checked to be nothing but a name.
+    private static func checked(_ name: String) throws(PostgresError) -> String {
         let letters = UInt8(ascii: "a")...UInt8(ascii: "z")
         let digits = UInt8(ascii: "0")...UInt8(ascii: "9")
         let isName = name.utf8.allSatisfy {
@@ -24,6 +28,6 @@ extension PostgresPool {
             throw PostgresError(
                 .configuration, "a database's name is 1–63 of a–z, 0–9 and _, not a digit first")
         }
-        try await run(script: "\(verb) \(name) \(option)", timeout: timeout)
+        return name
     }
 }
