@@ -4,7 +4,6 @@ import Domain
 import Ledger
 import Outbound
 import Postgres
-import Synchronization
 import TestSupport
 import Testing
 import Trust
@@ -14,19 +13,6 @@ import Wire
 
 @Suite("The audit log")
 struct AuditTests {
-    /// A sealer whose heads are kept in memory, under the key of the tests' API.
-    private final class Heads: Sendable {
-        private let heads = Mutex<[AuditHead]>([])
-
-        func sealer(_ api: TestAPI) throws -> AuditSealer {
-            let key = try MACKey(bytes: Array(repeating: 7, count: 32))
-            return AuditSealer(
-                ledger: api.ledger, seals: RowSeals(key: key, keyID: "k1"),
-                store: AuditSealer.Store(
-                    read: { self.heads.withLock { $0 } }, write: { new in self.heads.withLock { $0 = new } }))
-        }
-    }
-
     @Test("a change is noted with who, from where, by which request, and the row before and after")
     func change() async throws {
         try await TestAPI.with { api in
@@ -155,7 +141,7 @@ struct AuditTests {
     func verification() async throws {
         for (what, statements, position) in Self.attacks {
             try await TestAPI.with { api in
-                let heads = Heads()
+                let heads = AuditHeads()
                 let sealer = try heads.sealer(api)
                 try await sealer.seal()
                 // Only one log is looked at: that of a partner of its own.
@@ -197,7 +183,7 @@ struct AuditTests {
     @Test("a log that was rewritten below its head gets nothing put on top, and its head stays to tell")
     func resealing() async throws {
         try await TestAPI.with { api in
-            let heads = Heads()
+            let heads = AuditHeads()
             let sealer = try heads.sealer(api)
             let admin = APIClient(url: api.url, key: api.admin)
             defer { admin.close() }
@@ -242,7 +228,7 @@ struct AuditTests {
     @Test("two sealers make one chain")
     func twoSealers() async throws {
         try await TestAPI.with { api in
-            let (one, other) = (try Heads().sealer(api), try Heads().sealer(api))
+            let (one, other) = (try AuditHeads().sealer(api), try AuditHeads().sealer(api))
             let admin = APIClient(url: api.url, key: api.admin)
             defer { admin.close() }
             let partner = try await admin.createPartner(NewPartner(name: "x"))

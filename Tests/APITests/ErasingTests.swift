@@ -4,7 +4,6 @@ import Domain
 import Ledger
 import Outbound
 import Postgres
-import Synchronization
 import TestSupport
 import Testing
 import Trust
@@ -15,19 +14,6 @@ import Wire
 
 @Suite("Exporting, erasing and deleting")
 struct ErasingTests {
-    /// A sealer of the tests' API, whose heads are kept in memory.
-    private final class Heads: Sendable {
-        let kept = Mutex<[AuditHead]>([])
-
-        func sealer(_ api: TestAPI) throws -> AuditSealer {
-            let key = try MACKey(bytes: Array(repeating: 7, count: 32))
-            return AuditSealer(
-                ledger: api.ledger, seals: RowSeals(key: key, keyID: "k1"),
-                store: AuditSealer.Store(
-                    read: { self.kept.withLock { $0 } }, write: { new in self.kept.withLock { $0 = new } }))
-        }
-    }
-
     private func archive(_ admin: APIClient, _ id: OrganizationID) async throws -> [UInt8] {
         var bytes: [UInt8] = []
         for try await piece in admin.export(id) { bytes += piece }
@@ -128,7 +114,7 @@ struct ErasingTests {
             let admin = APIClient(url: api.url, key: api.admin)
             defer { admin.close() }
             _ = try await fill(api, admin)
-            try await Heads().sealer(api).seal()
+            try await AuditHeads().sealer(api).seal()
             let bytes = try await archive(admin, api.one.organization)
             let verified = try reader(bytes).verify()
             #expect(verified.manifest.organizationId == api.one.organization)
@@ -173,7 +159,7 @@ struct ErasingTests {
         try await TestAPI.with { api in
             let admin = APIClient(url: api.url, key: api.admin)
             defer { admin.close() }
-            let heads = Heads()
+            let heads = AuditHeads()
             let sealer = try heads.sealer(api)
             let ids = try await fill(api, admin)
             try await sealer.seal()
@@ -234,7 +220,7 @@ struct ErasingTests {
             try await sealer.seal()
             #expect(try await sealer.verify().faults == [])
             try await sealer.keepHeads()
-            #expect(!heads.kept.withLock { $0 }.contains { $0.chain == id.value })
+            #expect(!heads.all.contains { $0.chain == id.value })
             #expect(try await sealer.verify().faults == [])
             // The other tenant is as it was.
             #expect(try await admin.device(api.other.device).id == api.other.device)
@@ -244,7 +230,7 @@ struct ErasingTests {
     @Test("a log that somebody else takes out is missed, whatever they write of an erasure")
     func forged() async throws {
         try await TestAPI.with { api in
-            let heads = Heads()
+            let heads = AuditHeads()
             let sealer = try heads.sealer(api)
             try await sealer.seal()
             try await sealer.keepHeads()
@@ -272,7 +258,7 @@ struct ErasingTests {
         try await TestAPI.with { api in
             let admin = APIClient(url: api.url, key: api.admin)
             defer { admin.close() }
-            let sealer = try Heads().sealer(api)
+            let sealer = try AuditHeads().sealer(api)
             let made = try await admin.createPartner(NewPartner(name: "leaving"))
             let home = Place(partnerId: made.id)
             let person = try await admin.createUser(NewUser(email: "x@example.com", name: "X", home: home))
@@ -346,7 +332,7 @@ struct ErasingTests {
     @Test("old entries are taken out behind a checkpoint, of logs that hold and of no others")
     func prune() async throws {
         try await TestAPI.with { api in
-            let heads = Heads()
+            let heads = AuditHeads()
             let sealer = try heads.sealer(api)
             let admin = APIClient(url: api.url, key: api.admin)
             defer { admin.close() }
