@@ -92,6 +92,14 @@ struct LifecycleTests {
             let row = try await admin.organization(second.id)
             let stale = try await refusal { _ = try await admin.restore(second.id, version: row.version - 1) }
             #expect(stale.status == 412)
+            // A stale archive of a partner changes nothing below it.
+            let partner = try await admin.partner(api.one.partner)
+            let late = try await refusal {
+                _ = try await admin.archive(api.one.partner, version: partner.version - 1)
+            }
+            #expect(late.status == 412)
+            #expect(try await admin.organization(api.one.organization).state == .active)
+            _ = try await admin.submit(ping(api.one.device))
         }
     }
 

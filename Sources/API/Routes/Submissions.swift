@@ -44,7 +44,10 @@ extension Handlers {
         let outcomes = try await submit(
             new, key: call.idempotencyKey, by: call.principal.id, call.level,
             secretsReach(of: call.principal), .said(new.confirmDevices))
-        for case .failure(let error as EngineError) in outcomes where error.code == .confirmationRequired {
+        // What is kept for a second person is the whole body, so none of it may lack a second factor then.
+        let waits = outcomes.contains { ($0.refusal as? EngineError)?.code == .approvalRequired }
+        for case .failure(let error as EngineError) in outcomes
+        where error.code == .confirmationRequired || (waits && error.code == .stepUpRequired) {
             throw error
         }
         // The guard judges all of them together, so they wait together.
@@ -190,6 +193,14 @@ extension Handlers {
                 job, idempotencyKey: row.idempotencyKey, by: asker.id, level: level,
                 secrets: secrets, under: guarding(word))
         }
+    }
+}
+
+extension Result {
+    /// Why there is no value.
+    fileprivate var refusal: Failure? {
+        guard case .failure(let error) = self else { return nil }
+        return error
     }
 }
 

@@ -8,6 +8,9 @@ package struct SubmissionReach: Sendable, Hashable {
     /// The site that all of it lies in, where it is one.
     package var site: SiteID?
 
+    /// Whether it is one job that is expanded later, and then stops at the number that was said.
+    package var isExpanded = false
+
     /// No reach.
     package init() {}
 }
@@ -72,8 +75,8 @@ package struct SubmissionGuard: Sendable {
         let rules = try await asked(reach.organizations)
         switch word {
         case .approved(let approved):
-            // Of a single organization the expansion stops there; of several nobody would know where.
-            guard reach.devices <= approved || reach.organizations.count == 1 else {
+            // Of one job the expansion stops there; of a list, or of several jobs, nobody would know where.
+            guard reach.devices <= approved || reach.isExpanded else {
                 throw refusal(
                     .confirmationRequired, reach,
                     "reaches \(reach.devices) devices by now, and \(approved) were approved; submit it again")

@@ -30,6 +30,7 @@ extension Submitter {
         for (organization, devices) in listed where whole[organization] == nil {
             reach.devices += devices.count
         }
+        if targets.count == 1, case .success(let only) = targets[0] { reach.isExpanded = only.devices == nil }
         return reach
     }
 

@@ -27,7 +27,10 @@ package struct Export: Sendable {
         case done
     }
 
-    private static let rows = 1_000
+    /// How many rows a file has at the most: of what may be large, few.
+    private static func rows(of kind: ExportedKind) -> Int {
+        kind == .jobs || kind == .runOutput ? 50 : 1_000
+    }
 
     private let exporter: Exporter
     private let organization: OrganizationID
@@ -60,7 +63,7 @@ package struct Export: Sendable {
                 break
             }
             let page = try await exporter.ledger.export(
-                kinds[kind], of: organization, after: mark, limit: Self.rows, scope: scope)
+                kinds[kind], of: organization, after: mark, limit: Self.rows(of: kinds[kind]), scope: scope)
             let isEmpty = page.lines.isEmpty
             step =
                 page.next.map { .rows(kind: kind, after: $0, number: isEmpty ? number : number + 1) }
@@ -89,6 +92,11 @@ package struct Export: Sendable {
 
     private func end() async throws -> [UInt8] {
         let signer = exporter.signer
+        guard manifest.json.count <= Statement.payloadBytesMax else {
+            throw EngineError(
+                .invalid,
+                "the export has \(manifest.files.count) files, which are more than its manifest may name")
+        }
         let signed = signer.sign(manifest, organization: organization, now: now)
         guard
             try await exporter.ledger.noteExport(of: organization, version: manifest.version, scope: scope)

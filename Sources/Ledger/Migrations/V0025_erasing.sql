@@ -10,7 +10,7 @@ ALTER TABLE partners DROP CONSTRAINT partners_state_check,
 -- What is being erased. A row stands until nothing else is left.
 CREATE TABLE erasures (
     -- The partner or the organization.
-    id uuid PRIMARY KEY,
+    id uuid PRIMARY KEY CHECK (id <> '00000000-0000-0000-0000-000000000000'),
     -- 1 a partner, 2 an organization
     kind smallint NOT NULL CHECK (kind IN (1, 2)),
     -- The partner that it is, or belongs to.
@@ -108,6 +108,11 @@ DECLARE
 BEGIN
     SELECT * INTO erasure FROM erasures e WHERE e.id = target FOR UPDATE SKIP LOCKED;
     IF NOT FOUND THEN RETURN NULL; END IF;
+    IF NOT EXISTS (SELECT FROM organizations o WHERE o.id = target AND o.state = 2 AND erasure.kind = 2
+                   UNION ALL
+                   SELECT FROM partners p WHERE p.id = target AND p.state = 2 AND erasure.kind = 1) THEN
+        RAISE EXCEPTION 'what is to be erased is in use' USING ERRCODE = 'insufficient_privilege';
+    END IF;
     -- History has no index by organization: it goes by jobs, and a job after its last run.
     WITH first AS MATERIALIZED (
         SELECT j.id FROM jobs j WHERE j.organization_id = target ORDER BY j.organization_id, j.id LIMIT 500
@@ -236,6 +241,8 @@ END $$;
 -- with their jobs.
 CREATE FUNCTION crmm_delete_device(tenant uuid, target uuid, its_version bigint) RETURNS boolean
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp AS $$
+DECLARE
+    scope text := current_setting('crmm.scope', true);
 BEGIN
     PERFORM FROM devices d
     WHERE d.organization_id = tenant AND d.id = target AND d.state = 2 AND d.version = its_version FOR UPDATE;
@@ -243,10 +250,13 @@ BEGIN
     THEN
         RETURN false;
     END IF;
+    -- A site's scope, which has the device, sees none of its certificates.
+    PERFORM set_config('crmm.scope', 'platform', true);
     DELETE FROM secret_requests x WHERE x.organization_id = tenant AND x.device_id = target;
     DELETE FROM device_tags x WHERE x.organization_id = tenant AND x.device_id = target;
     DELETE FROM certificates x WHERE x.organization_id = tenant AND x.device_id = target;
     DELETE FROM devices x WHERE x.organization_id = tenant AND x.id = target;
+    PERFORM set_config('crmm.scope', scope, true);
     RETURN true;
 END $$;
 

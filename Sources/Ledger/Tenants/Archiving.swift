@@ -25,12 +25,19 @@ extension Ledger {
         case .partner(let partner):
             (table, id, open) = ("partners", partner.value, "true")
             below = [
-                "UPDATE organizations SET closed = \(isArchived) WHERE partner_id = \(partner)",
+                """
+                UPDATE organizations o SET closed = p.state <> 0 FROM partners p
+                WHERE p.id = \(partner) AND o.partner_id = p.id
+                """,
                 """
                 UPDATE sites s SET closed = o.state <> 0 OR o.closed FROM organizations o
                 WHERE o.partner_id = \(partner) AND s.organization_id = o.id
                 """,
-                Self.cancelJobs("SELECT id FROM organizations WHERE partner_id = \(partner)", if: isArchived),
+                Self.cancelJobs(
+                    """
+                    SELECT o.id FROM organizations o JOIN partners p ON p.id = o.partner_id
+                    WHERE p.id = \(partner) AND p.state <> 0
+                    """, if: isArchived),
             ]
         case .organization(let organization):
             (table, id, open) = ("organizations", organization.value, "NOT closed")
@@ -39,7 +46,9 @@ extension Ledger {
                 UPDATE sites s SET closed = o.state <> 0 OR o.closed FROM organizations o
                 WHERE o.id = \(organization) AND s.organization_id = o.id
                 """,
-                Self.cancelJobs("SELECT \(organization)::uuid", if: isArchived),
+                Self.cancelJobs(
+                    "SELECT id FROM organizations WHERE id = \(organization) AND state <> 0",
+                    if: isArchived),
             ]
         case .site(let site):
             (table, id, open) = ("sites", site.value, "NOT closed")
@@ -48,8 +57,8 @@ extension Ledger {
                 UPDATE jobs j SET cancel_requested_at = coalesce(j.cancel_requested_at, now()),
                        cancel_pending = true
                 FROM sites s
-                WHERE \(isArchived) AND s.id = \(site) AND j.organization_id = s.organization_id
-                  AND j.site_id = s.id AND j.state < 10
+                WHERE \(isArchived) AND s.id = \(site) AND s.state <> 0
+                  AND j.organization_id = s.organization_id AND j.site_id = s.id AND j.state < 10
                 """
             ]
         case .platform, .organizations: preconditionFailure("one row is archived at a time")
