@@ -95,7 +95,8 @@ package final class AuditSealer: Sendable {
     private func seal(_ chain: UniqueID) async throws {
         while true {
             let known = try heads()[chain]
-            let (count, head) = try await ledger.sealAudit(of: chain, limit: Self.batch, after: known, mac)
+            let (count, head) = try await ledger.sealAudit(
+                of: chain, limit: Self.batch, after: known, holds: holds, mac)
             if let head { self.known.withLock { $0?[chain] = head } }
             if count < Self.batch { return }
         }
@@ -118,7 +119,7 @@ package final class AuditSealer: Sendable {
     package func keepHeads() async throws {
         let before = Dictionary(try store.read().map { ($0.chain, $0) }) { first, _ in first }
         let cut = Dictionary(
-            try await ledger.auditCheckpoints().map { ($0.head.chain, $0.head.count) }
+            try await ledger.auditCheckpoints().filter(holds).map { ($0.head.chain, $0.head.count) }
         ) { first, _ in first }
         var heads = before
         var altered: UniqueID?
@@ -150,6 +151,13 @@ package final class AuditSealer: Sendable {
     func close(_ chain: UniqueID) async throws -> Bool {
         try await seal(chain)
         guard let head = try await ledger.auditHead(of: chain) else { return true }
+        // What a checkpoint stands for is not seen again: it has to hold now.
+        let (heads, checkpoints) = try await known()
+        var report = Report()
+        if let fault = try await verify(chain, checkpoints[chain], heads[chain], &report) {
+            throw AccessError(
+                .alteredRow, "what is to be erased waits, since its log does not hold: \(fault)")
+        }
         try await prune(head)
         return try await ledger.auditHead(of: chain) == nil
     }
@@ -244,6 +252,10 @@ package final class AuditSealer: Sendable {
                 reason: "the checkpoint was made or altered outside the API")
         }
         return try await verify(chain, from: checkpoint.head, head: head, &report.entries)
+    }
+
+    private func holds(_ head: AuditHead, _ mac: RowMAC) -> Bool {
+        seals.holds(mac) { Self.parts(of: head, keyID: $0) }
     }
 
     /// What the MAC of a checkpoint covers.

@@ -253,6 +253,35 @@ struct ErasingTests {
         }
     }
 
+    @Test("a checkpoint that somebody else puts in hides no entry that was cut, and nothing is sealed on top")
+    func forgedCheckpoint() async throws {
+        try await TestAPI.with { api in
+            let sealer = try AuditHeads().sealer(api)
+            let admin = APIClient(url: api.url, key: api.admin)
+            defer { admin.close() }
+            let id = api.one.organization
+            _ = try await admin.edit(api.one.site, NewSiteChanges(name: "cut"))
+            try await sealer.seal()
+            try await sealer.keepHeads()
+            try await api.owner.pipeline(
+                scope: .platform,
+                [
+                    "ALTER TABLE audit_entries DISABLE TRIGGER kept",
+                    "DELETE FROM audit_entries WHERE chain = \(id) AND action = 'sites.update'",
+                    "ALTER TABLE audit_entries ENABLE TRIGGER kept",
+                    """
+                    INSERT INTO audit_checkpoints (chain, position, mac, checkpoint_key, checkpoint_mac)
+                    VALUES (\(id), 1000000, '', 'k1', '')
+                    """,
+                ])
+            _ = try await admin.edit(api.one.site, NewSiteChanges(name: "on top"))
+            await #expect(throws: LedgerError.self) { try await sealer.seal() }
+            await #expect(throws: AccessError.self) { try await sealer.keepHeads() }
+            try await api.owner.execute("DELETE FROM audit_checkpoints", scope: .platform)
+            #expect(try await sealer.verify().faults.map(\.chain) == [id.value])
+        }
+    }
+
     @Test("a partner is erased after its organizations; what it made for others stays")
     func partner() async throws {
         try await TestAPI.with { api in

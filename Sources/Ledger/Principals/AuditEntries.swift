@@ -121,7 +121,7 @@ extension Ledger {
     /// was at the head that is known.
     package func sealAudit(
         of chain: UniqueID, limit: Int, after known: AuditHead?,
-        _ seal: (AuditEntry, Int, [UInt8]) -> RowMAC
+        holds: (AuditHead, RowMAC) -> Bool, _ seal: (AuditEntry, Int, [UInt8]) -> RowMAC
     ) async throws -> (count: Int, head: AuditHead?) {
         let log = chain
         let chain = ID<Subject.Tenant>(chain)
@@ -131,17 +131,24 @@ extension Ledger {
                 "SELECT pg_try_advisory_xact_lock(hashtextextended('audit ' || \(chain)::text, 0))"
             ) { try $0.decode(Bool.self) }
             guard isAlone == [true] else { return (0, nil) }
-            if let known {
+            // A checkpoint whose own MAC does not hold says nothing: it may be put in and taken away again.
+            let checkpoints = try await transaction.query(
+                """
+                SELECT position, mac, checkpoint_key, checkpoint_mac FROM audit_checkpoints
+                WHERE chain = \(chain)
+                """
+            ) { row -> (AuditHead, RowMAC) in
+                let (count, mac, key, own) = try row.decode((Int, PostgresData, String, PostgresData).self)
+                return (
+                    AuditHead(chain: log, count: count, mac: mac.bytes), RowMAC(keyID: key, code: own.bytes)
+                )
+            }
+            let cut = checkpoints.first { (head: AuditHead, own: RowMAC) in holds(head, own) }?.0
+            if let known, known.count > cut?.count ?? 0 {
                 let found = try await transaction.query(
-                    """
-                    SELECT mac, false FROM audit_entries
-                    WHERE chain = \(chain) AND position = \(known.count)
-                    UNION ALL
-                    SELECT mac, true FROM audit_checkpoints
-                    WHERE chain = \(chain) AND position >= \(known.count)
-                    """
-                ) { try $0.decode((PostgresData, Bool).self) }
-                guard found.contains(where: { $0.1 || $0.0.bytes == known.mac }) else {
+                    "SELECT mac FROM audit_entries WHERE chain = \(chain) AND position = \(known.count)"
+                ) { try $0.decode(PostgresData.self).bytes }
+                guard found == [known.mac] else {
                     throw LedgerError(
                         .conflict,
                         "log \(log) is not as it was sealed up to \(known.count): nothing goes on top"
@@ -154,10 +161,7 @@ extension Ledger {
                 ORDER BY position DESC LIMIT 1
                 """
             ) { try $0.decode((Int, PostgresData).self) }.first
-            let cut = try await transaction.query(
-                "SELECT position, mac FROM audit_checkpoints WHERE chain = \(chain)"
-            ) { try $0.decode((Int, PostgresData).self) }.first
-            var (position, mac) = (last?.0 ?? cut?.0 ?? 0, (last?.1 ?? cut?.1)?.bytes ?? [])
+            var (position, mac) = (last?.0 ?? cut?.count ?? 0, last?.1.bytes ?? cut?.mac ?? [])
             let entries = try await transaction.query(
                 """
                 SELECT \(fragment: Self.auditColumns) FROM audit_entries
