@@ -105,6 +105,7 @@ let package = Package(
                 .embedInCode("Migrations/V0023_secrets.sql"),
                 .embedInCode("Migrations/V0024_guards.sql"),
                 .embedInCode("Migrations/V0025_erasing.sql"),
+                .embedInCode("Migrations/V0026_sealed_erasures.sql"),
             ]),
         target("Streams", ["Domain", "Wire", "Redis", logging], swiftSettings: optimized),
         target(

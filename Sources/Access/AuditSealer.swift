@@ -181,6 +181,20 @@ package final class AuditSealer: Sendable {
         return report
     }
 
+    /// Takes out a log that does not hold, of what is being erased, and forgets its head.
+    func discard(_ chain: UniqueID) async throws -> Fault {
+        let (heads, checkpoints) = try await known()
+        var report = Report()
+        guard let fault = try await verify(chain, checkpoints[chain], heads[chain], &report) else {
+            throw AccessError(.conflict, "the log holds: it goes with what is being erased")
+        }
+        while try await ledger.discardAudit(
+            of: chain, fault: fault.description, limit: Self.prunedMax) == Self.prunedMax
+        {}
+        try store.write(store.read().filter { $0.chain != chain })
+        return fault
+    }
+
     @discardableResult
     private func prune(_ head: AuditHead) async throws -> Int {
         let mac = seals.seal { Self.parts(of: head, keyID: $0) }

@@ -1,4 +1,4 @@
-import Domain
+package import Domain
 package import Ledger
 import Postgres
 
@@ -7,11 +7,14 @@ import Postgres
 package struct Eraser: Sendable {
     private let ledger: Ledger
     private let sealer: AuditSealer
+    private let seals: RowSeals
     private static let rows = 2_000
-    private static let erasuresMax = 100
+    private static let page = 100
 
-    /// An eraser that takes logs out through a sealer.
-    package init(ledger: Ledger, sealer: AuditSealer) { (self.ledger, self.sealer) = (ledger, sealer) }
+    /// An eraser that believes what is sealed, and takes logs out through a sealer.
+    package init(ledger: Ledger, sealer: AuditSealer, seals: RowSeals) {
+        (self.ledger, self.sealer, self.seals) = (ledger, sealer, seals)
+    }
 
     /// Looks once a second for what is to be erased, until it is cancelled; `onFailure` hears of what fails,
     /// which is tried again.
@@ -32,18 +35,46 @@ package struct Eraser: Sendable {
     /// - Throws: the first failure, after all were tried.
     package func eraseAll() async throws {
         var failure: (any Error)?
-        for erasure in try await ledger.erasures(limit: Self.erasuresMax, scope: .platform) {
-            do { try await erase(erasure) } catch { failure = failure ?? error }
+        var last = UniqueID.zero
+        while true {
+            let page = try await ledger.erasures(after: last, limit: Self.page, scope: .platform)
+            for erasure in page {
+                do { try await erase(erasure) } catch { failure = failure ?? error }
+            }
+            guard page.count == Self.page, let end = page.last else { break }
+            last = end.id
         }
         if let failure { throw failure }
     }
 
     private func erase(_ erasure: ErasureRow) async throws {
+        try require(erasure)
         while let count = try await ledger.eraseStep(erasure.id, limit: Self.rows) {
             try Task.checkCancellation()
             guard count == 0 else { continue }
-            if try await sealer.close(erasure.id) { _ = try await ledger.eraseEnd(erasure.id) }
+            // A log that was taken out as it did not hold has no end that could be closed.
+            let isClosed = erasure.isWithoutLog ? true : try await sealer.close(erasure.id)
+            if isClosed { _ = try await ledger.eraseEnd(erasure.id) }
             return
+        }
+    }
+
+    /// Takes out the log of what is being erased although it does not hold, for which its erasure waits. The
+    /// platform's log keeps what is wrong with it.
+    /// - Returns: what that is.
+    /// - Throws: `notFound` if nothing of that id is being erased, `conflict` if its log holds.
+    package func discardLog(of id: UniqueID) async throws -> AuditSealer.Fault {
+        guard let erasure = try await ledger.erasure(id, scope: .platform) else {
+            throw AccessError(.notFound, "nothing of this id is being erased")
+        }
+        try require(erasure)
+        return try await sealer.discard(id)
+    }
+
+    private func require(_ erasure: ErasureRow) throws(AccessError) {
+        guard seals.holds(erasure.mac, erasure.sealedParts) else {
+            throw AccessError(
+                .alteredRow, "the erasure of \(erasure.id) was asked for outside the API, so it waits")
         }
     }
 }

@@ -4,9 +4,9 @@ import Postgres
 
 /// Makes people, roles and bindings, each a row under a MAC. Nobody gives more than they have.
 package struct RoleMaker: Sendable {
-    private let authenticator: Authenticator
-    private var ledger: Ledger { authenticator.ledger }
-    private var seals: RowSeals { authenticator.seals }
+    let authenticator: Authenticator
+    var ledger: Ledger { authenticator.ledger }
+    var seals: RowSeals { authenticator.seals }
 
     /// A maker on the authenticator's rows and clock.
     package init(_ authenticator: Authenticator) { self.authenticator = authenticator }
@@ -53,7 +53,7 @@ package struct RoleMaker: Sendable {
         return user
     }
 
-    private func write(
+    func write(
         _ user: inout UserRow, isDisabled: Bool, scope: Scope, at time: Instant
     ) async throws {
         user.expiresAt = time + Rights.lifetime
@@ -63,45 +63,6 @@ package struct RoleMaker: Sendable {
         }
         guard try await ledger.update(user, scope: scope) else { throw AccessError.changedMeanwhile }
         if isDisabled { try await endSignIns(of: user.id, at: time) }
-    }
-
-    // MARK: Offboarding
-
-    /// Cuts off who acts on an organization or a site of it: revokes its keys, takes its bindings away, and
-    /// disables the people who are at home in it, but for those who may do more elsewhere than the caller.
-    /// May be repeated.
-    /// - Returns: how many of each.
-    package func cutOff(
-        _ level: Level, by caller: Principal, using permission: Permission = .tenantsArchive
-    ) async throws -> (keys: Int, bindings: Int, users: Int) {
-        let time = authenticator.now()
-        let scope = try caller.require(permission).scope
-        let held = try await ledger.credentials(of: level, scope: scope)
-        for id in held.keys {
-            try await authenticator.revocations.revoke(id.value, at: time)
-            _ = try await ledger.revokeAPIKey(id, scope: scope)
-        }
-        for id in held.bindings {
-            try await authenticator.revocations.revoke(id.value, at: time)
-            _ = try await ledger.deleteBinding(id, scope: scope)
-        }
-        var disabled = 0
-        for id in held.users {
-            guard var user = try await ledger.user(id, scope: scope) else { continue }
-            do {
-                try await requireAll(of: user, by: caller)
-            } catch let error as AccessError where error.code == .forbidden {
-                continue
-            }
-            let floor = authenticator.revocations.floor(of: id.value)
-            // One that was altered grants nothing, and stays as it is found.
-            guard seals.holds(user.mac, user.sealedParts), floor < .max else { continue }
-            (user.state, user.version) = (.disabled, max(user.version + 1, floor))
-            try await write(&user, isDisabled: true, scope: scope, at: time)
-            disabled += 1
-        }
-        authenticator.forget()
-        return (held.keys.count, held.bindings.count, disabled)
     }
 
     /// Ends a person's sessions, and the links that would let in as the person.

@@ -34,18 +34,18 @@ package enum TarFile {
         [UInt8](repeating: 0, count: (blockBytes - bytes % blockBytes) % blockBytes)
     }
 
-    /// The name and the length that a header says; `nil` if it ends the archive, or its sum does not hold.
+    /// The name and the length that a header says; `nil` if it is not one that `header` makes.
     package static func read(_ block: [UInt8]) -> (name: String, bytes: Int)? {
         guard block.count == blockBytes else { return nil }
         func text(_ range: Range<Int>) -> String {
-            String(decoding: block[range].prefix { $0 != 0 && $0 != 32 }, as: UTF8.self)
+            String(decoding: block[range].prefix { $0 != 0 }, as: UTF8.self)
         }
-        var summed = block
-        for index in 148..<156 { summed[index] = 32 }
-        guard Int(text(148..<156), radix: 8) == summed.reduce(0, { $0 + Int($1) }),
-            let bytes = Int(text(124..<136), radix: 8), (0...bytesMax).contains(bytes), block[156] == 48
+        guard let bytes = Int(text(124..<136), radix: 8), let modified = Int64(text(136..<148), radix: 8),
+            (0...bytesMax).contains(bytes), modified >= 0, case let name = text(0..<100),
+            (1...100).contains(name.utf8.count),
+            block == header(name: name, bytes: bytes, modified: modified)
         else { return nil }
-        return (text(0..<100), bytes)
+        return (name, bytes)
     }
 
     private static func octal(_ value: Int, _ digits: Int) -> String {

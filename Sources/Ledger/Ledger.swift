@@ -80,6 +80,9 @@ package struct Ledger: Sendable {
         Migration(
             version: 25, name: "erasing",
             sql: String(decoding: PackageResources.V0025_erasing_sql, as: UTF8.self)),
+        Migration(
+            version: 26, name: "sealed_erasures",
+            sql: String(decoding: PackageResources.V0026_sealed_erasures_sql, as: UTF8.self)),
     ]
 
     /// Succeeds when the database answers.

@@ -10,11 +10,15 @@ final class AuditHeads: Sendable {
     /// Those that are kept.
     var all: [AuditHead] { kept.withLock { $0 } }
 
-    /// A sealer under the key of the tests' API.
-    func sealer(_ api: TestAPI) throws -> AuditSealer {
-        let key = try MACKey(bytes: Array(repeating: 7, count: 32))
-        return AuditSealer(
-            ledger: api.ledger, seals: RowSeals(key: key, keyID: "k1"),
+    /// Under the key of the tests' API.
+    func seals() throws -> RowSeals {
+        RowSeals(key: try MACKey(bytes: Array(repeating: 7, count: 32)), keyID: "k1")
+    }
+
+    /// A sealer with the API's login, or another.
+    func sealer(_ api: TestAPI, _ ledger: Ledger? = nil) throws -> AuditSealer {
+        AuditSealer(
+            ledger: ledger ?? api.ledger, seals: try seals(),
             store: AuditSealer.Store(
                 read: { self.all }, write: { new in self.kept.withLock { $0 = new } }))
     }

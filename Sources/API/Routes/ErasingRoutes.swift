@@ -47,20 +47,10 @@ extension Handlers {
                 .permitted(.tenantsDelete), status: .accepted, takesIfMatch: true
             ) { (call: Call, new: NewErasure) in
                 let id: ID<Subject> = try call.id()
-                let (target, own) = (level(id), try call.level)
+                let target = level(id)
                 let version = try await tenants.requireErasable(
-                    target, name: new.name, version: call.version, level: own)
-                // What lets somebody in is revoked outside the database: a row that is put back grants
-                // nothing.
-                if case .organization(let organization) = target {
-                    _ = try await ledger.cutCertificates(of: organization, scope: own.scope)
-                }
-                _ = try await roles.cutOff(target, by: call.principal, using: .tenantsDelete)
-                guard
-                    try await ledger.erase(
-                        target, name: new.name, version: version, by: call.principal.id, scope: own.scope)
-                else { throw AccessError.changedMeanwhile }
-                authenticator.forget()
+                    target, name: new.name, version: call.version, level: call.level)
+                try await roles.erase(target, name: new.name, version: version, by: call.principal)
                 call.logger.notice("an erasure was asked for", metadata: ["tenant.id": "\(id)"])
                 return try await erasure(target, id.value, call)
             }.refusing(.conflict),
@@ -76,7 +66,7 @@ extension Handlers {
                 rows: try await ledger.erasureCounts(target, scope: level.scope))
         }
         guard !level.includes(target),
-            let row = try await ledger.erasures(id, limit: 1, scope: level.scope).first
+            let row = try await ledger.erasure(id, scope: level.scope)
         else { throw AccessError.nothingHere }
         return Erasure(
             id: ID(id), name: row.name, archived: true, askedBy: row.askedBy, askedAt: row.askedAt,

@@ -64,9 +64,9 @@ package struct Signer: Sendable {
     }
 
     /// Signs what an export holds.
-    func sign(_ manifest: ExportManifest, organization: OrganizationID, now: Instant) -> SignedStatement {
+    func sign(_ seal: ExportSeal, organization: OrganizationID, now: Instant) -> SignedStatement {
         sign(
-            .export, manifest.json, organization: organization, now: now,
+            .export, seal.json, organization: organization, now: now,
             expiresAt: now + .seconds(Self.assignmentSeconds))
     }
 

@@ -39,7 +39,9 @@ package struct ExportReader {
             } else {
                 own[name] = try content(bytes)
             }
-            _ = try content(TarFile.padding(after: bytes).count)
+            guard try content(TarFile.padding(after: bytes).count).allSatisfy({ $0 == 0 }) else {
+                throw Fault("something stands behind \(name)")
+            }
         }
         guard let root = own["root.key"], let set = own["keyset"], let signed = own["manifest.signed"],
             let shown = own["manifest.json"], own.count == 4
@@ -61,7 +63,8 @@ package struct ExportReader {
             let statement = try SignedStatement(encoded: signed).verified(
                 as: .export, by: keys, deployment: deployment, now: now.seconds,
                 organization: manifest.organizationId.bytes)
-            guard statement.payload == shown else { throw Fault("manifest.json is not what was signed") }
+            guard try ExportSeal.decode(statement.payload).manifestSha256 == Hex.encode(SHA256.hash(shown))
+            else { throw Fault("manifest.json is not what was signed") }
         } catch let error as TrustError {
             throw Fault("its signature does not hold: \(error)")
         } catch let error as FieldError {
@@ -81,14 +84,19 @@ package struct ExportReader {
 
     private func header() throws -> (name: String, bytes: Int)? {
         let block = try content(TarFile.blockBytes)
-        if block.allSatisfy({ $0 == 0 }) { return nil }
+        if block.allSatisfy({ $0 == 0 }) {
+            guard try content(TarFile.end.count - TarFile.blockBytes).allSatisfy({ $0 == 0 }),
+                try source(1).isEmpty
+            else { throw Fault("something stands after its end") }
+            return nil
+        }
         guard let header = TarFile.read(block) else { throw Fault("a header does not hold") }
         return header
     }
 
     // What is kept in memory is a header, a key, a statement or the manifest.
     private func content(_ count: Int) throws -> [UInt8] {
-        guard count <= 2 * Statement.payloadBytesMax else { throw Fault("a part is too large") }
+        guard count <= ExportManifest.bytesMax else { throw Fault("a part is too large") }
         var bytes: [UInt8] = []
         while bytes.count < count {
             let more = try source(count - bytes.count)

@@ -23,6 +23,7 @@ package struct Exporter: Sendable {
 package struct Export: Sendable {
     private enum Step {
         case rows(kind: Int, after: ExportMark?, number: Int)
+        case own
         case end
         case done
     }
@@ -59,7 +60,7 @@ package struct Export: Sendable {
         while case .rows(let kind, let mark, let number) = step {
             let kinds = ExportedKind.allCases
             guard kind < kinds.count else {
-                step = .end
+                step = .own
                 break
             }
             let page = try await exporter.ledger.export(
@@ -70,9 +71,23 @@ package struct Export: Sendable {
                 ?? .rows(kind: kind + 1, after: nil, number: 1)
             if !isEmpty { return file(kinds[kind], number, page.lines) }
         }
-        guard case .end = step else { return nil }
-        step = .done
-        return try await end()
+        switch step {
+        case .own:
+            step = .end
+            return try own()
+        case .end:
+            // The rest is with whoever asked by now, but for what says that it is complete.
+            guard
+                try await exporter.ledger.noteExport(
+                    of: organization, version: manifest.version, scope: scope)
+            else {
+                throw EngineError(
+                    .conflict, "the organization was edited while it was exported: export it again")
+            }
+            step = .done
+            return TarFile.end
+        case .rows, .done: return nil
+        }
     }
 
     private mutating func file(_ kind: ExportedKind, _ number: Int, _ lines: [String]) -> [UInt8] {
@@ -90,21 +105,17 @@ package struct Export: Sendable {
         return packed(file.name, content)
     }
 
-    private func end() async throws -> [UInt8] {
-        let signer = exporter.signer
-        guard manifest.json.count <= Statement.payloadBytesMax else {
+    private func own() throws -> [UInt8] {
+        let (signer, shown) = (exporter.signer, manifest.json)
+        guard shown.count <= ExportManifest.bytesMax else {
             throw EngineError(
                 .invalid,
                 "the export has \(manifest.files.count) files, which are more than its manifest may name")
         }
-        let signed = signer.sign(manifest, organization: organization, now: now)
-        guard
-            try await exporter.ledger.noteExport(of: organization, version: manifest.version, scope: scope)
-        else {
-            throw EngineError(.conflict, "the organization was edited while it was exported: export it again")
-        }
+        let seal = ExportSeal(manifestSha256: Hex.encode(SHA256.hash(shown)))
+        let signed = signer.sign(seal, organization: organization, now: now)
         return packed("root.key", signer.rootKey.bytes) + packed("keyset", signer.keySet.encoded)
-            + packed("manifest.json", manifest.json) + packed("manifest.signed", signed.encoded) + TarFile.end
+            + packed("manifest.json", shown) + packed("manifest.signed", signed.encoded)
     }
 
     private func packed(_ name: String, _ content: [UInt8]) -> [UInt8] {

@@ -254,6 +254,15 @@ extension Ledger {
         ) { try $0.decode(Int.self) }.first ?? 0
     }
 
+    /// Takes out at most so many entries of a log that does not hold, of what is being erased; the platform's
+    /// log says first what is wrong with it. Returns how many; the owner's login alone may.
+    package func discardAudit(of chain: UniqueID, fault: String, limit: Int) async throws -> Int {
+        try await pool.query(
+            "SELECT crmm_discard_audit(\(ID<Subject.Tenant>(chain)), \(fault), \(Int32(limit)))",
+            scope: .platform
+        ) { try $0.decode(Int.self) }.first ?? 0
+    }
+
     /// The head of one log; `nil` if nothing of it is sealed, or it is not there.
     package func auditHead(of chain: UniqueID) async throws -> AuditHead? {
         try await pool.query(

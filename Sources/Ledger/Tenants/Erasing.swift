@@ -10,9 +10,37 @@ package struct ErasureRow: Sendable {
     package let name: String
     package let askedBy: PrincipalID?
     package let askedAt: Instant
-    /// How many rows it had when that was asked, by table; and how many are gone.
-    package let counted: [String: Int]
-    package let removed: Int
+    /// How many rows it had when that was asked, by table, at most a million of each.
+    package fileprivate(set) var counted: [String: Int] = [:]
+    /// How many are gone.
+    package fileprivate(set) var removed = 0
+    /// Whether its log was taken out although it did not hold.
+    package fileprivate(set) var isWithoutLog = false
+    /// The MAC of who asked for what.
+    package var mac = RowMAC(keyID: "", code: [])
+
+    /// A row of a partner or an organization that is still to be sealed.
+    package init(_ target: Level, name: String, askedBy: PrincipalID, askedAt: Instant) {
+        let (of, id) = Ledger.erased(target)
+        self.init(
+            id: id.value, isPartner: of.isPartner, name: name, askedBy: askedBy, askedAt: askedAt)
+    }
+
+    fileprivate init(id: UniqueID, isPartner: Bool, name: String, askedBy: PrincipalID?, askedAt: Instant) {
+        self.id = id
+        self.isPartner = isPartner
+        self.name = name
+        self.askedBy = askedBy
+        self.askedAt = askedAt
+    }
+
+    /// What the row's MAC covers under a key.
+    package func sealedParts(keyID: String) -> [[UInt8]] {
+        [
+            Array("erasures".utf8), id.bytes, Array(keyID.utf8), [isPartner ? 1 : 2], Array(name.utf8),
+            askedBy?.bytes ?? [], askedAt.sealedPart,
+        ]
+    }
 }
 
 /// How far a part of the tenancy may be erased.
@@ -44,7 +72,8 @@ extension Ledger {
         }.first
     }
 
-    /// How many rows a partner or an organization has, by table.
+    /// How many rows a partner or an organization has, by table, at most a million of each; none if the scope
+    /// does not see it.
     package func erasureCounts(_ level: Level, scope: Scope) async throws -> [String: Int] {
         let (of, id) = Self.erased(level)
         let rows = try await pool.query(
@@ -54,42 +83,58 @@ extension Ledger {
         return Dictionary(uniqueKeysWithValues: rows)
     }
 
-    /// Asks for an archived partner or organization to be erased, which nobody takes back; `false` if it is
-    /// of another version, is not archived, or is called otherwise.
-    package func erase(
-        _ level: Level, name: String, version: Int, by principal: PrincipalID, scope: Scope
-    ) async throws -> Bool {
-        let (of, id) = Self.erased(level)
+    /// Has an archived partner or organization erased, which nobody takes back; `false` if it is of another
+    /// version, is not archived, or is called otherwise.
+    package func erase(_ row: ErasureRow, version: Int, scope: Scope) async throws -> Bool {
+        let of = Erased(isPartner: row.isPartner)
         return try await pool.execute(
             """
             WITH marked AS (
                 UPDATE \(fragment: of.table) SET state = 2
-                WHERE id = \(id) AND state = 1 AND version = \(version) AND name = \(name)
+                WHERE id = \(ID<Subject.Tenant>(row.id)) AND state = 1 AND version = \(version)
+                  AND name = \(row.name)
                 RETURNING id, \(fragment: of.partner) AS partner_id, name
             )
-            INSERT INTO erasures (id, kind, partner_id, name, asked_by, counted)
-            SELECT m.id, \(of.kind), m.partner_id, m.name, \(principal),
-                   crmm_erasure_counts(m.id, \(of.kind))
+            INSERT INTO erasures (id, kind, partner_id, name, asked_by, asked_at, mac_key, mac, counted)
+            SELECT m.id, \(of.kind), m.partner_id, m.name, \(row.askedBy), \(row.askedAt),
+                   \(row.mac.keyID), \(PostgresData(row.mac.code)), crmm_erasure_counts(m.id, \(of.kind))
             FROM marked m
             """, scope: scope, timeout: Self.countTimeout) > 0
     }
 
-    /// What is being erased and the scope sees, by id; or one of it.
-    package func erasures(_ id: UniqueID? = nil, limit: Int, scope: Scope) async throws -> [ErasureRow] {
-        let one: SQL = id.map { "WHERE id = \(ID<Subject.Tenant>($0))" } ?? ""
-        return try await pool.query(
+    /// What is being erased and the scope sees, by id after one.
+    package func erasures(after id: UniqueID, limit: Int, scope: Scope) async throws -> [ErasureRow] {
+        try await erasures("id > \(ID<Subject.Tenant>(id))", limit: limit, scope: scope)
+    }
+
+    /// One that is being erased, if the scope sees it.
+    package func erasure(_ id: UniqueID, scope: Scope) async throws -> ErasureRow? {
+        try await erasures("id = \(ID<Subject.Tenant>(id))", limit: 1, scope: scope).first
+    }
+
+    private func erasures(_ rows: SQL, limit: Int, scope: Scope) async throws -> [ErasureRow] {
+        try await pool.query(
             """
-            SELECT id, kind = 1, name, asked_by, asked_at,
+            SELECT id, kind = 1, name, asked_by, asked_at, mac_key, mac,
                    ARRAY(SELECT key FROM jsonb_each_text(counted) ORDER BY key),
-                   ARRAY(SELECT value::bigint FROM jsonb_each_text(counted) ORDER BY key), removed
-            FROM erasures \(fragment: one) ORDER BY id LIMIT \(limit)
+                   ARRAY(SELECT value::bigint FROM jsonb_each_text(counted) ORDER BY key), removed,
+                   without_log
+            FROM erasures WHERE \(fragment: rows) ORDER BY id LIMIT \(limit)
             """, scope: scope
         ) { row in
-            let (id, isPartner, name, by, at, tables, counts, removed) = try row.decode(
-                (ID<Subject.Tenant>, Bool, String, PrincipalID?, Instant, [String], [Int], Int).self)
-            return ErasureRow(
-                id: id.value, isPartner: isPartner, name: name, askedBy: by, askedAt: at,
-                counted: Dictionary(uniqueKeysWithValues: zip(tables, counts)), removed: removed)
+            let (
+                id, isPartner, name, by, at, key, code, tables, counts, removed, isWithoutLog
+            ) = try row.decode(
+                (
+                    ID<Subject.Tenant>, Bool, String, PrincipalID?, Instant, String, PostgresData, [String],
+                    [Int], Int, Bool
+                ).self)
+            var erasure = ErasureRow(
+                id: id.value, isPartner: isPartner, name: name, askedBy: by, askedAt: at)
+            erasure.counted = Dictionary(uniqueKeysWithValues: zip(tables, counts))
+            (erasure.removed, erasure.isWithoutLog) = (removed, isWithoutLog)
+            erasure.mac = RowMAC(keyID: key, code: code.bytes)
+            return erasure
         }
     }
 
@@ -139,28 +184,20 @@ extension Ledger {
     // Many rows are counted, or go in one statement.
     private static let countTimeout = Duration.seconds(60)
 
-    private struct Erased {
-        let kind: Int16
-        let table: SQL
-        let partner: SQL
-        let exported: SQL
-    }
-
-    private static func erased(_ level: Level) -> (Erased, ID<Subject.Tenant>) {
+    fileprivate static func erased(_ level: Level) -> (Erased, ID<Subject.Tenant>) {
         switch level {
-        case .partner(let id):
-            (
-                Erased(
-                    kind: 1, table: "partners", partner: "id", exported: "NULL::bigint, NULL::timestamptz"),
-                ID(id.value)
-            )
-        case .organization(let id):
-            (
-                Erased(
-                    kind: 2, table: "organizations", partner: "partner_id",
-                    exported: "exported_version, exported_at"), ID(id.value)
-            )
+        case .partner(let id): (Erased(isPartner: true), ID(id.value))
+        case .organization(let id): (Erased(isPartner: false), ID(id.value))
         case .platform, .organizations, .site: preconditionFailure("a partner or an organization is erased")
         }
     }
+}
+
+/// Where the rows of partners, or those of organizations, stand.
+private struct Erased {
+    let isPartner: Bool
+    var kind: Int16 { isPartner ? 1 : 2 }
+    var table: SQL { isPartner ? "partners" : "organizations" }
+    var partner: SQL { isPartner ? "id" : "partner_id" }
+    var exported: SQL { isPartner ? "NULL::bigint, NULL::timestamptz" : "exported_version, exported_at" }
 }

@@ -62,7 +62,7 @@ extension Ledger {
                 SELECT t.id, ((\(fragment: shown)) - \(Self.unexported))::text
                 FROM \(fragment: kind.table) t
                 WHERE t.id > \(last) AND \(fragment: rows) ORDER BY t.id LIMIT \(limit)
-                """, scope: scope
+                """, scope: scope, timeout: Self.exportTimeout
             ) { try $0.decode((ID<Subject.Tenant>, String).self) }
             if let end = page.last { mark.id = end.0.value }
             return ExportedPage(lines: page.map(\.1), next: page.count == limit ? mark : nil)
@@ -133,7 +133,7 @@ extension Ledger {
             case .runHistory: ("run_history", "to_jsonb(r)")
             case .runOutput:
                 (
-                    "run_history",
+                    Self.allRuns,
                     """
                     (SELECT to_jsonb(o) FROM run_output o
                      WHERE o.run_id = r.id AND o.organization_id = r.organization_id)
@@ -141,7 +141,7 @@ extension Ledger {
                 )
             default:
                 (
-                    "run_history",
+                    Self.allRuns,
                     """
                     (SELECT jsonb_build_object('run_id', r.id, 'attempts', jsonb_agg(to_jsonb(a)))
                      FROM attempts a WHERE a.organization_id = r.organization_id AND a.run_id = r.id
@@ -183,7 +183,13 @@ extension Ledger {
         return ExportedPage(lines: lines, next: mark)
     }
 
+    private static let allRuns: SQL = """
+        (SELECT organization_id, job_id, id FROM runs
+         UNION ALL SELECT organization_id, job_id, id FROM run_history)
+        """
     private static let exportedJobs = 200
+    // Rows of jobs and of output may be large.
+    private static let exportTimeout = Duration.seconds(60)
     // Where the payload stands in an encoded statement of a job: after its length, its prefix and its header.
     private static let payloadAt: Int32 = 4 + 16 + 60
     private static let unexported = [

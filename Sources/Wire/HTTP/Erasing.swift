@@ -28,7 +28,8 @@ package struct Erasure: WireObject, Equatable {
     /// Who asked for it to be erased, and when, if somebody did.
     package var askedBy: PrincipalID?
     package var askedAt: Instant?
-    /// How many rows it has, or had when it was asked for, by table; and how many are gone.
+    /// How many rows it has, or had when it was asked for, by table, at most a million of each; and how many
+    /// are gone.
     package var rows: [String: Int]
     package var removed: Int
 

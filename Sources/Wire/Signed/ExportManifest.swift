@@ -1,11 +1,14 @@
 package import Domain
 
-/// Payload of an export's statement: what the archive holds.
+/// What an exported archive holds.
 ///
 /// An archive is a tar (POSIX ustar) of files with a line of JSON for each row, then `root.key`, the public
 /// root key's 32 bytes; `keyset`, the statement in which it says which keys sign; `manifest.json`, which is
-/// this; and `manifest.signed`, the statement that carries the same bytes, signed by one of those keys.
+/// this; and `manifest.signed`, the statement with its hash, an ``ExportSeal``, signed by one of those keys.
 package struct ExportManifest: WireObject, Equatable {
+    /// The largest manifest in bytes: some 400,000 files.
+    package static let bytesMax = 64 << 20
+
     /// A file of rows.
     package struct File: WireObject, Equatable {
         /// Its name, how many rows and bytes it has, and their SHA-256 in hexadecimal.
@@ -81,4 +84,21 @@ package struct ExportManifest: WireObject, Equatable {
         writer.field("exportedAt", exportedAt)
         writer.field("files", files)
     }
+}
+
+/// Payload of an export's statement.
+package struct ExportSeal: WireObject, Equatable {
+    /// The SHA-256 of `manifest.json` in hexadecimal.
+    package var manifestSha256: String
+
+    /// A seal of a manifest.
+    package init(manifestSha256: String) { self.manifestSha256 = manifestSha256 }
+
+    /// Reads the fields.
+    package init(from reader: inout FieldReader) throws(FieldError) {
+        manifestSha256 = try reader.field("manifestSha256", String.self, .in(64...64))
+    }
+
+    /// Appends the fields.
+    package func fields(to writer: inout JSONWriter) { writer.field("manifestSha256", manifestSha256) }
 }

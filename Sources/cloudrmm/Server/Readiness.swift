@@ -10,20 +10,21 @@ struct Ready: WireObject, Equatable {
     var gatewayURL: String
     var operationsURL: String
     var databaseURL: String
+    var ownerDatabaseURL: String
     var redisURL: String
     var apiKey: String
     var caCertificate: String
 
     init(
         webURL: String, apiURL: String, gatewayURL: String, operationsURL: String, databaseURL: String,
-        redisURL: String,
-        apiKey: String, caCertificate: String
+        ownerDatabaseURL: String, redisURL: String, apiKey: String, caCertificate: String
     ) {
         self.webURL = webURL
         self.apiURL = apiURL
         self.gatewayURL = gatewayURL
         self.operationsURL = operationsURL
         self.databaseURL = databaseURL
+        self.ownerDatabaseURL = ownerDatabaseURL
         self.redisURL = redisURL
         self.apiKey = apiKey
         self.caCertificate = caCertificate
@@ -35,6 +36,7 @@ struct Ready: WireObject, Equatable {
         gatewayURL = try reader.field("gatewayURL")
         operationsURL = try reader.field("operationsURL")
         databaseURL = try reader.field("databaseURL")
+        ownerDatabaseURL = try reader.field("ownerDatabaseURL")
         redisURL = try reader.field("redisURL")
         apiKey = try reader.field("apiKey")
         caCertificate = try reader.field("caCertificate")
@@ -46,6 +48,7 @@ struct Ready: WireObject, Equatable {
         writer.field("gatewayURL", gatewayURL)
         writer.field("operationsURL", operationsURL)
         writer.field("databaseURL", databaseURL)
+        writer.field("ownerDatabaseURL", ownerDatabaseURL)
         writer.field("redisURL", redisURL)
         writer.field("apiKey", apiKey)
         writer.field("caCertificate", caCertificate)

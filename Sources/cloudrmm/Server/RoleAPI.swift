@@ -133,7 +133,7 @@ extension Roles {
         }
         let sealer = AuditSealer(
             ledger: ledger, seals: apiKeys.seals, store: keys.auditStore(apiKeys.seals))
-        let eraser = Eraser(ledger: ledger, sealer: sealer)
+        let eraser = Eraser(ledger: ledger, sealer: sealer, seals: apiKeys.seals)
         let part = Part("api", ending: .graceful) {
             try await beside([
                 { try await tls.run() }, { await front.reportWork() },

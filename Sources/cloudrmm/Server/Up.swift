@@ -110,7 +110,8 @@ struct Up: AsyncParsableCommand {
                 apiURL: "https://localhost:\(try await ports.port("api"))",
                 gatewayURL: "wss://localhost:\(try await ports.port("gateway"))",
                 operationsURL: "http://127.0.0.1:\(try await ports.port("operations"))",
-                databaseURL: databaseURL, redisURL: try servers.redisAdminURL, apiKey: administrator,
+                databaseURL: databaseURL, ownerDatabaseURL: try servers.postgresSuperuserURL,
+                redisURL: try servers.redisAdminURL, apiKey: administrator,
                 caCertificate: keys.serverCAPath)
             try remembered.remember([
                 "api": try await ports.port("api"), "gateway": try await ports.port("gateway"),

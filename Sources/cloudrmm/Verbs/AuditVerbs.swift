@@ -11,7 +11,8 @@ import Wire
 struct AuditVerbs: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "audit", abstract: "What was changed and what was refused.",
-        subcommands: [List.self, Export.self, Verify.self, Prune.self], defaultSubcommand: List.self)
+        subcommands: [List.self, Export.self, Verify.self, Prune.self, Discard.self],
+        defaultSubcommand: List.self)
 
     struct List: AsyncParsableCommand {
         static let configuration = CommandConfiguration(abstract: "List the audit log, newest first.")
@@ -72,28 +73,35 @@ struct AuditVerbs: AsyncParsableCommand {
         var keysDir: String?
         @OptionGroup var options: SettingsOptions
 
-        /// Runs on a sealer of the installation's log.
-        func withSealer(for verb: String, _ body: (AuditSealer) async throws -> Void) async throws {
+        /// Runs on the installation's log: the ledger on the API's login or on the owner's, who alone takes
+        /// out of what is in use, and the keys.
+        func withLog(
+            for verb: String, asOwner: Bool = false,
+            _ body: (Ledger, AuditSealer, RowSeals) async throws -> Void
+        ) async throws {
             var given = try options.settings([.keysDir: keysDir])
             var directory = given.keysDirectory
+            let setting = asOwner ? Setting.ownerDatabaseURL : .databaseURL
             if let dataDir {
-                guard let url = try ReadyFile.find(in: dataDir)?.databaseURL else {
+                let ready = try ReadyFile.find(in: dataDir)
+                guard let url = asOwner ? ready?.ownerDatabaseURL : ready?.databaseURL else {
                     throw Failure(.unreachable, "\(dataDir) has no running installation")
                 }
-                given = try options.settings([.databaseURL: url, .keysDir: keysDir])
+                given = try options.settings([setting: url, .keysDir: keysDir])
                 directory = keysDir ?? "\(dataDir)/keys"
             }
-            let configuration = try given.parse(
-                .databaseURL, given.require(.databaseURL, for: verb)
-            ) { try PostgresConfiguration(url: $0) }
+            let configuration = try given.parse(setting, given.require(setting, for: verb)) {
+                try PostgresConfiguration(url: $0)
+            }
             let files = try KeyFiles(directory: directory)
             let keys = try files.openAPIKeys()
             let pool = PostgresPool(configuration: configuration, logger: try makeLogger(level: "warning"))
             pool.start()
+            let ledger = Ledger(pool: pool)
             let sealer = AuditSealer(
-                ledger: Ledger(pool: pool), seals: keys.seals, store: files.auditStore(keys.seals))
+                ledger: ledger, seals: keys.seals, store: files.auditStore(keys.seals))
             do {
-                try await body(sealer)
+                try await body(ledger, sealer, keys.seals)
             } catch {
                 await pool.close()
                 throw error
@@ -114,7 +122,7 @@ struct AuditVerbs: AsyncParsableCommand {
 
         func run() async throws {
             try await reportingFailures {
-                try await installation.withSealer(for: "audit verify") { sealer in
+                try await installation.withLog(for: "audit verify") { _, sealer, _ in
                     try AuditVerbs.tell(await sealer.verify(), "hold")
                 }
             }
@@ -127,7 +135,8 @@ struct AuditVerbs: AsyncParsableCommand {
             discussion: """
                 Every log is verified first, and one that does not hold is left as it is. A checkpoint says \
                 under a MAC where a log begins from now on. Export what you have to keep before. Finds the \
-                installation as 'audit verify' does.
+                installation as 'audit verify' does, but as the database's owner: without --data-dir, \
+                CLOUDRMM_OWNER_DATABASE_URL names the database.
                 """)
         @Option(help: "How many days are kept, 1 to 36500.") var keepDays: Int
         @OptionGroup var installation: InstallationOptions
@@ -140,9 +149,31 @@ struct AuditVerbs: AsyncParsableCommand {
 
         func run() async throws {
             try await reportingFailures {
-                try await installation.withSealer(for: "audit prune") { sealer in
+                try await installation.withLog(for: "audit prune", asOwner: true) { _, sealer, _ in
                     let before = Instant.now() + .seconds(-keepDays * 86_400)
                     try AuditVerbs.tell(await sealer.prune(before: before), "were taken out")
+                }
+            }
+        }
+    }
+
+    struct Discard: AsyncParsableCommand {
+        static let configuration = CommandConfiguration(
+            abstract: "Take out a log that does not hold, of what is being erased, without the API.",
+            discussion: """
+                An erasure waits if its log does not hold, since the log is what would tell of it. This \
+                takes the log out, and writes what is wrong with it into the platform's log; the erasure \
+                goes on by itself. Finds the installation as 'audit prune' does.
+                """)
+        @Argument(help: "The organization or the partner that is being erased.") var log: ID<Subject.Tenant>
+        @OptionGroup var installation: InstallationOptions
+
+        func run() async throws {
+            try await reportingFailures {
+                try await installation.withLog(for: "audit discard", asOwner: true) {
+                    let eraser = Eraser(ledger: $0, sealer: $1, seals: $2)
+                    let fault = try await eraser.discardLog(of: log.value)
+                    Terminal.print("taken out, as the platform's log says from now on: \(fault)")
                 }
             }
         }

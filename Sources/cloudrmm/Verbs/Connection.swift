@@ -93,6 +93,7 @@ struct ReadyFile: Decodable {
     let apiKey: String?
     let caCertificate: String?
     let databaseURL: String?
+    let ownerDatabaseURL: String?
 
     /// The file of a data directory; without one, of the usual ones, if it is there.
     static func find(in dataDir: String?) throws -> ReadyFile? {
