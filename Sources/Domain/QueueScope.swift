@@ -44,7 +44,8 @@ package enum ControlMode: Int16, Sendable, CaseIterable {
     case drain = 2
 
     /// The word used in JSON, logs and the command line.
-    package var name: String { String(describing: self) }
+    package var name: String { Self.names[self] }
+    private static let names = CaseNames<Self>()
 
     /// What is done by it, in a sentence: `paused`.
     package var participle: String {

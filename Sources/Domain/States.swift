@@ -27,11 +27,12 @@ package enum RunState: Int16, Sendable, CaseIterable {
     package var isOutcome: Bool { rawValue >= 10 }
 
     /// The word used in JSON, logs and the command line.
-    package var name: String { String(describing: self) }
+    package var name: String { Self.names[self] }
+    private static let names = CaseNames<Self>()
 
     /// The state of a word.
     package init?(name: String) {
-        guard let state = RunState.allCases.first(where: { $0.name == name }) else { return nil }
+        guard let state = Self.names[name] else { return nil }
         self = state
     }
 }
@@ -60,11 +61,12 @@ package enum Outcome: Int16, Sendable, CaseIterable {
     }
 
     /// The word used in JSON, logs and the command line.
-    package var name: String { String(describing: self) }
+    package var name: String { Self.names[self] }
+    private static let names = CaseNames<Self>()
 
     /// The outcome of a word.
     package init?(name: String) {
-        guard let outcome = Outcome.allCases.first(where: { $0.name == name }) else { return nil }
+        guard let outcome = Self.names[name] else { return nil }
         self = outcome
     }
 }
@@ -85,11 +87,12 @@ package enum JobState: Int16, Sendable, CaseIterable {
     package var isEnd: Bool { rawValue >= 10 }
 
     /// The word used in JSON, logs and the command line.
-    package var name: String { String(describing: self) }
+    package var name: String { Self.names[self] }
+    private static let names = CaseNames<Self>()
 
     /// The state of a word.
     package init?(name: String) {
-        guard let state = JobState.allCases.first(where: { $0.name == name }) else { return nil }
+        guard let state = Self.names[name] else { return nil }
         self = state
     }
 }
@@ -101,11 +104,12 @@ package enum Priority: Int16, Sendable, CaseIterable {
     case bulk = 2
 
     /// The word used in JSON, logs, keys and the command line.
-    package var name: String { String(describing: self) }
+    package var name: String { Self.names[self] }
+    private static let names = CaseNames<Self>()
 
     /// The priority of a word.
     package init?(name: String) {
-        guard let priority = Priority.allCases.first(where: { $0.name == name }) else { return nil }
+        guard let priority = Self.names[name] else { return nil }
         self = priority
     }
 }

@@ -23,11 +23,12 @@ package enum TaskState: Int16, Sendable, CaseIterable {
     package var isOutcome: Bool { rawValue >= TaskState.succeeded.rawValue }
 
     /// The word used in JSON, logs and the command line.
-    package var name: String { String(describing: self) }
+    package var name: String { Self.names[self] }
+    private static let names = CaseNames<Self>()
 
     /// The state of a word.
     package init?(name: String) {
-        guard let state = TaskState.allCases.first(where: { $0.name == name }) else { return nil }
+        guard let state = Self.names[name] else { return nil }
         self = state
     }
 }

@@ -73,7 +73,7 @@ package struct MACKey: Sendable {
     /// The fewest bytes that a key may have.
     package static let byteCountMin = 32
 
-    private let bytes: [UInt8]
+    private let prepared: PreparedMAC
 
     /// Takes at least 32 secret bytes; throws `malformed` for fewer.
     package init(bytes: [UInt8]) throws(TrustError) {
@@ -81,15 +81,51 @@ package struct MACKey: Sendable {
             throw TrustError(
                 .malformed, "a MAC key has at least \(Self.byteCountMin) bytes, not \(bytes.count)")
         }
-        self.bytes = bytes
+        prepared = PreparedMAC(key: bytes)
     }
 
     /// HMAC-SHA-256 over the framed parts.
-    package func mac(_ parts: [[UInt8]]) -> [UInt8] { hmacSHA256(key: bytes, message: framed(parts)) }
+    package func mac(_ parts: [[UInt8]]) -> [UInt8] { prepared.code(of: framed(parts)) }
 
     /// Whether `mac` is the code of these parts; compares in constant time.
     package func isValid(_ mac: [UInt8], for parts: [[UInt8]]) -> Bool {
         constantTimeEqual(mac, self.mac(parts))
+    }
+}
+
+/// HMAC-SHA-256 under one key: what the key alone decides is computed once, and libcrypto is not asked for
+/// its algorithms again for each code.
+@safe private final class PreparedMAC: @unchecked Sendable {
+    // Never changed once it is made: each code is computed in a copy.
+    private let context: OpaquePointer
+
+    init(key: [UInt8]) {
+        let algorithm = unsafe EVP_MAC_fetch(nil, "HMAC", nil)
+        defer { unsafe EVP_MAC_free(algorithm) }
+        guard let context = unsafe EVP_MAC_CTX_new(algorithm) else { fatalError("libcrypto has no HMAC") }
+        unsafe self.context = context
+        var digest = Array("SHA256".utf8CString)
+        let done = unsafe digest.withUnsafeMutableBufferPointer { name in
+            let parameters = unsafe [
+                OSSL_PARAM_construct_utf8_string("digest", name.baseAddress, 0), OSSL_PARAM_construct_end(),
+            ]
+            return unsafe EVP_MAC_init(context, key, key.count, parameters)
+        }
+        precondition(done == 1, "HMAC failed to start")
+    }
+
+    deinit { unsafe EVP_MAC_CTX_free(context) }
+
+    func code(of message: [UInt8]) -> [UInt8] {
+        guard let copy = unsafe EVP_MAC_CTX_dup(context) else { fatalError("libcrypto is out of memory") }
+        defer { unsafe EVP_MAC_CTX_free(copy) }
+        var code = [UInt8](repeating: 0, count: SHA256.byteCount)
+        var count = 0
+        let done =
+            unsafe EVP_MAC_update(copy, message, message.count) == 1
+            && EVP_MAC_final(copy, &code, &count, code.count) == 1
+        precondition(done && count == code.count, "HMAC failed")
+        return code
     }
 }
 

@@ -237,7 +237,8 @@ struct ContractTests {
                 id: "r", caller: try await api.authenticator.principal(of: api.one.key), reach: .platform,
                 credential: api.one.key, isFromCookie: false, address: nil, agent: "test",
                 parameters: [:], rawQuery: nil, body: [], idempotencyKey: nil, version: nil,
-                stream: RequestBody(buffer: ByteBuffer()), logger: Logger(label: "test"))
+                stream: RequestBody(buffer: ByteBuffer()),
+                log: CallLog(base: Logger(label: "test"), requestID: "r", trace: .new()))
             let watches = JobWatches(ledger: api.ledger, authenticator: api.authenticator)
             var replies: [Reply] = []
             for _ in 0..<JobWatches.streamsMax { replies.append(try watches.reply(to: call, first: row)) }

@@ -134,23 +134,24 @@ extension TestAPI {
             logger: logger)
         let closing = Closing(ledger: ledger, submitter: submitter, front: front)
         let handlers = Handlers(
-            ledger: ledger, authenticator: authenticator,
-            tenants: TenantMaker(ledger: ledger, judge: judge), roles: RoleMaker(authenticator),
-            lifecycle: Lifecycle(
-                closing: closing,
-                mover: Mover(ledger: ledger, signer: signer, judge: judge, closing: closing),
-                exporter: Exporter(ledger: ledger, signer: signer)),
-            signIn: SignIn(authenticator, sealing: sealing),
-            webhooks: WebhookMaker(authenticator, keys: sealing, networks: .none),
-            secrets: SecretMaker(authenticator, keys: sealing),
-            submitter: submitter,
-            enroller: Enroller(ledger: ledger, signer: signer, judge: judge) { "wss://localhost" },
-            presence: Presence(front: front),
-            queues: QueueView(ledger: ledger, front: front),
-            controls: QueueControls(ledger: ledger, front: front, judge: judge, logger: logger),
-            rates: QueueRates(front: front), tasks: Tasks(ledger: ledger, fronts: [:]), retentionDays: 90,
-            watches: JobWatches(ledger: ledger, authenticator: authenticator),
-            readiness: { ["database": true, "redis": isReady.isSet] })
+            .init(
+                ledger: ledger, authenticator: authenticator,
+                tenants: TenantMaker(ledger: ledger, judge: judge), roles: RoleMaker(authenticator),
+                lifecycle: Lifecycle(
+                    closing: closing,
+                    mover: Mover(ledger: ledger, signer: signer, judge: judge, closing: closing),
+                    exporter: Exporter(ledger: ledger, signer: signer)),
+                signIn: SignIn(authenticator, sealing: sealing),
+                webhooks: WebhookMaker(authenticator, keys: sealing, networks: .none),
+                secrets: SecretMaker(authenticator, keys: sealing),
+                submitter: submitter,
+                enroller: Enroller(ledger: ledger, signer: signer, judge: judge) { "wss://localhost" },
+                presence: Presence(front: front),
+                queues: QueueView(ledger: ledger, front: front),
+                controls: QueueControls(ledger: ledger, front: front, judge: judge, logger: logger),
+                rates: QueueRates(front: front), tasks: Tasks(ledger: ledger, fronts: [:]), retentionDays: 90,
+                watches: JobWatches(ledger: ledger, authenticator: authenticator),
+                readiness: { ["database": true, "redis": isReady.isSet] }))
         let (ports, bound) = AsyncStream.makeStream(of: Int.self)
         var meeting: (@Sendable () -> TLSContext)?
         if let tls { meeting = { tls } }

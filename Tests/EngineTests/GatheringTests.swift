@@ -46,12 +46,13 @@ import Testing
 
     /// Begins calls one after the other, each once the one before it waits.
     private func begin(
-        _ items: [Int], size: Int = 1, scope: Scope, _ gathering: Gathering<Int, Int>
+        _ items: [Int], after others: Int = 0, size: Int = 1, scope: Scope,
+        _ gathering: Gathering<Int, Int>
     ) async -> [Task<Int, any Error>] {
         var tasks: [Task<Int, any Error>] = []
         for item in items {
             tasks.append(Task { try await gathering(item, size: size, scope: scope) })
-            while gathering.count(in: scope) < tasks.count { await Task.yield() }
+            while gathering.count(in: scope) < others + tasks.count { await Task.yield() }
         }
         return tasks
     }
@@ -75,6 +76,27 @@ import Testing
         #expect(answers == [1, 4, 9, 16, 25, 36])
         #expect(calls.items.prefix(2) == [[1], [2]])
         #expect(calls.items.count == 3 && Set(calls.items[2]) == [3, 4, 5, 6])
+        #expect(gathering.count(in: platform) == 0, "nothing is left behind")
+    }
+
+    @Test("Another call goes beside one only once as many wait as are in it")
+    func large() async throws {
+        let calls = Calls()
+        let gathering = squares(calls)
+        let first = await begin([1, 2], scope: platform, gathering)
+        await calls.wait(for: 2)
+        let rest = await begin([3, 4, 5], after: 2, scope: platform, gathering)
+        // One of the two ends: three wait, which is more than the other has.
+        calls.release(1)
+        await calls.wait(for: 1)
+        // Two wait beside calls of one and of three; then one of them ends.
+        let last = await begin([6, 7], after: 4, scope: platform, gathering)
+        calls.release(1)
+        var answers: [Int] = []
+        calls.releaseAll()
+        for task in first + rest + last { answers.append(try await task.value) }
+        #expect(answers == [1, 4, 9, 16, 25, 36, 49])
+        #expect(calls.items.map(\.count).sorted() == [1, 1, 2, 3])
         #expect(gathering.count(in: platform) == 0, "nothing is left behind")
     }
 

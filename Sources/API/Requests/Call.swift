@@ -7,6 +7,20 @@ import NIOCore
 import Postgres
 import Wire
 
+/// What the lines of a call's log say of it: put together only where there is one.
+struct CallLog: Sendable {
+    let base: Logger
+    let requestID: String
+    let trace: TraceContext
+
+    var logger: Logger {
+        var logger = base
+        logger[metadataKey: "request.id"] = .string(requestID)
+        logger[metadataKey: "trace"] = .string(trace.traceID)
+        return logger
+    }
+}
+
 /// One request, judged so far as its route says: what a handler works with.
 struct Call: Sendable {
     /// Names the request in answer and log.
@@ -32,7 +46,10 @@ struct Call: Sendable {
     let version: Int?
     /// The request's own body stream, which ends when the client goes.
     let stream: RequestBody
-    let logger: Logger
+    let log: CallLog
+
+    /// A logger that names the call in each line.
+    var logger: Logger { log.logger }
 
     /// Who is calling.
     var principal: Principal {

@@ -10,50 +10,59 @@ struct RouteTable: Sendable {
         case none
     }
 
-    private struct Pattern: Sendable {
-        let segments: [Substring]
-        let routes: [Route]
+    /// What may follow the segments so far. Where a word and a parameter both fit, the word means it.
+    private struct Node: Sendable {
+        var routes: [Route] = []
+        /// The names of the parameters on the way here, in order.
+        var names: [String] = []
+        var words: [Substring: Node] = [:]
+        /// What stands for any segment that is not empty: one node, or none.
+        var any: [Node] = []
+
+        mutating func add(_ route: Route, under segments: ArraySlice<Substring>) {
+            guard let first = segments.first else {
+                if routes.isEmpty { names = route.parameterNames }
+                routes.append(route)
+                return
+            }
+            if first.hasPrefix("{") {
+                if any.isEmpty { any.append(Node()) }
+                any[0].add(route, under: segments.dropFirst())
+            } else {
+                words[first, default: Node()].add(route, under: segments.dropFirst())
+            }
+        }
+
+        /// Where a path ends, and its segments that stand for parameters, in order.
+        func find(
+            _ segments: ArraySlice<Substring>, _ values: [Substring] = []
+        ) -> (node: Node, values: [Substring])? {
+            guard let first = segments.first else { return routes.isEmpty ? nil : (self, values) }
+            if let found = words[first]?.find(segments.dropFirst(), values) { return found }
+            return first.isEmpty ? nil : any.first?.find(segments.dropFirst(), values + [first])
+        }
     }
 
     /// The routes in the order in which they are described.
     let routes: [Route]
-    private let patterns: [Int: [Pattern]]
+    private let root: Node
 
     init(_ routes: [Route]) {
         self.routes = routes
-        let byPath = Dictionary(grouping: routes, by: \.path).values.map { routes in
-            Pattern(segments: routes[0].path.split(separator: "/"), routes: routes)
-        }
-        // Where a word and a parameter both fit, the word means it.
-        let sorted = byPath.sorted { $0.routes[0].parameterNames.count < $1.routes[0].parameterNames.count }
-        patterns = Dictionary(grouping: sorted) { $0.segments.count }
+        var root = Node()
+        for route in routes { root.add(route, under: route.path.split(separator: "/")[...]) }
+        self.root = root
     }
 
     /// What a request line means; the path is without its query.
     func match(_ method: HTTPRequest.Method, _ path: Substring) -> Match {
         let segments = path.split(separator: "/", omittingEmptySubsequences: false).dropFirst()
-        for pattern in patterns[segments.count] ?? [] {
-            guard let parameters = Self.parameters(of: segments, pattern.segments) else { continue }
-            if let route = pattern.routes.first(where: { $0.method == method }) {
-                return .route(route, parameters: parameters)
-            }
-            return .methodNotAllowed(pattern.routes.map(\.method))
+        guard let (node, values) = root.find(segments) else { return .none }
+        guard let route = node.routes.first(where: { $0.method == method }) else {
+            return .methodNotAllowed(node.routes.map(\.method))
         }
-        return .none
-    }
-
-    private static func parameters(of segments: ArraySlice<Substring>, _ pattern: [Substring]) -> [String:
-        String]?
-    {
         var parameters: [String: String] = [:]
-        for (segment, expected) in zip(segments, pattern) {
-            if expected.hasPrefix("{") {
-                guard !segment.isEmpty else { return nil }
-                parameters[String(expected.dropFirst().dropLast())] = String(segment)
-            } else if segment != expected {
-                return nil
-            }
-        }
-        return parameters
+        for (name, value) in zip(node.names, values) { parameters[name] = String(value) }
+        return .route(route, parameters: parameters)
     }
 }

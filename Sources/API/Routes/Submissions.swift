@@ -229,6 +229,7 @@ extension PendingApproval {
 extension Call {
     /// Says that a job was taken, by the request and its trace.
     func note(_ job: AcceptedJob) {
+        guard log.base.logLevel <= .debug else { return }
         logger.debug("job accepted", metadata: ["job.id": "\(job.id)", "state": "\(job.state.name)"])
     }
 }

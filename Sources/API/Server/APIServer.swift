@@ -87,13 +87,14 @@ package struct APIServer: Service {
         readiness: @escaping @Sendable () async -> [String: Bool], counters: EventCounters, logger: Logger
     ) {
         let handlers = Handlers(
-            ledger: ledger, authenticator: authenticator, tenants: tenants, roles: roles,
-            lifecycle: lifecycle, signIn: signIn,
-            webhooks: webhooks, secrets: secrets, submitter: submitter,
-            enroller: enroller, presence: presence, queues: queues, controls: controls, rates: rates,
-            tasks: tasks, retentionDays: retentionDays,
-            watches: JobWatches(ledger: ledger, authenticator: authenticator),
-            readiness: readiness, docs: configuration.docs)
+            .init(
+                ledger: ledger, authenticator: authenticator, tenants: tenants, roles: roles,
+                lifecycle: lifecycle, signIn: signIn,
+                webhooks: webhooks, secrets: secrets, submitter: submitter,
+                enroller: enroller, presence: presence, queues: queues, controls: controls, rates: rates,
+                tasks: tasks, retentionDays: retentionDays,
+                watches: JobWatches(ledger: ledger, authenticator: authenticator),
+                readiness: readiness, docs: configuration.docs))
         self.configuration = configuration
         self.logger = logger
         responder = Responder(

@@ -39,22 +39,20 @@ struct Responder: HTTPResponder {
 
     func respond(to request: Request, context: Context) async throws -> Response {
         let requestID = UniqueID.v7(at: .now()).description
-        var logger = logger
-        logger[metadataKey: "request.id"] = .string(requestID)
         let trace = Self.trace(of: request)
-        logger[metadataKey: "trace"] = .string(trace.traceID)
+        let log = CallLog(base: logger, requestID: requestID, trace: trace)
         let isRead = Flag()
         var reply: Reply
         let address = context.channel.remoteAddress?.ipAddress
         let judged = Mutex(Judged())
         do {
             reply = try await TraceContext.$current.withValue(trace) {
-                try await self.reply(to: request, requestID, isRead, context, address, judged, logger)
+                try await self.reply(to: request, requestID, isRead, context, address, judged, log)
             }
         } catch let error as HTTPParserBroke {
             throw error.cause
         } catch {
-            let problem = Problem.of(error)
+            let (problem, logger) = (Problem.of(error), log.logger)
             if problem == nil {
                 logger.error("a request failed unexpectedly", metadata: ["error": "\(error)"])
             }
@@ -103,17 +101,18 @@ struct Responder: HTTPResponder {
 
     private func reply(
         to request: Request, _ requestID: String, _ isRead: Flag, _ context: Context, _ address: String?,
-        _ judged: borrowing Mutex<Judged>, _ logger: Logger
+        _ judged: borrowing Mutex<Judged>, _ log: CallLog
     ) async throws -> Reply {
         try checkHost(request)
         let target = Substring(request.head.path ?? "")
         let path = target.prefix { $0 != "?" }
-        if case .methodNotAllowed(let methods) = routes.match(request.method, path),
+        let match = routes.match(request.method == .head ? .get : request.method, path)
+        if case .methodNotAllowed(let methods) = match,
             let reply = crossOrigin.preflight(request, methods: methods)
         {
             return reply
         }
-        let (route, parameters) = try route(request.method, path)
+        let (route, parameters) = try Self.route(match, request.method, path)
         judged.withLock { $0.route = route }
         var credential: String?
         var isFromCookie = false
@@ -160,7 +159,7 @@ struct Responder: HTTPResponder {
             rawQuery: rawQuery, body: bytes,
             idempotencyKey: route.takesIdempotencyKey ? try Self.idempotencyKey(of: request) : nil,
             version: route.takesIfMatch ? try Self.version(of: request) : nil, stream: request.body,
-            logger: logger)
+            log: log)
         // What the call changes is noted as this caller's.
         let actor =
             caller.map { $0.actor(requestID: requestID, address: address) }
@@ -194,8 +193,10 @@ struct Responder: HTTPResponder {
         return String(text.prefix { $0 != ":" })
     }
 
-    private func route(_ method: HTTPRequest.Method, _ path: Substring) throws -> (Route, [String: String]) {
-        switch routes.match(method == .head ? .get : method, path) {
+    private static func route(
+        _ match: RouteTable.Match, _ method: HTTPRequest.Method, _ path: Substring
+    ) throws -> (Route, [String: String]) {
+        switch match {
         case .route(let route, let parameters): return (route, parameters)
         case .methodNotAllowed(let methods):
             throw MethodNotAllowed(method: method, methods: methods)
@@ -233,11 +234,12 @@ struct Responder: HTTPResponder {
 
     private static func bearer(of request: Request) throws(AccessError) -> String {
         let fields = request.headers[values: .authorization]
-        let parts = (fields.first ?? "").split(separator: " ")
-        guard fields.count == 1, parts.count == 2, parts[0].lowercased() == "bearer" else {
-            throw AccessError.unauthorized
-        }
-        return String(parts[1])
+        let field = fields.first ?? ""
+        let credential = field.drop { $0 != " " }.drop { $0 == " " }
+        guard fields.count == 1, !credential.isEmpty, !credential.contains(" "),
+            field.prefix(while: { $0 != " " }).lowercased() == "bearer"
+        else { throw AccessError.unauthorized }
+        return String(credential)
     }
 
     private static func idempotencyKey(of request: Request) throws -> String? {

@@ -3,9 +3,11 @@ import Synchronization
 
 /// Makes one call of what many callers ask for at the same time: while one is under way, the next gathers.
 ///
-/// No linger: the first goes at once, alone. Only what is asked under the same scope goes together, so that
-/// nobody's rows come near another's statement. A call that the database refuses is made again in halves, so
-/// one that cannot be carried out fails alone; one that may have been carried out is not made again.
+/// No linger: the first goes at once, alone. Another goes beside it only once as many wait as are in it, so
+/// that under load calls are few and large, and nobody waits behind one large item. Only what is asked under
+/// the same scope goes together, so that nobody's rows come near another's statement. A call that the
+/// database refuses is made again in halves, so one that cannot be carried out fails alone; one that may have
+/// been carried out is not made again.
 package final class Gathering<Item: Sendable, Answer: Sendable>: Sendable {
     private struct Member: Sendable {
         let item: Item
@@ -17,6 +19,9 @@ package final class Gathering<Item: Sendable, Answer: Sendable>: Sendable {
         var waiting: ArraySlice<Member> = []
         var underWay = 0
         var inCalls = 0
+
+        /// Whether a call may go: one commits while the other is prepared.
+        var isFree: Bool { underWay == 0 || (underWay < 2 && waiting.count >= inCalls) }
     }
 
     private let lines = Mutex<[Scope: Line]>([:])
@@ -32,10 +37,12 @@ package final class Gathering<Item: Sendable, Answer: Sendable>: Sendable {
     /// The answer to one item of a size. What others wait for as well is not broken off when the caller is
     /// cancelled: the call's own time limit ends it.
     package func callAsFunction(_ item: Item, size: Int, scope: Scope) async throws -> Answer {
-        try await withCheckedThrowingContinuation { caller in
+        // Whatever is ready to ask on the same thread asks before the first goes.
+        await Task.yield()
+        return try await withCheckedThrowingContinuation { caller in
             let isFree = lines.withLock { lines in
                 lines[scope, default: Line()].waiting.append(Member(item: item, size: size, caller: caller))
-                guard lines[scope, default: Line()].underWay < Self.underWayMax else { return false }
+                guard lines[scope, default: Line()].isFree else { return false }
                 lines[scope, default: Line()].underWay += 1
                 return true
             }
@@ -56,9 +63,14 @@ package final class Gathering<Item: Sendable, Answer: Sendable>: Sendable {
         }
     }
 
+    /// What the next call of a worker takes; `nil` if its work is done, or another's to do.
     private func next(of scope: Scope) -> ArraySlice<Member>? {
         lines.withLock { lines in
             guard var line = lines[scope] else { return nil }
+            defer { lines[scope] = line.underWay == 0 ? nil : line }
+            line.underWay -= 1
+            guard line.isFree, !line.waiting.isEmpty else { return nil }
+            line.underWay += 1
             var (count, size) = (0, 0)
             for member in line.waiting {
                 size += member.size
@@ -68,9 +80,7 @@ package final class Gathering<Item: Sendable, Answer: Sendable>: Sendable {
             let members = line.waiting.prefix(count)
             line.waiting.removeFirst(count)
             line.inCalls += count
-            if count == 0 { line.underWay -= 1 }
-            lines[scope] = line.underWay == 0 ? nil : line
-            return count == 0 ? nil : members
+            return members
         }
     }
 
@@ -88,8 +98,6 @@ package final class Gathering<Item: Sendable, Answer: Sendable>: Sendable {
         }
     }
 
-    // One commits while the other is prepared.
-    private static var underWayMax: Int { 2 }
     private static var membersMax: Int { 256 }
 }
 
