@@ -215,7 +215,7 @@ let package = Package(
                 "Engine", "Ledger", "Domain", "Outbound", "Postgres", "Redis", "Streams", "TestSupport",
                 "Trust", "Wire", "Process", logging,
             ]),
-        tests("cloudrmmTests", ["cloudrmm", "Domain", "Process", "Trust", "Wire", logging]),
+        tests("cloudrmmTests", ["cloudrmm", "Domain", "Process", "Trust", "Wire", arguments, logging]),
         target("History", path: "Tests/History"),
         .executableTarget(
             name: "HistoryCheck", dependencies: ["History"], path: "Tests/HistoryCheck",

@@ -21,7 +21,7 @@ struct CloudRMM: AsyncParsableCommand {
             ApprovalVerbs.self, SessionVerbs.self,
             SecondFactorVerbs.self, ChangePassword.self, AuditVerbs.self,
             WebhookVerbs.self, SecretVerbs.self,
-            RedisUsers.self,
+            RedisUsers.self, DemoVerbs.self,
         ])
 
     /// Parses, runs, and ends with the documented codes: the parser's own code for bad usage is another.
