@@ -41,11 +41,11 @@ struct PowerRowTests {
                   AND c.relnamespace = 'public'::regnamespace
                 """, scope: .platform
             ) { try $0.decode(String.self) }
-            // Edges: EdgeJudgeTests and AlteredRowTests; lists: AuditTests and RevocationTests; the others:
-            // GuardTests, ApprovalTests and TokenTests.
+            // Edges: EdgeJudgeTests and AlteredRowTests; the lists: AuditTests and AuthenticatorTests; the
+            // others: ApprovalTests and TokenTests.
             let elsewhere: Set = [
                 "partners", "organizations", "sites", "devices", "revocations", "audit_entries",
-                "audit_checkpoints", "guards", "approvals", "oidc_providers", "oidc_links",
+                "audit_checkpoints", "approvals", "oidc_providers", "oidc_links",
             ]
             #expect(Set(sealed) == elsewhere.union(PowerTable.all.map(\.name)))
         }

@@ -36,6 +36,7 @@ struct PowerScene {
     let signIn: SignIn
     let roles: RoleMaker
     let admin: Principal
+    let partner: PartnerID
     let organization: OrganizationID
     let ann: Person
     let bob: Person
@@ -66,7 +67,12 @@ struct PowerScene {
         signIn = try TestDatabase.signIn(authenticator)
         roles = RoleMaker(authenticator)
         admin = Believing.principal(.platform, Permission.all, clock.now)
-        organization = try await database.makeOrganization()
+        partner = ID(try await database.tenants.createPartner(name: "p", level: .platform).id)
+        organization = ID(
+            try await database.tenants.createOrganization(partner: partner, name: "o", level: .platform).id)
+        _ = try await authenticator.guards.edit(partner, version: nil, by: admin) {
+            ($0.confirmAbove, $0.approveAbove) = (5, 9)
+        }
         let home = Level.organization(organization)
         strong = try await roles.createRole(
             name: "strong", permissions: [.webhooksRead, .webhooksWrite], home: home, by: admin)
@@ -110,6 +116,14 @@ struct PowerScene {
         } catch let error as AccessError {
             return error.code.rawValue
         }
+    }
+
+    /// How far one act of the partner may reach.
+    func reachOfActs() async throws -> String {
+        authenticator.guards.forget()
+        clock.advance(.seconds(30))
+        let judged = try await authenticator.guards.rules(on: .partner(partner))
+        return "\(judged.isAltered) \(judged.rules.confirmAbove) \(judged.rules.approveAbove as Any)"
     }
 
     /// Whom an address and a password let in, with a code of now; the address is what the row says by now.

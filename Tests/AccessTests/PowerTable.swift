@@ -88,7 +88,7 @@ extension PowerTable {
 
     /// Every table of people, roles, keys and sign-ins.
     static let all = [
-        users, roles, bindings, credentials, sessions, resetLinks, deviceCodes, keys,
+        users, roles, bindings, credentials, sessions, resetLinks, deviceCodes, keys, guards,
     ]
 
     private static let users = PowerTable(
@@ -233,6 +233,17 @@ extension PowerTable {
             grants("secret_hash", by: .thief) { _ in
                 "secret_hash = \(PostgresData(PowerScene.thiefDevice.hash))"
             },
+        ])
+
+    // What is taken away here is missed: nothing is let through by it.
+    private static let guards = PowerTable(
+        name: "guards", sql: "guards", row: { "partner_id = \($0.partner)" },
+        effect: { scene, _ in [try await scene.reachOfActs()] },
+        edits: term + version + seals + updated + [
+            grants("partner_id", "partner_id = gen_random_uuid()"),
+            grants("confirm_above", "confirm_above = 1000"), grants("approve_above", "approve_above = NULL"),
+            grants("step_up", "step_up = '{}'"), grants("step_up_seconds", "step_up_seconds = 80000"),
+            nothing("updated_by", "who edited it is shown to people", "updated_by = gen_random_uuid()"),
         ])
 
     private static let keys = PowerTable(
