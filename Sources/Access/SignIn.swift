@@ -214,9 +214,10 @@ package struct SignIn: Sendable {
         guard credentials.sealed != nil, !credentials.isConfirmed else {
             throw AccessError(.conflict, "there is no second factor to be confirmed: begin one first")
         }
-        guard try await takesTOTP(code, credentials, at: time) else {
+        guard let taken = try await takingTOTP(code, credentials, at: time) else {
             throw AccessError(.invalid, field: "code", "is not the code of now")
         }
+        credentials = taken
         let codes = RecoveryCode.newSet()
         try reseal(&credentials)
         credentials.isConfirmed = true
@@ -261,7 +262,7 @@ package struct SignIn: Sendable {
 
     /// Whether a code is the authenticator's of now, or one for recovery, which is used up by it.
     private func takes(_ code: String, _ credentials: CredentialsRow, at time: Instant) async throws -> Bool {
-        if try await takesTOTP(code, credentials, at: time) { return true }
+        if try await takingTOTP(code, credentials, at: time) != nil { return true }
         guard let recovery = RecoveryCode(code),
             let index = recovery.index(among: credentials.recoveryHashes)
         else { return false }
@@ -276,17 +277,22 @@ package struct SignIn: Sendable {
         return true
     }
 
-    private func takesTOTP(
+    /// The credentials after a code of the authenticator, which is taken by it; `nil` if it is none of now,
+    /// or was taken.
+    private func takingTOTP(
         _ code: String, _ credentials: CredentialsRow, at time: Instant
-    ) async throws -> Bool {
-        guard let bytes = credentials.sealed else { return false }
+    ) async throws -> CredentialsRow? {
+        guard let bytes = credentials.sealed else { return nil }
         let secret = try sealing.open(
             SealedSecret(bytes: bytes), for: Self.label(credentials.user, credentials.version))
         let last = Int64(credentials.lastStep)
         guard let step = try TOTP(secret: secret).verify(code, at: time, lastAcceptedStep: last) else {
-            return false
+            return nil
         }
-        return try await ledger.takeStep(Int(step), of: credentials.user)
+        var taken = credentials
+        taken.lastStep = Int(step)
+        taken.mac = seals.seal(taken.sealedParts)
+        return try await ledger.takeStep(taken, after: credentials.lastStep) ? taken : nil
     }
 
     // MARK: Passwords
@@ -370,6 +376,10 @@ package struct SignIn: Sendable {
             id: .new(at: time), kind: kind, user: user, secretHash: secret.hash, expiresAt: time + lifetime,
             createdBy: caller.maker)
         row.mac = seals.seal(row.sealedParts)
+        // The new one takes the place of those before, whoever clears the mark that they were used.
+        for before in try await ledger.openSignInLinks(of: user, kind) {
+            try await authenticator.revocations.revoke(before.value, at: time)
+        }
         try await ledger.insert(row)
         return (secret.text, row.expiresAt)
     }

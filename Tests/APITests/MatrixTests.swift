@@ -28,12 +28,17 @@ struct MatrixTests {
         var subject: Subject?
         /// The body, made from ids of a place.
         var body: @Sendable (Ids) -> String = { _ in "{}" }
-        /// Who may call beyond the permission: only the platform, or only who is above an organization.
+        /// What the body names beside it, which must be in reach too.
+        var target: Subject?
+        /// What a caller needs beside the route's permission, to give away what the call gives.
+        var needs: Set<Permission> = []
+        /// Who may call beyond the permission: only the platform, or only who is above an
+        /// organization or a site.
         var only: Only = .any
         /// Statuses of success that are not 2xx, since the scene does not have what the call needs.
         var also: Set<Int> = []
 
-        enum Only { case any, platform, aboveOrganization, people, nobody }
+        enum Only { case any, platform, aboveOrganization, aboveSite, people, nobody }
     }
 
     /// Ids of one place, as text.
@@ -54,6 +59,8 @@ struct MatrixTests {
         var secret = ""
         var approval = ""
         var level: [Level] = []
+        /// Whether what may lie on a site does: keys, bindings and secrets.
+        var isSite = false
 
         subscript(_ subject: Subject) -> String {
             switch subject {
@@ -80,6 +87,7 @@ struct MatrixTests {
     // MARK: The table
 
     private static let limits = #"{"limits":[]}"#
+    private static let viewer = BuiltinRole.viewer.permissions
 
     /// A row for each route of the contract. A route without one fails the test, and so does a row without a
     /// route.
@@ -112,23 +120,27 @@ struct MatrixTests {
         "GET /v1/partners/{id}/erasure": Row(subject: .partner, only: .platform),
         "POST /v1/partners/{id}/erase": Row(
             subject: .partner, body: { _ in #"{"name":"p"}"# }, only: .platform, also: [409]),
-        "DELETE /v1/sites/{id}": Row(subject: .site, also: [409]),
+        "DELETE /v1/sites/{id}": Row(subject: .site, only: .aboveSite, also: [409]),
         "DELETE /v1/devices/{id}": Row(subject: .device, also: [409]),
         "POST /v1/organizations/{id}/move": Row(
-            subject: .organization, body: { #"{"partnerId":"\#($0.partner)"}"# }, only: .platform),
+            subject: .organization, body: { #"{"partnerId":"\#($0.partner)"}"# }, target: .partner,
+            only: .platform),
         "POST /v1/sites/{id}/archive": Row(subject: .site),
         "POST /v1/sites/{id}/restore": Row(subject: .site),
         "POST /v1/sites/{id}/move": Row(
-            subject: .site, body: { #"{"organizationId":"\#($0.organization)"}"# }, also: [409]),
-        "POST /v1/devices/{id}/move": Row(subject: .device, body: { #"{"siteId":"\#($0.site)"}"# }),
+            subject: .site, body: { #"{"organizationId":"\#($0.organization)"}"# }, target: .organization,
+            also: [409]),
+        "POST /v1/devices/{id}/move": Row(
+            subject: .device, body: { #"{"siteId":"\#($0.site)"}"# }, target: .site),
         "POST /v1/enrollment-tokens": Row(subject: .site, body: { #"{"siteId":"\#($0.site)"}"# }),
         "GET /v1/devices": Row(), "GET /v1/devices/{id}": Row(subject: .device),
         "PATCH /v1/devices/{id}": Row(subject: .device, body: { _ in #"{"displayName":"x"}"# }),
         "POST /v1/api-keys": Row(
             subject: .site,
-            body: { #"{"name":"x","siteId":"\#($0.site)","permissions":["devices:read"]}"# }),
+            body: { #"{"name":"x","siteId":"\#($0.site)","permissions":["devices:read"]}"# },
+            needs: [.devicesRead]),
         "GET /v1/api-keys": Row(), "GET /v1/api-keys/{id}": Row(subject: .apiKey),
-        "POST /v1/api-keys/{id}/rotate": Row(subject: .apiKey),
+        "POST /v1/api-keys/{id}/rotate": Row(subject: .apiKey, needs: [.devicesRead]),
         "DELETE /v1/api-keys/{id}": Row(subject: .apiKey),
         "POST /v1/users": Row(
             subject: .organization,
@@ -138,23 +150,24 @@ struct MatrixTests {
             }),
         "GET /v1/users": Row(), "GET /v1/users/{id}": Row(subject: .user),
         "PATCH /v1/users/{id}": Row(subject: .user, body: { _ in #"{"name":"x"}"# }),
-        "POST /v1/users/{id}/invitation": Row(subject: .user),
+        "POST /v1/users/{id}/invitation": Row(subject: .user, needs: viewer),
         "POST /v1/users/{id}/password-reset": Row(subject: .user, also: [409]),
         "POST /v1/roles": Row(
             subject: .organization,
             body: {
                 #"{"name":"\#(UniqueID.v7(at: .now()))","permissions":["devices:read"],"#
                     + #""organizationId":"\#($0.organization)"}"#
-            }),
+            }, needs: [.devicesRead]),
         "GET /v1/roles": Row(), "GET /v1/roles/{id}": Row(subject: .role),
         "PATCH /v1/roles/{id}": Row(
-            subject: .role, body: { _ in #"{"name":"\#(UniqueID.v7(at: .now()))"}"# }),
+            subject: .role, body: { _ in #"{"name":"\#(UniqueID.v7(at: .now()))"}"# },
+            needs: [.devicesRead]),
         "DELETE /v1/roles/{id}": Row(subject: .role, also: [409]),
         "POST /v1/role-bindings": Row(
             subject: .organization,
             body: {
                 #"{"userId":"\#($0.user)","roleId":"\#($0.role)","organizationId":"\#($0.organization)"}"#
-            }, also: [409]),
+            }, needs: [.devicesRead, .usersRead, .rolesRead], also: [409]),
         "GET /v1/role-bindings": Row(), "GET /v1/role-bindings/{id}": Row(subject: .binding),
         "DELETE /v1/role-bindings/{id}": Row(subject: .binding),
         "GET /v1/whoami": Row(), "GET /v1/sessions": Row(only: .people),
@@ -181,7 +194,7 @@ struct MatrixTests {
         "POST /v1/runs/{id}/cancel": Row(subject: .run, also: [409]),
         "GET /v1/approvals": Row(), "GET /v1/approvals/{id}": Row(subject: .approval),
         // Whoever has no second factor that is fresh, or has asked, is refused with 403; see ApprovalTests.
-        "POST /v1/approvals/{id}/approve": Row(subject: .approval),
+        "POST /v1/approvals/{id}/approve": Row(subject: .approval, only: .people),
         "POST /v1/approvals/{id}/reject": Row(subject: .approval),
         "GET /v1/dead-letters": Row(), "GET /v1/dead-letters/{id}": Row(subject: .deadRun, also: [404]),
         "POST /v1/dead-letters/redrive": Row(
@@ -238,9 +251,10 @@ struct MatrixTests {
             body: {
                 #"{"providerId":"\#($0.oidcProvider)","external":"\#(UniqueID.v7(at: .now()))","#
                     + #""role":"viewer"}"#
-            }),
+            }, needs: viewer),
         "GET /v1/oidc-links": Row(), "GET /v1/oidc-links/{id}": Row(subject: .oidcLink),
-        "PATCH /v1/oidc-links/{id}": Row(subject: .oidcLink, body: { _ in #"{"role":"viewer"}"# }),
+        "PATCH /v1/oidc-links/{id}": Row(
+            subject: .oidcLink, body: { _ in #"{"role":"viewer"}"# }, needs: viewer),
         "DELETE /v1/oidc-links/{id}": Row(subject: .oidcLink),
         "POST /v1/secrets": Row(
             subject: .organization,
@@ -296,12 +310,17 @@ struct MatrixTests {
         }
     }
 
-    private func judge(
+    /// The path of a route, about something of a place.
+    static func path(_ route: Route, _ row: Row, _ ids: Ids) -> String {
+        route.path.replacing("{id}", with: row.subject.map { ids[$0] } ?? UniqueID.zero.description)
+    }
+
+    /// Makes a call, and judges what came of it by the table.
+    func judge(
         _ route: Route, _ row: Row, _ ids: Ids, _ caller: Principal, _ token: String, _ api: TestAPI,
         _ scene: Scene
     ) async throws {
-        let path = route.path.replacing(
-            "{id}", with: row.subject.map { ids[$0] } ?? UniqueID.zero.description)
+        let path = Self.path(route, row, ids)
         let expected = try Self.expectation(route, row, ids, caller, scene)
         let before = expected == .allowed ? "" : try await scene.counts()
         let response = try await api.call(
@@ -318,7 +337,7 @@ struct MatrixTests {
             #expect(try await scene.counts() == before, "\(cell) changed something")
         case .absent:
             // What the body names is refused as a field; that the body is right, others show who may.
-            let isInBody = !route.path.contains("{id}")
+            let isInBody = !route.path.contains("{id}") || row.target != nil
             #expect(
                 [403, 404].contains(response.status) || (isInBody && response.status == 422),
                 "\(cell): \(response.status)")
@@ -335,7 +354,7 @@ struct MatrixTests {
             guard case .permitted(let permission) = route.caller, let reach = caller.reach[permission],
                 !scene.isWithin(.organization, place, reach), row.subject == nil
             else { continue }
-            for id in [place.device, place.site, place.job, place.apiKey, place.user] {
+            for id in [place.device, place.site, place.job, place.apiKey, place.user, place.binding] {
                 #expect(!text.contains(id), "\(cell) shows what is another's")
             }
         }
@@ -346,6 +365,7 @@ struct MatrixTests {
     private static func expectation(
         _ route: Route, _ row: Row, _ ids: Ids, _ caller: Principal, _ scene: Scene
     ) throws -> Expectation {
+        if row.only == .people, caller.kind == .key { return .forbidden }
         guard case .permitted(let permission) = route.caller else {
             return row.only == .nobody ? .refused : .allowed
         }
@@ -354,11 +374,13 @@ struct MatrixTests {
             switch row.only {
             case .platform where reach != .platform: return .forbidden
             case .nobody: return .refused
-            case .any, .platform, .aboveOrganization, .people: return .allowed
+            case .any, .platform, .aboveOrganization, .aboveSite, .people: return .allowed
             }
         }
-        guard scene.isWithin(subject, ids, reach) else { return .absent }
+        guard scene.isWithin(subject, ids, reach), row.target.map({ scene.isWithin($0, ids, reach) }) ?? true
+        else { return .absent }
         if row.only == .platform, reach != .platform { return .forbidden }
+        if row.only == .aboveSite, case .site = reach { return .forbidden }
         if row.only == .aboveOrganization {
             switch reach {
             case .platform, .partner: break

@@ -12,7 +12,7 @@ package struct CredentialsRow: Sendable {
     package var isConfirmed: Bool
     /// The recovery codes that are left.
     package var recoveryHashes: [[UInt8]]
-    /// The last step whose code was taken.
+    /// The last step whose code was taken: that one and those before it are taken no more.
     package var lastStep: Int
     /// Until when the row lets anybody in; it is renewed at each sign-in.
     package var expiresAt: Instant
@@ -33,7 +33,8 @@ package struct CredentialsRow: Sendable {
     package func sealedParts(keyID: String) -> [[UInt8]] {
         [
             Array("user_credentials".utf8), user.bytes, Array(keyID.utf8), Array(String(version).utf8),
-            Array((passwordHash ?? "").utf8), sealed ?? [], [isConfirmed ? 1 : 0], expiresAt.sealedPart,
+            Array((passwordHash ?? "").utf8), sealed ?? [], [isConfirmed ? 1 : 0],
+            Array(String(lastStep).utf8), expiresAt.sealedPart,
         ] + recoveryHashes
     }
 }
@@ -61,7 +62,8 @@ extension Ledger {
         }.first
     }
 
-    /// Writes credentials as changed, if the row is still of the version before; `false` if not.
+    /// Writes credentials as changed, if the row is still of the version before, and no code of a later step
+    /// was taken meanwhile; `false` if not.
     package func write(_ credentials: CredentialsRow) async throws -> Bool {
         try await pool.execute(
             """
@@ -75,9 +77,9 @@ extension Ledger {
             ON CONFLICT (user_id) DO UPDATE
             SET password_hash = excluded.password_hash, sealed = excluded.sealed,
                 confirmed = excluded.confirmed, recovery_hashes = excluded.recovery_hashes,
-                totp_step = greatest(c.totp_step, excluded.totp_step), expires_at = excluded.expires_at,
+                totp_step = excluded.totp_step, expires_at = excluded.expires_at,
                 version = excluded.version, mac_key = excluded.mac_key, mac = excluded.mac, updated_at = now()
-            WHERE c.version = excluded.version - 1
+            WHERE c.version = excluded.version - 1 AND c.totp_step <= excluded.totp_step
             """, scope: .platform) > 0
     }
 
@@ -89,15 +91,21 @@ extension Ledger {
             SET expires_at = \(credentials.expiresAt), mac_key = \(credentials.mac.keyID),
                 mac = \(PostgresData(credentials.mac.code))
             WHERE user_id = \(credentials.user) AND version = \(credentials.version)
-              AND expires_at < \(credentials.expiresAt)
+              AND totp_step = \(credentials.lastStep) AND expires_at < \(credentials.expiresAt)
             """, scope: .platform)
     }
 
-    /// Takes the code of a step; `false` if it or a later one was taken already.
-    package func takeStep(_ step: Int, of user: UserID) async throws -> Bool {
+    /// Takes the code of the row's last step, if the row is still as it was but for that step, which was
+    /// `before`; `false` if not: then this code or a later one was taken, or the row was changed.
+    package func takeStep(_ credentials: CredentialsRow, after before: Int) async throws -> Bool {
         try await pool.execute(
             """
-            UPDATE user_credentials SET totp_step = \(step) WHERE user_id = \(user) AND totp_step < \(step)
+            UPDATE user_credentials
+            SET totp_step = \(credentials.lastStep), mac_key = \(credentials.mac.keyID),
+                mac = \(PostgresData(credentials.mac.code))
+            WHERE user_id = \(credentials.user) AND version = \(credentials.version)
+              AND expires_at = \(credentials.expiresAt) AND totp_step = \(before)
+              AND sealed = \(credentials.sealed.map { PostgresData($0) })
             """, scope: .platform) > 0
     }
 

@@ -280,6 +280,18 @@ extension Ledger {
             > 0
     }
 
+    /// The links of a kind by which a person may still be let in.
+    package func openSignInLinks(
+        of user: UserID, _ kind: SignInLinkRow.Kind
+    ) async throws -> [SignInLinkID] {
+        try await pool.query(
+            """
+            SELECT id FROM sign_in_links
+            WHERE user_id = \(user) AND kind = \(kind) AND used_at IS NULL AND expires_at > now()
+            """, scope: .platform
+        ) { try $0.decode(SignInLinkID.self) }
+    }
+
     /// Uses up all links of a person, and says which they were.
     package func useSignInLinks(of user: UserID) async throws -> [SignInLinkID] {
         try await pool.query(

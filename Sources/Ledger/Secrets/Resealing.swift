@@ -60,8 +60,8 @@ extension Ledger {
         ) { try $0.decode(UserID.self) }
     }
 
-    /// Puts an authenticator's secret under another key, unless the row has changed since, its expiry
-    /// included, which the MAC covers; `false` if it has.
+    /// Puts an authenticator's secret under another key, unless the row has changed since, its expiry and its
+    /// last step included, which the MAC covers; `false` if it has.
     package func reseal(_ credentials: CredentialsRow, from old: [UInt8]) async throws -> Bool {
         try await pool.execute(
             """
@@ -69,7 +69,8 @@ extension Ledger {
             SET sealed = \(credentials.sealed.map { PostgresData($0) }), mac_key = \(credentials.mac.keyID),
                 mac = \(PostgresData(credentials.mac.code))
             WHERE user_id = \(credentials.user) AND version = \(credentials.version)
-              AND expires_at = \(credentials.expiresAt) AND sealed = \(PostgresData(old))
+              AND expires_at = \(credentials.expiresAt) AND totp_step = \(credentials.lastStep)
+              AND sealed = \(PostgresData(old))
             """, scope: .platform) > 0
     }
 
