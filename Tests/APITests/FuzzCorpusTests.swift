@@ -181,9 +181,8 @@ struct FuzzCorpusTests {
         #expect(statuses.values.reduce(0, +) > shots.count / 2, "the client sends most of them")
         #expect(try await api.call("GET", "/healthz", key: .some(nil)).status == 200)
         #expect(try await api.call("GET", "/v1/whoami").status == 200)
-        print(
-            "\(shots.count) requests, by status: \(statuses.sorted { $0.key < $1.key }.map { "\($0) \($1)" })"
-        )
+        let counts = statuses.sorted { $0.key < $1.key }.map { "\($0.key): \($0.value)" }
+        print("\(shots.count) requests; answers by status: \(counts.joined(separator: ", "))")
         return statuses
     }
 
