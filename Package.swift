@@ -1,6 +1,10 @@
 // swift-tools-version: 6.3
 import PackageDescription
 
+/// The library that looks for inputs which break a parser, where `Scripts/fuzz` builds; else nothing is
+/// built for it.
+let fuzzer = Context.environment["CLOUDRMM_FUZZER"]
+
 /// The one set of settings that every target of this package builds with.
 let settings: [SwiftSetting] = [
     .enableUpcomingFeature("ExistentialAny"),
@@ -13,6 +17,7 @@ let settings: [SwiftSetting] = [
     .treatAllWarnings(as: .error),
     // Small generic functions (ids, fields, columns) are specialized where another module calls them.
     .unsafeFlags(["-cross-module-optimization"], .when(configuration: .release)),
+    .unsafeFlags(fuzzer == nil ? [] : ["-sanitize=fuzzer"]),
 ]
 
 let logging: Target.Dependency = .product(name: "Logging", package: "swift-log")
@@ -32,6 +37,9 @@ let arguments: Target.Dependency = .product(name: "ArgumentParser", package: "sw
 
 /// For the simulation and what it calls all the time: it plays thousands of worlds in a test run.
 let optimized = settings + [.unsafeFlags(["-O"], .when(configuration: .debug))]
+
+/// For what reads the bytes of strangers: a fuzzer calls it all the time.
+let parsing = fuzzer == nil ? settings : optimized
 
 func target(
     _ name: String, _ dependencies: [Target.Dependency] = [], path: String? = nil,
@@ -73,8 +81,8 @@ let package = Package(
 
         target("Faults"),
         target("Domain", swiftSettings: optimized),
-        target("Wire", ["Domain"]),
-        target("Trust", ["Domain", "Wire", "COpenSSL", nioCore]),
+        target("Wire", ["Domain"], swiftSettings: parsing),
+        target("Trust", ["Domain", "Wire", "COpenSSL", nioCore], swiftSettings: parsing),
         target("Redis", ["CHiredis", "Trust", logging, deque], swiftSettings: optimized),
         target("Postgres", ["CPostgres", "Faults", logging]),
         target("Outbound", ["CCurl", "CZlib"]),
@@ -231,3 +239,14 @@ let package = Package(
             swiftSettings: optimized),
     ]
 )
+
+if let fuzzer {
+    package.targets += [
+        .systemLibrary(name: "CFuzzer", path: "Tests/CFuzzer"),
+        .executableTarget(
+            name: "Fuzz",
+            dependencies: ["API", "Access", "CFuzzer", "Domain", "Trust", "Wire", httpTypes],
+            path: "Tests/Fuzz", exclude: ["Corpus"], swiftSettings: settings,
+            linkerSettings: [.unsafeFlags([fuzzer]), .linkedLibrary("stdc++")]),
+    ]
+}

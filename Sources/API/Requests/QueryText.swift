@@ -6,12 +6,14 @@ enum QueryText {
     /// The object of `name=value&…`; values become what the fields of that name accept.
     static func json(of text: Substring, _ fields: [Shape.Field]) throws -> JSON {
         var members: [JSONMember] = []
+        // A query may have thousands of parts, so names are looked up and not searched for.
+        var names: Set<String> = []
         for part in text.split(separator: "&") {
             let halves = part.split(separator: "=", maxSplits: 1, omittingEmptySubsequences: false)
             guard let name = decode(halves[0]), let value = decode(halves.count > 1 ? halves[1] : "") else {
                 throw FieldError(.invalid, field: "query", "is not percent-encoded UTF-8")
             }
-            guard !members.contains(where: { $0.name == name }) else {
+            guard names.insert(name).inserted else {
                 throw FieldError(.invalid, field: printable(name), "stands twice in the query")
             }
             members.append(

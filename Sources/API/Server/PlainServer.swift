@@ -76,7 +76,7 @@ private struct LoopbackHosts: RouterMiddleware {
         next: @concurrent (Request, BasicRequestContext) async throws -> Response
     ) async throws -> Response {
         guard let authority = request.head.authority,
-            APIConfiguration.loopback.contains(Responder.hostName(authority))
+            APIConfiguration.loopback.contains(RequestHeaders.hostName(authority))
         else { throw HTTPError(.misdirectedRequest, message: "this host is not served here") }
         return try await next(request, context)
     }

@@ -39,7 +39,7 @@ struct Responder: HTTPResponder {
 
     func respond(to request: Request, context: Context) async throws -> Response {
         let requestID = UniqueID.v7(at: .now()).description
-        let trace = Self.trace(of: request)
+        let trace = RequestHeaders.trace(of: request.headers)
         let log = CallLog(base: logger, requestID: requestID, trace: trace)
         let isRead = Flag()
         var reply: Reply
@@ -74,7 +74,7 @@ struct Responder: HTTPResponder {
             if let other = error as? MethodNotAllowed { reply.headers[.allow] = other.allowed }
         }
         if let etag = reply.headers[.eTag], request.method == .get || request.method == .head,
-            let known = request.headers[.ifNoneMatch], Self.plainTag(known) == etag
+            let known = request.headers[.ifNoneMatch], RequestHeaders.plainTag(known) == etag
         {
             reply = Reply(status: .notModified, headers: [.eTag: known], body: ResponseBody())
         }
@@ -148,7 +148,7 @@ struct Responder: HTTPResponder {
         }
         var bytes: [UInt8] = []
         if let body = route.body {
-            try Self.checkContentType(request)
+            try RequestHeaders.checkContentType(of: request.headers)
             bytes = try await read(request, bytesMax: body.bytesMax, context)
             isRead.set()
         }
@@ -157,8 +157,10 @@ struct Responder: HTTPResponder {
             isFromCookie: isFromCookie, address: address,
             agent: printable(request.headers[.userAgent] ?? "unknown"), parameters: parameters,
             rawQuery: rawQuery, body: bytes,
-            idempotencyKey: route.takesIdempotencyKey ? try Self.idempotencyKey(of: request) : nil,
-            version: route.takesIfMatch ? try Self.version(of: request) : nil, stream: request.body,
+            idempotencyKey: route.takesIdempotencyKey
+                ? try RequestHeaders.idempotencyKey(of: request.headers) : nil,
+            version: route.takesIfMatch ? try RequestHeaders.version(of: request.headers) : nil,
+            stream: request.body,
             log: log)
         // What the call changes is noted as this caller's.
         let actor =
@@ -169,28 +171,13 @@ struct Responder: HTTPResponder {
 
     // MARK: The head
 
-    /// A step of the caller's trace, or of a new one where none is named that can be read.
-    private static func trace(of request: Request) -> TraceContext {
-        let fields = request.headers[values: .traceparent]
-        guard fields.count == 1, let caller = TraceContext(fields[0]) else { return .new() }
-        return caller.next()
-    }
-
     private func checkHost(_ request: Request) throws {
-        guard let authority = request.head.authority, hosts.contains(Self.hostName(authority)) else {
+        guard let authority = request.head.authority, hosts.contains(RequestHeaders.hostName(authority))
+        else {
             throw Problem(
                 .hostNotAllowed,
                 "the Host header names a host that this listener does not serve")
         }
-    }
-
-    /// The name of `name:port`, `[::1]:port` or either without a port, in lower case.
-    static func hostName(_ authority: String) -> String {
-        let text = authority.lowercased()
-        if text.hasPrefix("["), let end = text.firstIndex(of: "]") {
-            return String(text[text.index(after: text.startIndex)..<end])
-        }
-        return String(text.prefix { $0 != ":" })
     }
 
     private static func route(
@@ -214,7 +201,7 @@ struct Responder: HTTPResponder {
             try checkOrigin(request, secret)
             return (secret, true)
         }
-        return (try Self.bearer(of: request), false)
+        return (try RequestHeaders.bearer(of: request.headers), false)
     }
 
     /// A browser sends its cookie with whatever a page makes it send: a change has to come from a page of
@@ -222,7 +209,7 @@ struct Responder: HTTPResponder {
     private func checkOrigin(_ request: Request, _ secret: String) throws {
         guard request.method != .get, request.method != .head else { return }
         let origin = (request.headers[.origin] ?? "").split(separator: "/", omittingEmptySubsequences: false)
-        let isOurs = origin.count == 3 && hosts.contains(Self.hostName(String(origin[2])))
+        let isOurs = origin.count == 3 && hosts.contains(RequestHeaders.hostName(String(origin[2])))
         let token = request.headers[.csrfToken] ?? ""
         guard isOurs, constantTimeEqual(Array(token.utf8), Array(SessionCookie.csrfToken(of: secret).utf8))
         else {
@@ -232,61 +219,7 @@ struct Responder: HTTPResponder {
         }
     }
 
-    private static func bearer(of request: Request) throws(AccessError) -> String {
-        let fields = request.headers[values: .authorization]
-        let field = fields.first ?? ""
-        let credential = field.drop { $0 != " " }.drop { $0 == " " }
-        guard fields.count == 1, !credential.isEmpty, !credential.contains(" "),
-            field.prefix(while: { $0 != " " }).lowercased() == "bearer"
-        else { throw AccessError.unauthorized }
-        return String(credential)
-    }
-
-    private static func idempotencyKey(of request: Request) throws -> String? {
-        guard let key = request.headers[.idempotencyKey] else { return nil }
-        guard Limits.idempotencyKeyBytes.contains(key.utf8.count),
-            key.utf8.allSatisfy({ (0x20..<0x7F).contains($0) })
-        else {
-            throw FieldError(
-                .invalid, field: "Idempotency-Key",
-                "must be 1 to \(Limits.idempotencyKeyBytes.upperBound) printable ASCII characters"
-            )
-        }
-        return key
-    }
-
-    /// The version of `If-Match`; `nil` if there is none, or any will do (RFC 9110, 13.1.1).
-    private static func version(of request: Request) throws -> Int? {
-        let fields = request.headers[values: .ifMatch]
-        guard let field = fields.first else { return nil }
-        if fields == ["*"] { return nil }
-        let tag = plainTag(field)
-        guard fields.count == 1, tag.hasPrefix("\""), tag.hasSuffix("\""), tag.utf8.count > 2,
-            let version = Int(tag.dropFirst().dropLast()), version > 0
-        else {
-            throw FieldError(
-                .invalid, field: "If-Match", "must be the ETag of an answer, a number in quotes, or *")
-        }
-        return version
-    }
-
-    /// The tag of an answer whose tag was read from a compressed one.
-    private static func plainTag(_ tag: String) -> String {
-        tag.hasSuffix("-gzip\"") ? tag.dropLast(6) + "\"" : tag
-    }
-
     // MARK: The body
-
-    private static func checkContentType(_ request: Request) throws {
-        let type = (request.headers[.contentType] ?? "").prefix { $0 != ";" }.lowercased()
-        let isJSON = ["application/json", "application/merge-patch+json"].contains(
-            type.split(separator: " ").first)
-        guard isJSON else {
-            throw Problem(
-                .unsupportedMediaType,
-                "the body must be sent as Content-Type: application/json")
-        }
-    }
 
     private func read(_ request: Request, bytesMax: Int, _ context: Context) async throws -> [UInt8] {
         let length = request.headers[.contentLength].flatMap { Int($0) } ?? 0
@@ -336,13 +269,4 @@ struct Responder: HTTPResponder {
         var isSet: Bool { value.load(ordering: .relaxed) }
         func set() { value.store(true, ordering: .relaxed) }
     }
-}
-
-extension HTTPField.Name {
-    static let xRequestID = HTTPField.Name("X-Request-Id")!
-    static let traceparent = HTTPField.Name("traceparent")!
-    static let csrfToken = HTTPField.Name("X-CSRF-Token")!
-    static let idempotencyKey = HTTPField.Name("Idempotency-Key")!
-    static let rateLimit = HTTPField.Name("RateLimit")!
-    static let rateLimitPolicy = HTTPField.Name("RateLimit-Policy")!
 }
