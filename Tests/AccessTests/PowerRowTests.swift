@@ -42,10 +42,10 @@ struct PowerRowTests {
                 """, scope: .platform
             ) { try $0.decode(String.self) }
             // Edges: EdgeJudgeTests and AlteredRowTests; the lists: AuditTests and AuthenticatorTests; the
-            // others: ApprovalTests and TokenTests.
+            // others: ApprovalTests, TokenTests and ErasureTrustTests.
             let elsewhere: Set = [
                 "partners", "organizations", "sites", "devices", "revocations", "audit_entries",
-                "audit_checkpoints", "approvals", "oidc_providers", "oidc_links",
+                "audit_checkpoints", "approvals", "oidc_providers", "oidc_links", "erasures",
             ]
             #expect(Set(sealed) == elsewhere.union(PowerTable.all.map(\.name)))
         }
