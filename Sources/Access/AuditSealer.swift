@@ -150,16 +150,30 @@ package final class AuditSealer: Sendable {
     /// sealer stays; returns whether nothing is left.
     func close(_ chain: UniqueID) async throws -> Bool {
         try await seal(chain)
-        guard let head = try await ledger.auditHead(of: chain) else { return true }
-        // What a checkpoint stands for is not seen again: it has to hold now.
-        let (heads, checkpoints) = try await known()
-        var report = Report()
-        if let fault = try await verify(chain, checkpoints[chain], heads[chain], &report) {
+        // What a checkpoint stands for is not seen again: it has to hold now. So has a log of which nothing
+        // is left: somebody else may have taken it out.
+        if let (fault, _) = try await fault(of: chain) {
             throw AccessError(
                 .alteredRow, "what is to be erased waits, since its log does not hold: \(fault)")
         }
+        guard let head = try await ledger.auditHead(of: chain) else { return true }
         try await prune(head)
         return try await ledger.auditHead(of: chain) == nil
+    }
+
+    /// What is wrong with a log, and how many entries it had; `nil` if it holds.
+    private func fault(of chain: UniqueID) async throws -> (Fault, count: Int)? {
+        var last: (Fault, count: Int)?
+        // Another process may take it out between the look at its checkpoint and that at its entries.
+        for _ in 0..<2 {
+            let (heads, checkpoints) = try await known()
+            var report = Report()
+            guard let fault = try await verify(chain, checkpoints[chain], heads[chain], &report) else {
+                return nil
+            }
+            last = (fault, max(heads[chain]?.count ?? 0, try await ledger.auditHead(of: chain)?.count ?? 0))
+        }
+        return last
     }
 
     /// Takes out of every log what is older than a time. A log that is not as it was sealed is left as it is,
@@ -181,17 +195,17 @@ package final class AuditSealer: Sendable {
         return report
     }
 
-    /// Takes out a log that does not hold, of what is being erased, and forgets its head.
+    /// Takes out a log that does not hold, of what is being erased. What is wrong with it stands in the
+    /// platform's log, with how many entries it had under a MAC: by that the kept head is let go.
     func discard(_ chain: UniqueID) async throws -> Fault {
-        let (heads, checkpoints) = try await known()
-        var report = Report()
-        guard let fault = try await verify(chain, checkpoints[chain], heads[chain], &report) else {
+        guard let (fault, count) = try await fault(of: chain) else {
             throw AccessError(.conflict, "the log holds: it goes with what is being erased")
         }
+        let head = AuditHead(chain: chain, count: count, mac: [])
+        let mac = seals.seal { Self.parts(ofDiscarded: head, keyID: $0) }
         while try await ledger.discardAudit(
-            of: chain, fault: fault.description, limit: Self.prunedMax) == Self.prunedMax
+            of: head, mac: mac, fault: fault.description, limit: Self.prunedMax) == Self.prunedMax
         {}
-        try store.write(store.read().filter { $0.chain != chain })
         return fault
     }
 
@@ -209,8 +223,8 @@ package final class AuditSealer: Sendable {
 
     private static let prunedMax = 10_000
 
-    /// Of heads that were kept of logs that are not there, those that went with what they were of, as the
-    /// platform's log says under the MAC of their checkpoint.
+    /// Of heads that were kept of logs that are not there, those that went with what they were of, or as they
+    /// did not hold, as the platform's log says under a MAC.
     private func erased(_ heads: [AuditHead]) async throws -> Set<UniqueID> {
         let counts = Dictionary(heads.map { ($0.chain, $0.count) }) { first, _ in first }
         guard !counts.isEmpty else { return [] }
@@ -218,7 +232,11 @@ package final class AuditSealer: Sendable {
         return Set(
             said.filter { said in
                 said.head.count >= counts[said.head.chain] ?? .max
-                    && seals.holds(said.mac) { Self.parts(of: said.head, keyID: $0) }
+                    && seals.holds(said.mac) {
+                        said.isDiscarded
+                            ? Self.parts(ofDiscarded: said.head, keyID: $0)
+                            : Self.parts(of: said.head, keyID: $0)
+                    }
             }.map(\.head.chain))
     }
 
@@ -270,6 +288,14 @@ package final class AuditSealer: Sendable {
 
     private func holds(_ head: AuditHead, _ mac: RowMAC) -> Bool {
         seals.holds(mac) { Self.parts(of: head, keyID: $0) }
+    }
+
+    /// What the MAC covers by which a log that did not hold is let go.
+    private static func parts(ofDiscarded head: AuditHead, keyID: String) -> [[UInt8]] {
+        [
+            Array("audit_discarded".utf8), Array(keyID.utf8), head.chain.bytes,
+            Array(String(head.count).utf8),
+        ]
     }
 
     /// What the MAC of a checkpoint covers.

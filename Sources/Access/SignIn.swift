@@ -377,10 +377,12 @@ package struct SignIn: Sendable {
             createdBy: caller.maker)
         row.mac = seals.seal(row.sealedParts)
         // The new one takes the place of those before, whoever clears the mark that they were used.
-        for before in try await ledger.openSignInLinks(of: user, kind) {
-            try await authenticator.revocations.revoke(before.value, at: time)
+        let before = try await ledger.openSignInLinks(of: user, kind)
+        for link in before { try await authenticator.revocations.revoke(link.value, at: time) }
+        // And of those that somebody made meanwhile.
+        for link in try await ledger.insert(row) where !before.contains(link) {
+            try await authenticator.revocations.revoke(link.value, at: time)
         }
-        try await ledger.insert(row)
         return (secret.text, row.expiresAt)
     }
 
@@ -449,7 +451,7 @@ package struct SignIn: Sendable {
             id: .new(at: time), kind: .deviceCode, user: nil, secretHash: secret.hash, userCode: userCode,
             agent: agent, expiresAt: time + Self.deviceLifetime, createdBy: nil)
         row.mac = seals.seal(row.sealedParts)
-        try await ledger.insert(row)
+        _ = try await ledger.insert(row)
         return (secret.text, userCode, row.expiresAt)
     }
 

@@ -111,7 +111,7 @@ struct ErasureTrustTests {
             for attempt in [
                 { _ = try await api.ledger.checkpointAudit(head, mac: mac) },
                 { _ = try await api.ledger.pruneAudit(of: id.value, limit: 10) },
-                { _ = try await api.ledger.discardAudit(of: id.value, fault: "none", limit: 10) },
+                { _ = try await api.ledger.discardAudit(of: head, mac: mac, fault: "none", limit: 10) },
             ] as [() async throws -> Void] {
                 let error = await #expect(throws: PostgresError.self) { try await attempt() }
                 #expect(error?.sqlState == "42501", "\(error as Any)")
@@ -119,7 +119,7 @@ struct ErasureTrustTests {
             // Nor does the owner by a fault alone: nothing is being erased.
             let owner = Ledger(pool: api.owner)
             await #expect(throws: PostgresError.self) {
-                _ = try await owner.discardAudit(of: id.value, fault: "none", limit: 10)
+                _ = try await owner.discardAudit(of: head, mac: mac, fault: "none", limit: 10)
             }
             #expect(try await sealer.verify().faults == [])
         }
@@ -164,6 +164,89 @@ struct ErasureTrustTests {
             try await sealer.seal()
             try await sealer.keepHeads()
             #expect(try await sealer.verify().faults == [])
+        }
+    }
+
+    @Test("a log of which nothing is left, though it had entries, waits as well")
+    func emptied() async throws {
+        try await TestAPI.with { api in
+            let admin = APIClient(url: api.url, key: api.admin)
+            defer { admin.close() }
+            let heads = AuditHeads()
+            let (sealer, seals) = (try heads.sealer(api), try heads.seals())
+            let eraser = Eraser(ledger: api.ledger, sealer: sealer, seals: seals)
+            let owner = Ledger(pool: api.owner)
+            let operated = Eraser(ledger: owner, sealer: try heads.sealer(api, owner), seals: seals)
+            let id = try await ask(api, admin)
+            try await sealer.seal()
+            try await sealer.keepHeads()
+            try await api.owner.pipeline(
+                scope: .platform,
+                [
+                    "ALTER TABLE audit_entries DISABLE TRIGGER kept",
+                    "DELETE FROM audit_entries WHERE chain = \(id)",
+                    "ALTER TABLE audit_entries ENABLE TRIGGER kept",
+                ])
+            await #expect(throws: (any Error).self) { try await eraser.eraseAll() }
+            #expect(try await admin.erasure(of: id).askedAt != nil)
+            _ = try await operated.discardLog(of: id.value)
+            // The head is kept until somebody looks, and what the platform's log says lets it go.
+            #expect(heads.all.contains { $0.chain == id.value })
+            try await sealer.seal()
+            #expect(try await sealer.verify().faults == [])
+            try await eraser.eraseAll(of: api)
+            try await sealer.seal()
+            try await sealer.keepHeads()
+            #expect(!heads.all.contains { $0.chain == id.value })
+            #expect(try await sealer.verify().faults == [])
+        }
+    }
+
+    @Test("runs that are settled while they are erased leave neither history nor output")
+    func settled() async throws {
+        try await TestAPI.with { api in
+            let admin = APIClient(url: api.url, key: api.admin)
+            defer { admin.close() }
+            let job = try await admin.submit(NewJob(kind: .ping, target: .devices([api.one.device])))
+            let run = try await admin.runs(of: job.id).items[0].id
+            // It is on its device, so it does not end with the archive.
+            try await api.owner.execute(
+                """
+                UPDATE runs SET state = 4, attempt = 1, token = crmm_uuid7(), sent_at = now(),
+                    started_at = now() WHERE id = \(run)
+                """, scope: .platform)
+            let id = try await ask(api, admin)
+            let step = try await api.owner.transaction(scope: .platform) { transaction in
+                try await transaction.execute(
+                    """
+                    INSERT INTO run_history (organization_id, id, job_id, device_id, site_id, state, attempt,
+                                             created_at, finished_at)
+                    SELECT organization_id, id, job_id, device_id, site_id, 13, 1, created_at, now()
+                    FROM runs WHERE id = \(run)
+                    """)
+                try await transaction.execute("DELETE FROM runs WHERE id = \(run)")
+                let step = Task { try await api.ledger.eraseStep(id.value, limit: 100) }
+                // It waits for the run that is being settled.
+                for _ in 0..<10_000 {
+                    let waits = try await transaction.query(
+                        """
+                        SELECT count(*) FROM pg_stat_activity
+                        WHERE datname = current_database() AND wait_event_type = 'Lock'
+                        """
+                    ) { try $0.decode(Int.self) }
+                    if waits == [1] { break }
+                }
+                return step
+            }
+            #expect(try await step.value == nil, "it is looked at again")
+            let heads = AuditHeads()
+            let eraser = Eraser(
+                ledger: api.ledger, sealer: try heads.sealer(api), seals: try heads.seals())
+            try await eraser.eraseAll(of: api)
+            let left = try await api.owner.query(
+                "SELECT count(*) FROM run_history WHERE organization_id = \(id)", scope: .platform
+            ) { try $0.decode(Int.self) }
+            #expect(left == [0])
         }
     }
 

@@ -19,9 +19,16 @@ package final class Gathering<Item: Sendable, Answer: Sendable>: Sendable {
         var waiting: ArraySlice<Member> = []
         var underWay = 0
         var inCalls = 0
+        /// When the last call began.
+        var began = ContinuousClock.now
 
-        /// Whether a call may go: one commits while the other is prepared.
-        var isFree: Bool { underWay == 0 || (underWay < 2 && waiting.count >= inCalls) }
+        /// Whether a call may go: one commits while the other is prepared, and one that takes long holds up
+        /// nobody.
+        var isFree: Bool {
+            guard underWay < 2 else { return false }
+            return underWay == 0 || waiting.count >= inCalls
+                || ContinuousClock.now - began > .milliseconds(100)
+        }
     }
 
     private let lines = Mutex<[Scope: Line]>([:])
@@ -58,8 +65,9 @@ package final class Gathering<Item: Sendable, Answer: Sendable>: Sendable {
     /// Makes calls until nobody waits.
     private func work(off scope: Scope) async {
         while let members = next(of: scope) {
-            await answer(members, scope: scope)
+            let isRefused = await answer(members, scope: scope)
             lines.withLock { $0[scope]?.inCalls -= members.count }
+            if isRefused { await answerHalves(of: members, scope: scope) }
         }
     }
 
@@ -80,21 +88,29 @@ package final class Gathering<Item: Sendable, Answer: Sendable>: Sendable {
             let members = line.waiting.prefix(count)
             line.waiting.removeFirst(count)
             line.inCalls += count
+            line.began = .now
             return members
         }
     }
 
-    private func answer(_ members: ArraySlice<Member>, scope: Scope) async {
+    /// Answers members by one call; `true` if it was refused and may be made again in halves.
+    private func answer(_ members: ArraySlice<Member>, scope: Scope) async -> Bool {
         do {
             let answers = try await call(scope, members.map(\.item))
             precondition(answers.count == members.count, "an answer an item")
             for (member, answer) in zip(members, answers) { member.caller.resume(returning: answer) }
         } catch let error as PostgresError where members.count > 1 && error.isRefused {
-            let middle = members.startIndex + members.count / 2
-            await answer(members[..<middle], scope: scope)
-            await answer(members[middle...], scope: scope)
+            return true
         } catch {
             for member in members { member.caller.resume(throwing: error) }
+        }
+        return false
+    }
+
+    private func answerHalves(of members: ArraySlice<Member>, scope: Scope) async {
+        let middle = members.startIndex + members.count / 2
+        for half in [members[..<middle], members[middle...]] where await answer(half, scope: scope) {
+            await answerHalves(of: half, scope: scope)
         }
     }
 

@@ -21,6 +21,11 @@ package struct ExportReader {
         package let rootKeyHash: String
     }
 
+    /// What an archive has beside files of rows, and how large that may be; all of it is kept in memory.
+    private static let ownBytesMax = [
+        "root.key": VerifyingKey.byteCount, "keyset": Statement.payloadBytesMax,
+        "manifest.json": ExportManifest.bytesMax, "manifest.signed": Statement.payloadBytesMax,
+    ]
     private static let cut = Fault("the archive has no end: it was cut off")
     private let source: (Int) throws -> [UInt8]
 
@@ -37,6 +42,9 @@ package struct ExportReader {
             if name.contains("/") {
                 files[name] = (bytes, try digest(bytes))
             } else {
+                guard let most = Self.ownBytesMax[name], bytes <= most else {
+                    throw Fault("\(name) is none of its parts, or too large")
+                }
                 own[name] = try content(bytes)
             }
             guard try content(TarFile.padding(after: bytes).count).allSatisfy({ $0 == 0 }) else {
@@ -94,9 +102,7 @@ package struct ExportReader {
         return header
     }
 
-    // What is kept in memory is a header, a key, a statement or the manifest.
     private func content(_ count: Int) throws -> [UInt8] {
-        guard count <= ExportManifest.bytesMax else { throw Fault("a part is too large") }
         var bytes: [UInt8] = []
         while bytes.count < count {
             let more = try source(count - bytes.count)

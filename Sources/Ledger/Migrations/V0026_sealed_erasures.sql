@@ -2,7 +2,7 @@
 -- logs do not begin anew.
 
 ALTER TABLE erasures
-    -- Of whom asked for what, and when. Rows from before this have none, and are asked for again.
+    -- Of whom asked for what, and when. A row from before this has none, and takes nothing.
     ADD COLUMN mac_key text NOT NULL DEFAULT '', ADD COLUMN mac bytea NOT NULL DEFAULT '',
     -- How far it has come in its plan; 0 while there are jobs.
     ADD COLUMN step integer NOT NULL DEFAULT 0,
@@ -11,6 +11,17 @@ ALTER TABLE erasures
     -- Whether the log goes although it does not hold, as an operator on the server has said.
     ADD COLUMN without_log boolean NOT NULL DEFAULT false;
 ALTER TABLE erasures ALTER COLUMN mac_key DROP DEFAULT, ALTER COLUMN mac DROP DEFAULT;
+-- A row that somebody put in is replaced by one that was asked for.
+GRANT UPDATE (name, asked_by, asked_at, counted, removed, mac_key, mac, step, asked_in)
+    ON erasures TO crmm_api;
+
+-- Whether what is asked for to be erased is given up for good.
+CREATE FUNCTION crmm_is_given_up(erasure erasures) RETURNS boolean LANGUAGE sql STABLE
+SET search_path = public, pg_temp AS $$
+    SELECT CASE erasure.kind
+        WHEN 2 THEN EXISTS (SELECT FROM organizations o WHERE o.id = erasure.id AND o.state = 2)
+        ELSE EXISTS (SELECT FROM partners p WHERE p.id = erasure.id AND p.state = 2) END
+$$;
 
 -- What a row of an erasure says to people.
 CREATE FUNCTION crmm_shown_erasure(erasure erasures) RETURNS text LANGUAGE sql IMMUTABLE AS $$
@@ -98,7 +109,7 @@ BEGIN
 END $$;
 
 -- Takes at most so many rows of one table away, and says how many; 0 when only the log is left, null while
--- somebody else is at it.
+-- somebody else is at it, or at what it takes.
 CREATE OR REPLACE FUNCTION crmm_erase_step(target uuid, batch integer) RETURNS bigint LANGUAGE plpgsql
 SECURITY DEFINER SET search_path = public, pg_temp AS $$
 DECLARE
@@ -109,9 +120,7 @@ DECLARE
 BEGIN
     SELECT * INTO erasure FROM erasures e WHERE e.id = target FOR UPDATE SKIP LOCKED;
     IF NOT FOUND THEN RETURN NULL; END IF;
-    IF NOT EXISTS (SELECT FROM organizations o WHERE o.id = target AND o.state = 2 AND erasure.kind = 2
-                   UNION ALL
-                   SELECT FROM partners p WHERE p.id = target AND p.state = 2 AND erasure.kind = 1) THEN
+    IF NOT crmm_is_given_up(erasure) THEN
         RAISE EXCEPTION 'what is to be erased is in use' USING ERRCODE = 'insufficient_privilege';
     END IF;
     at := erasure.step;
@@ -142,10 +151,13 @@ BEGIN
         )
         SELECT (SELECT count(*) FROM output) + (SELECT count(*) FROM history)
                + (SELECT count(*) FROM runs_gone) + (SELECT count(*) FROM jobs_gone) INTO n;
+        -- Somebody was settling the runs that are left: a job goes after its last one, which is found by it.
+        IF n = 0 AND EXISTS (SELECT FROM jobs j WHERE j.organization_id = target) THEN RETURN NULL; END IF;
     END IF;
     IF n = 0 THEN
         FOR planned IN
-            SELECT * FROM crmm_erasure_plan(target, erasure.kind) p WHERE p.step >= at ORDER BY p.step
+            SELECT * FROM crmm_erasure_plan(target, erasure.kind) p
+            WHERE p.step >= at AND p.name <> 'jobs' ORDER BY p.step
         LOOP
             at := planned.step;
             -- A row at its place alone would be another's by now, if it was taken meanwhile.
@@ -173,9 +185,16 @@ DECLARE
     checkpoint jsonb;
 BEGIN
     SELECT * INTO erasure FROM erasures e WHERE e.id = target FOR UPDATE SKIP LOCKED;
-    -- Who still runs since before it was asked for may write of it.
-    IF NOT FOUND OR erasure.asked_in >= pg_snapshot_xmin(pg_current_snapshot())
-        OR EXISTS (SELECT FROM audit_entries a WHERE a.chain = target)
+    IF NOT FOUND THEN RETURN false; END IF;
+    -- Who still runs since before it was asked for may write of it. A number that was never given out is of
+    -- the server from which this one was restored.
+    IF erasure.asked_in >= pg_snapshot_xmin(pg_current_snapshot())
+        AND erasure.asked_in < pg_snapshot_xmax(pg_current_snapshot())
+    THEN
+        RETURN false;
+    END IF;
+    IF erasure.without_log THEN DELETE FROM audit_entries a WHERE a.chain = target; END IF;
+    IF EXISTS (SELECT FROM audit_entries a WHERE a.chain = target)
         OR erasure.kind = 1 AND EXISTS (SELECT FROM organizations o WHERE o.partner_id = target)
     THEN
         RETURN false;
@@ -205,10 +224,17 @@ BEGIN
     RETURN true;
 END $$;
 
+-- Whether it is a service that is connected, and not the owner, whatever that is called.
+CREATE FUNCTION crmm_is_service() RETURNS boolean LANGUAGE sql STABLE AS $$
+    SELECT session_user IN ('crmm_api', 'crmm_worker', 'crmm_gateway')
+$$;
+
 -- The API's login takes out the log of what is being erased alone; of what is in use, the owner's does.
 CREATE FUNCTION crmm_require_log(log uuid) RETURNS void LANGUAGE plpgsql STABLE AS $$
 BEGIN
-    IF session_user LIKE 'crmm\_%' AND NOT EXISTS (SELECT FROM erasures e WHERE e.id = log) THEN
+    IF crmm_is_service()
+        AND NOT EXISTS (SELECT FROM erasures e WHERE e.id = log AND crmm_is_given_up(e))
+    THEN
         RAISE EXCEPTION 'this login takes no part of a log out' USING ERRCODE = 'insufficient_privilege';
     END IF;
 END $$;
@@ -250,14 +276,14 @@ END $$;
 
 -- Takes out at most so many entries of a log that does not hold, of what is being erased, and says how many;
 -- the platform's log says first what is wrong with it. For the owner's login.
-CREATE FUNCTION crmm_discard_audit(log uuid, fault text, batch integer) RETURNS bigint LANGUAGE plpgsql
+CREATE FUNCTION crmm_discard_audit(log uuid, said text, batch integer) RETURNS bigint LANGUAGE plpgsql
 SECURITY DEFINER SET search_path = public, pg_temp AS $$
 DECLARE
     n bigint;
 BEGIN
     UPDATE erasures e SET without_log = true WHERE e.id = log AND NOT e.without_log;
     IF FOUND THEN
-        PERFORM crmm_write_audit(NULL, NULL, 'audit.discarded', log, 0::smallint, NULL, fault);
+        PERFORM crmm_write_audit(NULL, NULL, 'audit.discarded', log, 0::smallint, NULL, said);
     END IF;
     WITH gone AS (
         DELETE FROM audit_entries
@@ -305,7 +331,7 @@ CREATE OR REPLACE FUNCTION crmm_write_audit(
     SELECT coalesce(organization, partner, '00000000-0000-0000-0000-000000000000'), crmm_uuid7(),
            organization, partner, clock_timestamp(),
            CASE split_part(a.actor, ' ', 1) WHEN 'key' THEN 1 WHEN 'user' THEN 2 WHEN 'nobody' THEN 3
-               ELSE CASE WHEN session_user LIKE 'crmm\_%' THEN 0 ELSE 4 END END,
+               ELSE CASE WHEN crmm_is_service() THEN 0 ELSE 4 END END,
            nullif(split_part(a.actor, ' ', 2), '-')::uuid, nullif(split_part(a.actor, ' ', 3), '-')::uuid,
            nullif(split_part(a.actor, ' ', 4), '-'), action, subject, outcome, before, after
     FROM (SELECT coalesce(nullif(current_setting('crmm.actor', true), ''), '- - - -') AS actor) a
@@ -321,5 +347,5 @@ BEGIN
     RETURN NULL;
 END $$;
 
-REVOKE ALL ON FUNCTION crmm_shown_erasure(erasures), crmm_require_log(uuid),
-    crmm_discard_audit(uuid, text, integer), crmm_has_log(uuid, uuid) FROM PUBLIC;
+REVOKE ALL ON FUNCTION crmm_shown_erasure(erasures), crmm_is_given_up(erasures), crmm_is_service(),
+    crmm_require_log(uuid), crmm_discard_audit(uuid, text, integer), crmm_has_log(uuid, uuid) FROM PUBLIC;

@@ -255,11 +255,19 @@ extension Ledger {
     }
 
     /// Takes out at most so many entries of a log that does not hold, of what is being erased; the platform's
-    /// log says first what is wrong with it. Returns how many; the owner's login alone may.
-    package func discardAudit(of chain: UniqueID, fault: String, limit: Int) async throws -> Int {
-        try await pool.query(
-            "SELECT crmm_discard_audit(\(ID<Subject.Tenant>(chain)), \(fault), \(Int32(limit)))",
-            scope: .platform
+    /// log says first what is wrong with it, and how many entries it had, under a MAC. Returns how many; the
+    /// owner's login alone may.
+    package func discardAudit(
+        of head: AuditHead, mac: RowMAC, fault: String, limit: Int
+    ) async throws -> Int {
+        let chain = ID<Subject.Tenant>(head.chain)
+        return try await pool.query(
+            """
+            SELECT crmm_discard_audit(\(chain), jsonb_build_object(
+                'fault', \(fault)::text, 'position', \(head.count)::bigint, 'mac', '',
+                'checkpointKey', \(mac.keyID)::text,
+                'checkpointMac', encode(\(PostgresData(mac.code))::bytea, 'hex'))::text, \(Int32(limit)))
+            """, scope: .platform
         ) { try $0.decode(Int.self) }.first ?? 0
     }
 
@@ -294,25 +302,28 @@ extension Ledger {
         }.first
     }
 
-    /// What the platform's log says of logs that went with what they were of: the checkpoints that stand in
-    /// its entries, whose own MACs say whether that is true.
-    package func erasedLogs(_ chains: [UniqueID]) async throws -> [(head: AuditHead, mac: RowMAC)] {
+    /// What the platform's log says of logs that went with what they were of, or as they did not hold: what
+    /// stands in its entries, whose own MACs say whether that is true.
+    package func erasedLogs(
+        _ chains: [UniqueID]
+    ) async throws -> [(head: AuditHead, mac: RowMAC, isDiscarded: Bool)] {
         try await pool.query(
             """
             SELECT subject_id, (after::jsonb->>'position')::bigint, decode(after::jsonb->>'mac', 'hex'),
-                   after::jsonb->>'checkpointKey', decode(after::jsonb->>'checkpointMac', 'hex')
+                   after::jsonb->>'checkpointKey', decode(after::jsonb->>'checkpointMac', 'hex'),
+                   action = 'audit.discarded'
             FROM audit_entries
             WHERE chain = \(ID<Subject.Tenant>(.zero))
               AND subject_id = ANY (\(chains.map { ID<Subject.Tenant>($0) }))
-              AND action IN ('organizations.erased', 'partners.erased')
+              AND action IN ('organizations.erased', 'partners.erased', 'audit.discarded')
               AND after IS NOT NULL
             """, scope: .platform
         ) { row in
-            let (chain, count, mac, key, own) = try row.decode(
-                (ID<Subject.Tenant>, Int, PostgresData, String, PostgresData).self)
+            let (chain, count, mac, key, own, isDiscarded) = try row.decode(
+                (ID<Subject.Tenant>, Int, PostgresData, String, PostgresData, Bool).self)
             return (
                 AuditHead(chain: chain.value, count: count, mac: mac.bytes),
-                RowMAC(keyID: key, code: own.bytes)
+                RowMAC(keyID: key, code: own.bytes), isDiscarded
             )
         }
     }

@@ -226,13 +226,14 @@ extension Ledger {
     // MARK: Links
 
     /// Keeps a new link; those of its kind that the person had before work no more.
-    package func insert(_ link: SignInLinkRow) async throws {
-        try await pool.pipeline(
+    /// - Returns: which they were.
+    package func insert(_ link: SignInLinkRow) async throws -> [SignInLinkID] {
+        let results = try await pool.pipeline(
             scope: .platform,
             [
                 """
                 UPDATE sign_in_links SET used_at = now()
-                WHERE user_id = \(link.user) AND kind = \(link.kind) AND used_at IS NULL
+                WHERE user_id = \(link.user) AND kind = \(link.kind) AND used_at IS NULL RETURNING id
                 """,
                 """
                 INSERT INTO sign_in_links (id, kind, user_id, secret_hash, user_code, agent, expires_at,
@@ -242,6 +243,7 @@ extension Ledger {
                         \(PostgresData(link.mac.code)), \(link.createdBy))
                 """,
             ])
+        return try results[0].rows.map { try $0.decode(SignInLinkID.self) }
     }
 
     /// The link of a secret's hash, whatever its state.

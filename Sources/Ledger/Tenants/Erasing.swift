@@ -99,6 +99,10 @@ extension Ledger {
             SELECT m.id, \(of.kind), m.partner_id, m.name, \(row.askedBy), \(row.askedAt),
                    \(row.mac.keyID), \(PostgresData(row.mac.code)), crmm_erasure_counts(m.id, \(of.kind))
             FROM marked m
+            ON CONFLICT (id) DO UPDATE
+            SET name = excluded.name, asked_by = excluded.asked_by, asked_at = excluded.asked_at,
+                counted = excluded.counted, removed = 0, mac_key = excluded.mac_key, mac = excluded.mac,
+                step = 0, asked_in = excluded.asked_in
             """, scope: scope, timeout: Self.countTimeout) > 0
     }
 

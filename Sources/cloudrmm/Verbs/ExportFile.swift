@@ -16,7 +16,7 @@ struct ExportFile {
             verified = try ExportReader { [UInt8](try handle.read(upToCount: $0) ?? Data()) }
                 .verify(rootKeyHash: rootKeyHash)
         } catch let fault as ExportReader.Fault {
-            throw Failure(.failedRuns, "\(path): \(fault)")
+            throw Failure(.failedRuns, "\(path): \(Terminal.harmless(fault.description))")
         }
         let manifest = verified.manifest
         let rows = manifest.files.reduce(0) { $0 + $1.rows }
