@@ -36,17 +36,20 @@ import Testing
         """
 
     /// Partitions without forced row-level security, and those that a service may touch beside their parent.
+    // The owner may be called so too.
+    private static let isService: SQL = "rolname LIKE 'crmm\\_%' AND rolname <> 'crmm_owner'"
+
     private static let loosePartitions: SQL = """
         SELECT c.relname::text FROM pg_class c
         WHERE c.relispartition AND c.relkind = 'r'
           AND (NOT (c.relrowsecurity AND c.relforcerowsecurity)
-               OR EXISTS (SELECT FROM pg_roles r WHERE r.rolname LIKE 'crmm\\_%' AND
+               OR EXISTS (SELECT FROM pg_roles r WHERE \(fragment: isService) AND
                           has_table_privilege(r.oid, c.oid, 'SELECT, INSERT, UPDATE, DELETE, TRUNCATE')))
         ORDER BY 1
         """
 
     private static let excessGrants: SQL = """
-        SELECT DISTINCT c.relname::text FROM pg_class c JOIN pg_roles r ON r.rolname LIKE 'crmm\\_%'
+        SELECT DISTINCT c.relname::text FROM pg_class c JOIN pg_roles r ON \(fragment: isService)
         WHERE c.relnamespace = 'public'::regnamespace AND c.relkind IN ('r', 'p', 'v')
           AND (has_table_privilege(r.oid, c.oid, 'TRUNCATE, REFERENCES, TRIGGER')
                OR has_any_column_privilege(r.oid, c.oid, 'REFERENCES'))
@@ -92,7 +95,7 @@ import Testing
             try await names(
                 """
                 SELECT relname::text FROM pg_class JOIN pg_roles r ON r.oid = relowner
-                WHERE rolname LIKE 'crmm\\_%'
+                WHERE \(fragment: Self.isService)
                 """
             ) == [])
     }
@@ -110,7 +113,7 @@ import Testing
                 """
                 SELECT f::text FROM pg_roles r, unnest(
                     ARRAY['crmm_set_password(text, text)', 'crmm_extend_partitions(integer)']) f
-                WHERE r.rolname LIKE 'crmm\\_%' AND has_function_privilege(r.oid, f, 'EXECUTE')
+                WHERE \(fragment: Self.isService) AND has_function_privilege(r.oid, f, 'EXECUTE')
                 """) == ["crmm_extend_partitions(integer)"])
     }
 
