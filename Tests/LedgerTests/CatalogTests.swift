@@ -35,10 +35,10 @@ import Testing
         ORDER BY 1
         """
 
-    /// Partitions without forced row-level security, and those that a service may touch beside their parent.
     // The owner may be called so too.
     private static let isService: SQL = "rolname LIKE 'crmm\\_%' AND rolname <> 'crmm_owner'"
 
+    /// Partitions without forced row-level security, and those that a service may touch beside their parent.
     private static let loosePartitions: SQL = """
         SELECT c.relname::text FROM pg_class c
         WHERE c.relispartition AND c.relkind = 'r'
