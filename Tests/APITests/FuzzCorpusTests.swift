@@ -29,7 +29,7 @@ struct FuzzCorpusTests {
 
     // MARK: The corpus
 
-    @Test("every type that a route reads as its body has a body in the corpus, which it reads")
+    @Test("every type that a route reads as its body has a file of JSON in the corpus")
     func complete() async throws {
         let bodies = try FuzzCorpus("bodies").inputs
         try await TestAPI.with { api in
