@@ -12,7 +12,7 @@ struct Command {
     var text: String { String(decoding: bytes, as: UTF8.self) }
 
     /// Starts a command in a process group of its own; after the time limit it is told to stop, and killed
-    /// half a minute later.
+    /// half a minute later. It has no home, so that nothing which somebody keeps there has a part in it.
     init(
         _ arguments: [String], in directory: String, path: String = environment["PATH"] ?? "/usr/bin:/bin",
         variables: [(String, String)] = [], user: String? = nil, limitSeconds: Int = 120
@@ -23,10 +23,7 @@ struct Command {
             ChildOptions(
                 executable: "/bin/sh",
                 arguments: ["-c", #"exec "$@" 2>&1"#, "sh"] + identity + limit + arguments,
-                environment: [
-                    ("PATH", path), ("HOME", user == nil ? environment["HOME"] ?? "/" : "/nowhere"),
-                ]
-                    + variables,
+                environment: [("PATH", path), ("HOME", "/nowhere")] + variables,
                 workingDirectory: directory, parentDeathSignal: SIGTERM))
         let (stream, continuation) = AsyncStream.makeStream(of: [UInt8].self)
         DispatchQueue(label: "output").async {

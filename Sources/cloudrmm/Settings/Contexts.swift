@@ -52,7 +52,7 @@ struct Contexts: Codable {
     }
 
     /// The one of a name, or the current one; `nil` if none is named and none is current.
-    func context(_ name: String?) throws -> Context? {
+    func context(_ name: String?) throws -> (name: String, context: Context)? {
         guard let name = name ?? current else { return nil }
         guard let context = contexts[name] else {
             let known = contexts.keys.sorted().joined(separator: ", ")
@@ -61,6 +61,6 @@ struct Contexts: Codable {
                 "there is no context \(name)"
                     + (known.isEmpty ? ": 'cloudrmm login' makes one" : "; there are: \(known)"))
         }
-        return context
+        return (name, context)
     }
 }

@@ -83,7 +83,7 @@ struct AuditVerbs: AsyncParsableCommand {
             var directory = given.keysDirectory
             let setting = asOwner ? Setting.ownerDatabaseURL : .databaseURL
             if let dataDir {
-                let ready = try ReadyFile.find(in: dataDir)
+                let ready = try ReadyFile.find(in: dataDir)?.ready
                 guard let url = asOwner ? ready?.ownerDatabaseURL : ready?.databaseURL else {
                     throw Failure(.unreachable, "\(dataDir) has no running installation")
                 }

@@ -35,30 +35,45 @@ struct ConnectionOptions: ParsableArguments {
 
     @OptionGroup var options: SettingsOptions
 
-    /// A client of the API that the options, the settings or a running `cloudrmm up` name.
+    /// An API, what opens it, and where both are from unless they were named.
+    struct Target {
+        let url: String
+        let key: String
+        let certificateAuthority: String?
+        var source: String?
+    }
+
+    /// A client of the API that the options, the settings, a context or a running `cloudrmm up` name.
     func client() throws -> APIClient {
+        let target = try target()
+        return APIClient(
+            url: target.url, key: target.key, certificateAuthority: target.certificateAuthority)
+    }
+
+    /// The API that the options, the settings, a context or a running `cloudrmm up` name.
+    func target() throws -> Target {
         let given = try options.settings([.apiURL: apiURL, .apiKey: apiKey, .ca: ca])
         // Address and key come from one place: a ready.json that happens to lie here must not get a key that
         // was meant for another API, nor give its own away to one.
-        let (url, key) = (given[.apiURL], given[.apiKey])
-        switch (url, key) {
+        switch (given[.apiURL], given[.apiKey]) {
         case (let url?, let key?):
-            return APIClient(url: url, key: key, certificateAuthority: given[.ca])
+            return Target(url: url, key: key, certificateAuthority: given[.ca])
         case (nil, nil):
-            if let kept = try keptContext() {
-                return APIClient(
+            if let (name, kept) = try keptContext() {
+                return Target(
                     url: kept.apiURL, key: kept.key,
-                    certificateAuthority: given[.ca] ?? kept.certificateAuthority)
+                    certificateAuthority: given[.ca] ?? kept.certificateAuthority, source: "context \(name)")
             }
-            guard let ready = try ReadyFile.find(in: dataDir), let url = ready.apiURL, let key = ready.apiKey
+            guard let (place, ready) = try ReadyFile.find(in: dataDir), let url = ready.apiURL,
+                let key = ready.apiKey
             else {
                 throw Failure(
                     .usage,
                     "no API is known: start `cloudrmm up` here, name its --data-dir, or set API_URL and "
                         + "CLOUDRMM_API_KEY")
             }
-            return APIClient(
-                url: url, key: key, certificateAuthority: given[.ca] ?? ready.caCertificate)
+            return Target(
+                url: url, key: key, certificateAuthority: given[.ca] ?? ready.caCertificate, source: place)
         case (_?, nil):
             throw Failure(.usage, "API_URL is given without a key for it: set CLOUDRMM_API_KEY")
         case (nil, _?):
@@ -69,7 +84,7 @@ struct ConnectionOptions: ParsableArguments {
 
 extension ConnectionOptions {
     /// The context that is named, or the current one unless a data directory is named.
-    private func keptContext() throws -> Contexts.Context? {
+    private func keptContext() throws -> (name: String, context: Contexts.Context)? {
         if context == nil, dataDir != nil { return nil }
         return try Contexts.read().context(context)
     }
@@ -79,8 +94,7 @@ extension ConnectionOptions {
         var contexts = try Contexts.read()
         // Only where the context was what opened the API: else it is another session's.
         let given = try options.settings([.apiURL: apiURL, .apiKey: apiKey])
-        guard given[.apiURL] == nil, given[.apiKey] == nil, try keptContext() != nil,
-            let name = context ?? contexts.current
+        guard given[.apiURL] == nil, given[.apiKey] == nil, let name = try keptContext()?.name
         else { return Terminal.print(key) }
         contexts.contexts[name]?.key = key
         try contexts.write()
@@ -95,8 +109,8 @@ struct ReadyFile: Decodable {
     let databaseURL: String?
     let ownerDatabaseURL: String?
 
-    /// The file of a data directory; without one, of the usual ones, if it is there.
-    static func find(in dataDir: String?) throws -> ReadyFile? {
+    /// The file of a data directory, with its path; without one, of the usual ones, if it is there.
+    static func find(in dataDir: String?) throws -> (path: String, ready: ReadyFile)? {
         let places = dataDir.map { [$0] } ?? [".cloudrmm", NSHomeDirectory() + "/.cloudrmm"]
         for place in places {
             let file = URL(filePath: place).appending(path: "ready.json")
@@ -110,7 +124,7 @@ struct ReadyFile: Decodable {
                     "\(file.path) is not yours alone (owner \(owner ?? 0), mode \(String(mode, radix: 8)))")
             }
             do {
-                return try JSONDecoder().decode(ReadyFile.self, from: Data(contentsOf: file))
+                return (file.path, try JSONDecoder().decode(ReadyFile.self, from: Data(contentsOf: file)))
             } catch {
                 throw Failure(.usage, "\(file.path) cannot be read: \(error.localizedDescription)")
             }
@@ -153,6 +167,13 @@ func operate(_ options: ConnectionOptions, _ body: (APIClient) async throws -> V
             return try await body(client)
         } catch let problem as Problem where problem.code == "stepUpRequired" && Prompt.hasTerminal {
             Terminal.complain(problem.line)
+        } catch let error as OutboundError {
+            let target = try options.target()
+            guard let source = target.source else { throw error }
+            throw Failure(
+                .unreachable,
+                "the API at \(target.url) is not reached, which \(source) names: \(error). "
+                    + "--data-dir or --context names another")
         }
         try await stepUp(options)
         let client = try options.client()
@@ -189,7 +210,7 @@ private func failure(of error: any Error) -> Failure? {
     case let error as OutboundError:
         Failure(
             .unreachable,
-            "the API is not reached: \(error). Is `cloudrmm up` running, and is this its data directory?")
+            "the API is not reached: \(error). Is `cloudrmm up` running, and is this its address?")
     default: nil
     }
 }

@@ -22,7 +22,7 @@ struct AddressOptions: ParsableArguments {
     func address() throws -> (url: String, ca: String?) {
         let given = try options.settings([.apiURL: apiURL, .ca: ca])
         if let url = given[.apiURL] { return (url, given[.ca]) }
-        guard let ready = try ReadyFile.find(in: dataDir), let url = ready.apiURL else {
+        guard let ready = try ReadyFile.find(in: dataDir)?.ready, let url = ready.apiURL else {
             throw Failure(.usage, "no API is known: give --api-url")
         }
         return (url, given[.ca] ?? ready.caCertificate)
@@ -141,7 +141,7 @@ struct Logout: AsyncParsableCommand {
     func run() async throws {
         try await reportingFailures {
             var contexts = try Contexts.read()
-            guard let name = context ?? contexts.current, let kept = try contexts.context(name) else {
+            guard let (name, kept) = try contexts.context(context) else {
                 throw Failure(.usage, "nobody has signed in here")
             }
             let client = APIClient(
