@@ -114,6 +114,7 @@ let package = Package(
                 .embedInCode("Migrations/V0024_guards.sql"),
                 .embedInCode("Migrations/V0025_erasing.sql"),
                 .embedInCode("Migrations/V0026_sealed_erasures.sql"),
+                .embedInCode("Migrations/V0027_waiting.sql"),
             ]),
         target("Streams", ["Domain", "Wire", "Redis", logging], swiftSettings: optimized),
         target(
@@ -201,7 +202,7 @@ let package = Package(
             "APITests",
             [
                 "API", "Access", "Client", "Domain", "Engine", "Ledger", "Outbound", "Postgres", "Redis",
-                "Streams", "TestSupport", "Trust", "Wire", lifecycle, logging,
+                "Streams", "TestSupport", "Trust", "Wire", lifecycle, logging, nioCore, nioEmbedded,
             ]),
         tests("ClientTests", ["Client", "Domain", "Wire", "Outbound"]),
         tests(

@@ -126,9 +126,49 @@ package final class QueueFront: Sendable {
         await offer([], and: organizations.flatMap(OrganizationQueue.all))
     }
 
+    /// Those of these devices that nobody holds, as the data sets in force say. What is not known soon counts
+    /// as held: its work goes through the queue, where it is looked at again.
+    func away(_ devices: [DeviceID: OrganizationID]) async -> Set<DeviceID> {
+        let groups = split(devices.map { ($0.value, $0.key) })
+        if groups.count == 1 { return await groups[0].part.away(groups[0].items) }
+        return await withTaskGroup(of: Set<DeviceID>.self) { tasks in
+            for (part, devices) in groups { tasks.addTask { await part.away(devices) } }
+            return await tasks.reduce(into: []) { $0.formUnion($1) }
+        }
+    }
+
+    /// Puts back those of these runs, committed as waiting, whose device has come meanwhile: a gateway writes
+    /// whom it holds before it wakes what waits, so whoever was not to be seen before the commit and is not
+    /// now wakes them itself.
+    func putBackPresent(of waiting: [QueuedRun], in ledger: Ledger) async throws {
+        guard !waiting.isEmpty else { return }
+        let organizations = Dictionary(waiting.map { ($0.device, $0.organization) }) { first, _ in first }
+        let devices = organizations.map { ($0.value, $0.key) }
+        let back = zip(devices, try await arePresent(devices)).compactMap { $1 ? $0 : nil }
+        guard !back.isEmpty else { return }
+        await offer(try await ledger.reconnect(back))
+    }
+
+    /// The same after a commit that stands whatever fails: what is not put back now, the reconciler finds.
+    func offerPresent(of waiting: [QueuedRun], in ledger: Ledger) async {
+        do {
+            try await putBackPresent(of: waiting, in: ledger)
+        } catch {
+            logger.debug("waiting work left to the reconciler", metadata: ["error": "\(error)"])
+        }
+    }
+
     /// Which of these devices are held by a gateway whose heartbeat lives, in the same order.
     func arePresent(_ devices: [(OrganizationID, DeviceID)]) async throws -> [Bool] {
-        let presences = try await presence(of: devices)
+        try await areAlive(presence(of: devices))
+    }
+
+    /// The same where some partition answers; those of the others are not said to be.
+    func areKnownPresent(_ devices: [(OrganizationID, DeviceID)]) async throws -> [Bool] {
+        try await areAlive(knownPresence(of: devices))
+    }
+
+    private func areAlive(_ presences: [Streams.Presence?]) async throws -> [Bool] {
         let alive = try await mail.alive(Array(Set(presences.compactMap { $0?.gateway })))
         return presences.map { presence in presence.map { alive.contains($0.gateway) } ?? false }
     }

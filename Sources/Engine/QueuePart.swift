@@ -53,6 +53,22 @@ package final class QueuePart: Sendable {
     /// missing presence means nothing.
     var isSettling: Bool { known.withLock { ContinuousClock.now - $0.since < settling } }
 
+    /// Those of these devices that nobody holds, by the data set in force and no other: of a new one a
+    /// missing presence means nothing, and one that does not answer soon is not waited for.
+    func away(_ devices: [DeviceID]) async -> Set<DeviceID> {
+        do {
+            let epoch = try await epoch()
+            let (held, current) = try await queue.presence(of: devices, within: .milliseconds(250))
+            guard current == epoch else {
+                forgetEpoch()
+                return []
+            }
+            return isSettling ? [] : Set(zip(devices, held).lazy.filter { $1 == nil }.map(\.0))
+        } catch {
+            return []
+        }
+    }
+
     /// Calls the queue under the epoch in force; a stale one is forgotten and read once more.
     package func call<Value: Sendable>(_ body: (Epoch) async throws -> Value) async throws -> Value {
         do {

@@ -83,6 +83,9 @@ package struct Ledger: Sendable {
         Migration(
             version: 26, name: "sealed_erasures",
             sql: String(decoding: PackageResources.V0026_sealed_erasures_sql, as: UTF8.self)),
+        Migration(
+            version: 27, name: "waiting",
+            sql: String(decoding: PackageResources.V0027_waiting_sql, as: UTF8.self)),
     ]
 
     /// Succeeds when the database answers.

@@ -57,11 +57,30 @@ extension Queue {
         try await call("absent", epoch: epoch, [.id(device), .id(gateway), .int(session)]).int == 1
     }
 
+    /// Who holds each of these devices, in the same order, and the identity of the data set that says so.
+    package func presence(
+        of devices: [DeviceID], within limit: Duration
+    ) async throws -> (held: [Presence?], epoch: Epoch?) {
+        // A command of more fields holds up the server.
+        let slices = stride(from: 0, to: devices.count, by: 1_000).map {
+            presenceCommand(devices[$0..<min($0 + 1_000, devices.count)])
+        }
+        // The epoch last: what was answered before is of this data set or of one that is lost.
+        var replies = try await connection.send(
+            slices + [RedisCommand("GET", .string(keys.key("epoch")))], timeout: limit
+        ).map { try $0.get() }
+        let epoch = replies.removeLast().text.map(Epoch.init)
+        return (try replies.flatMap { try $0.elements().map(Presence.init) }, epoch)
+    }
+
     /// Who holds each of these devices, in the same order.
     package func presence(of devices: [DeviceID], within limit: Duration? = nil) async throws -> [Presence?] {
         guard !devices.isEmpty else { return [] }
-        let fields: [RedisArgument] = devices.map { .id($0) }
-        let command = RedisCommand("HMGET", arguments: [.string(keys.key("presence"))] + fields)
-        return try await send(command, within: limit).elements().map(Presence.init)
+        return try await send(presenceCommand(devices[...]), within: limit).elements().map(Presence.init)
+    }
+
+    private func presenceCommand(_ devices: ArraySlice<DeviceID>) -> RedisCommand {
+        RedisCommand(
+            "HMGET", arguments: [.string(keys.key("presence"))] + devices.map { RedisArgument.id($0) })
     }
 }

@@ -53,9 +53,9 @@ struct ContractTests {
                 NewJob(kind: .ping, target: .devices([api.one.device]), timeoutSeconds: 5))
             #expect(accepted.state == .active)
             let job = try await client.job(accepted.id)
-            #expect(job.counts == ["queued": 1] && job.timeoutSeconds == 5 && job.kind == .ping)
+            #expect(job.counts == ["waiting": 1] && job.timeoutSeconds == 5 && job.kind == .ping)
             let run = try #require(try await client.runs(of: job.id).items.first)
-            #expect(run.deviceId == api.one.device && run.state == .queued && run.attempt == 0)
+            #expect(run.deviceId == api.one.device && run.state == .waiting && run.attempt == 0)
             #expect(try await client.run(run.id) == run)
             #expect(try await client.output(of: run.id).stdoutBytes == 0)
             #expect(try await client.cancel(job.id).cancelRequestedAt != nil)
@@ -198,6 +198,7 @@ struct ContractTests {
         try await TestAPI.with { api in
             let client = APIClient(url: api.url, key: api.one.key)
             defer { client.close() }
+            try await api.connect(api.one.device)
             for priority in [Priority.standard, .bulk, .bulk] {
                 let new = NewJob(kind: .ping, target: .devices([api.one.device]), priority: priority)
                 let accepted = try await client.submit(new)

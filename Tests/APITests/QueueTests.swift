@@ -66,6 +66,7 @@ struct QueueTests {
         try await TestAPI.with { api in
             let one = api.one.organization
             let tenant = try await api.client(.organization(one))
+            try await api.connect(api.one.device)
             let job = NewJob(kind: .ping, target: .devices([api.one.device]))
             let before = try await tenant.submit(job, idempotencyKey: "k")
             _ = try await tenant.drain(

@@ -118,7 +118,7 @@ extension TestAPI {
         ) { code in counters.increment("refusedToken.\(code)") }
         let (_, admin) = try await authenticator.createKey(
             name: "admin", level: .platform, permissions: Permission.all, expiresIn: .seconds(600), by: nil)
-        let front = QueueFront(queue: queue, logger: logger)
+        let front = QueueFront(queue: queue, logger: logger, settling: .zero)
         let serverCA = try CertificateAuthority.make(commonName: "server", validitySeconds: 3_600)
         let signer = Signer(
             deployment: try await ledger.deployment(orCreate: .new(at: .now())), rootKey: SigningKey(),

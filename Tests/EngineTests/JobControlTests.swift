@@ -80,7 +80,7 @@ import Wire
             let jobs = (0...Limits.uncountedCancelsMax).map { _ in
                 bench.world.job(tenant, devices: tenant.all)
             }
-            let runs = try await bench.world.api.submit(jobs, scope: tenant.scope).1
+            let runs = try await bench.world.api.submit(jobs, scope: tenant.scope).queued
             let (kept, _) = try await bench.world.submit(other, other.all)
             await bench.front.offer(runs)
             var request = CancelRequest(organization: tenant.organization)

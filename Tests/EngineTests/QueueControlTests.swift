@@ -28,7 +28,7 @@ import Wire
     ) async throws -> [QueuedRun] {
         var job = bench.world.job(tenant, devices: tenant.all)
         (job.kind, job.priority) = (kind, priority)
-        return try await bench.world.api.submit([job], scope: tenant.scope).1
+        return try await bench.world.api.submit([job], scope: tenant.scope).queued
     }
 
     // MARK: Pauses

@@ -123,6 +123,7 @@ import Wire
     func room() async throws {
         try await Bench.run { bench in
             let tenant = try await bench.world.tenant(devices: 2)
+            _ = try await Post.open(bench, holding: tenant.all)
             try await set(bench, tenant, runs: 2)
             let submitter = try submitter(bench)
             func submit() async throws -> Result<AcceptedJob, EngineError> {

@@ -82,7 +82,7 @@ import Wire
             #expect(outcomes.map(\.retryOf) == [job] && outcomes.map(\.runs) == [2])
             let new = try outcomes[0].outcome.get().id
             let row = try #require(try await bench.world.api.job(new, scope: tenant.scope))
-            #expect(row.retryOf == job && row.counts == [.queued: 2])
+            #expect(row.retryOf == job && row.counts == [.waiting: 2])
             #expect(row.expiresAt - row.createdAt > .seconds(590) && row.retry.maximumAttempts == 2)
             let content = try #require(
                 try await bench.world.gateway.contents(of: [(tenant.organization, new)])[new])
@@ -124,7 +124,7 @@ import Wire
                 {
                     try await submitter.letters(
                         DeadLetterSelection(runIds: runs), scope: tenant.scope)
-                }, says: "queued")
+                }, says: "waiting")
             #expect(living?.code == .conflict && living?.field == "runIds[1]")
             let foreign = await refusal({
                 try await submitter.letters(DeadLetterSelection(runIds: [runs[0]]), scope: other.scope)
@@ -226,7 +226,7 @@ import Wire
                     job, idempotencyKey: "again \(idempotent)", by: World.principal,
                     level: .organization(tenant.organization))
                 let row = try #require(try await bench.world.api.job(new.id, scope: tenant.scope))
-                #expect(row.counts == [.queued: idempotent ? 4 : 3] && row.retryOf == job)
+                #expect(row.counts == [.waiting: idempotent ? 4 : 3] && row.retryOf == job)
                 let letters = try await bench.world.api.deadLetters(
                     DeadLetterFilter(), limit: 10, scope: tenant.scope)
                 #expect(letters.isEmpty, "they are dealt with")

@@ -21,7 +21,7 @@ import Trust
         var job = bench.world.job(tenant, devices: tenant.all)
         (job.retry, job.maximumAttempts, job.idempotent) = (Self.policy, 3, idempotent)
         job.notBefore = notBefore
-        return try await bench.world.api.submit([job], scope: tenant.scope).1
+        return try await bench.world.api.submit([job], scope: tenant.scope).queued
     }
 
     /// The time of all scheduled runs comes.

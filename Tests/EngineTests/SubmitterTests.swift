@@ -88,6 +88,7 @@ import Wire
         try await Bench.run { bench in
             let world = bench.world
             let tenant = try await world.tenant(devices: 1_500)
+            _ = try await Post.open(bench, holding: tenant.all)
             let submitter = try Self.submitter(bench)
             let requests = ["first", "second"].map { key in
                 JobRequest(

@@ -34,6 +34,7 @@ import Wire
     func conflicts() async throws {
         try await Bench.run { bench in
             let tenant = try await bench.world.tenant()
+            _ = try await Post.open(bench, holding: tenant.all)
             let level = Level.organization(tenant.organization)
             let submitter = try Self.submitter(bench)
             func submit(_ conflict: UniqueConflict) async throws -> Result<AcceptedJob, EngineError> {

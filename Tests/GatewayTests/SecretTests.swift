@@ -31,7 +31,7 @@ import Wire
     private func dispatch(_ bench: Bench, _ scene: Scene) async throws -> MarkedRun {
         var job = bench.world.job(scene.tenant, devices: [scene.device])
         job.hasSecrets = true
-        let (_, runs) = try await bench.world.api.submit([job], scope: scene.tenant.scope)
+        let runs = try await bench.world.api.submit([job], scope: scene.tenant.scope).queued
         return try await bench.dispatch(runs)[0]
     }
 

@@ -23,7 +23,7 @@ import Wire
             let trace = TraceContext.new()
             var job = bench.world.job(tenant, devices: tenant.all)
             job.trace = trace
-            let (_, runs) = try await bench.world.api.submit([job], scope: tenant.scope)
+            let runs = try await bench.world.api.submit([job], scope: tenant.scope).queued
             _ = try await bench.dispatch(runs)
             guard case .frame(.dispatch(let dispatch))? = await agent.next() else {
                 Issue.record("no dispatch")

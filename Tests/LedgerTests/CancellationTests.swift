@@ -119,7 +119,7 @@ import Trust
         }
         #expect(try await world.state(runs[0].run) == .queued)
         let own = world.job(tenant, devices: tenant.devices[0], site: tenant.sites[0])
-        let ownRuns = try await world.api.submit([own], scope: tenant.scope).1
+        let ownRuns = try await world.api.submit([own], scope: tenant.scope).queued
         guard case .ended = try await world.api.cancelRun(ownRuns[0].run, scope: site) else {
             Issue.record("a site did not cancel its own")
             return
@@ -137,7 +137,7 @@ import Trust
             world.job(tenant, devices: tenant.devices[1]),
         ]
         (jobs[0].kind, jobs[1].priority) = (.ping, .bulk)
-        let runs = try await world.api.submit(jobs, scope: tenant.scope).1
+        let runs = try await world.api.submit(jobs, scope: tenant.scope).queued
         let foreign = try await world.submit(other, other.all).job
         _ = try await world.api.requestCancel(jobs[4].id, scope: tenant.scope)
         _ = try await world.gateway.settle(

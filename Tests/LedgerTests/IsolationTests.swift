@@ -41,7 +41,7 @@ import Testing
             for (index, site) in tenant.sites.enumerated() {
                 let device = tenant.devices[index][0]
                 let jobs = [0, 1].map { _ in world.job(tenant, devices: [device], site: site) }
-                let (_, runs) = try await world.api.submit(jobs, scope: tenant.scope)
+                let runs = try await world.api.submit(jobs, scope: tenant.scope).queued
                 let sent = try await world.send(runs)
                 let ofJob = try await world.api.runs(
                     of: jobs[0].id, after: nil, limit: 1, scope: tenant.scope)

@@ -31,7 +31,7 @@ import Testing
         try await world.clear()
         let tenant = try await world.tenant()
         let jobs = (0..<7).map { job(world, tenant, key: "key \($0)") }
-        let (_, runs) = try await world.api.submit(jobs, scope: tenant.scope)
+        let runs = try await world.api.submit(jobs, scope: tenant.scope).queued
         #expect(try await removeAll(world, limit: 3) == 0)
         let ended = Set(jobs[..<5].map(\.id))
         try await world.owner.execute(
@@ -43,7 +43,7 @@ import Testing
         // Free keys are taken as before, and held ones are not.
         let again = [job(world, tenant, key: "key 0"), job(world, tenant, key: "key 6")]
         #expect(
-            try await world.api.submit(again, scope: tenant.scope).0 == [
+            try await world.api.submit(again, scope: tenant.scope).outcomes == [
                 .accepted(.active), .held(jobs[6].id, .active),
             ])
     }
@@ -57,12 +57,14 @@ import Testing
                 try await world.owner.execute("UPDATE jobs SET state = 10", scope: .none)
                 let next = job(world, tenant, key: "k")
                 async let removed = world.worker.removeSlots()
-                async let taken = world.api.submit([next], scope: tenant.scope).0
+                async let taken = world.api.submit([next], scope: tenant.scope).outcomes
                 _ = try await removed
                 #expect(try await taken == [.accepted(.active)])
                 let last = job(world, tenant, key: "k")
                 #expect(
-                    try await world.api.submit([last], scope: tenant.scope).0 == [.held(next.id, .active)])
+                    try await world.api.submit([last], scope: tenant.scope).outcomes == [
+                        .held(next.id, .active)
+                    ])
             }
         }
     }

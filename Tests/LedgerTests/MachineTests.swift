@@ -48,7 +48,7 @@ import Testing
             job.idempotent = job.retry.outcomes.contains(.unknown)
             return job
         }
-        let (_, runs) = try await world.api.submit(jobs, scope: tenant.scope)
+        let runs = try await world.api.submit(jobs, scope: tenant.scope).queued
         let devices = Dictionary(uniqueKeysWithValues: zip(tenant.all, jobs))
         var lives = try runs.map { run in
             let job = try #require(devices[run.device])

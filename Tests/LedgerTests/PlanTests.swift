@@ -64,13 +64,13 @@ import Trust
     private static let calls = [
         Call("submit", 45) { world, rows in
             let jobs = rows.queued.map { world.job(rows.tenant, devices: [$0.queued.device]) }
-            return try await world.api.submit(jobs, scope: rows.tenant.scope).1.count
+            return try await world.api.submit(jobs, scope: rows.tenant.scope).queued.count
         },
         Call("submit with keys", 45) { world, rows in
             let jobs = rows.queued.map {
                 world.job(rows.tenant, devices: [$0.queued.device], key: "\($0.queued.run)")
             }
-            return try await world.api.submit(jobs, scope: rows.tenant.scope).1.count
+            return try await world.api.submit(jobs, scope: rows.tenant.scope).queued.count
         },
         Call("facts of a run", 20) { world, rows in
             var found = 0

@@ -53,7 +53,7 @@ extension PlanTests {
                     whileRunning: true, onConflict: .replace)
                 return job
             }
-            return try await world.api.submit(jobs, scope: rows.tenant.scope).1.count
+            return try await world.api.submit(jobs, scope: rows.tenant.scope).queued.count
         },
         Call("slots that are held", 20) { world, rows in
             let (removed, next) = try await world.worker.removeSlots(limit: 10)

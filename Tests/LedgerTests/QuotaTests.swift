@@ -62,12 +62,13 @@ import Testing
         let tenant = try await world.tenant()
         _ = try await world.api.submit(
             [world.job(tenant, devices: tenant.all, key: "k")], scope: tenant.scope)
-        let (outcomes, _) = try await world.api.submit(
+        let outcomes = try await world.api.submit(
             [
                 world.job(tenant, devices: tenant.all, key: "k"),
                 world.job(tenant, devices: tenant.all, key: "k", hash: 2),
                 world.job(tenant, devices: [fresh()]), world.job(tenant, devices: tenant.all),
-            ], scope: tenant.scope)
+            ], scope: tenant.scope
+        ).outcomes
         guard case .repeated = outcomes[0], outcomes[1] == .idempotencyConflict,
             outcomes[2] == .missingDevice, outcomes[3] == .accepted(.active)
         else {

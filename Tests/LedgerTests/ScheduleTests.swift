@@ -20,7 +20,7 @@ import Trust
         var job = world.job(tenant, devices: devices)
         (job.retry, job.idempotent, job.notBefore) = (retry, idempotent, notBefore)
         job.maximumAttempts = retry.maximumAttempts
-        let (outcomes, runs) = try await world.api.submit([job], scope: tenant.scope)
+        let (outcomes, runs) = try await world.api.submit([job], scope: tenant.scope).both
         try #require(outcomes == [.accepted(.active)])
         return (job.id, runs)
     }
@@ -294,7 +294,7 @@ import Trust
         var job = world.job(tenant, devices: tenant.all)
         (job.timeoutSeconds, job.expiresAt) = (86_400, .now() + .seconds(60))
         (job.retry, job.maximumAttempts, job.idempotent) = (Self.policy, 3, true)
-        let (_, runs) = try await world.api.submit([job], scope: tenant.scope)
+        let runs = try await world.api.submit([job], scope: tenant.scope).queued
         let marked = try await world.send(runs)
         try await world.gateway.start([
             (tenant.organization, tenant.all[0], marked[0].run, marked[0].token, now())

@@ -71,7 +71,7 @@ import Testing
         let tenant = try await world.tenant(devices: 3)
         let site = Scope.site(tenant.sites[0])
         let job = world.job(tenant, devices: tenant.all, site: tenant.sites[0])
-        let (_, runs) = try await world.api.submit([job], scope: site)
+        let runs = try await world.api.submit([job], scope: site).queued
         _ = try await world.gateway.settle(try await world.send([runs[0]]).map { AttemptResult($0) })
         #expect(try await world.api.job(job.id, scope: tenant.scope)?.counts == [.queued: 2, .succeeded: 1])
         #expect(try await world.api.job(job.id, scope: site)?.counts == [.queued: 2, .succeeded: 1])

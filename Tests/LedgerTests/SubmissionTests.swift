@@ -32,15 +32,15 @@ import Testing
         let world = try World.here()
         let tenant = try await world.tenant()
         let first = world.job(tenant, devices: tenant.all, key: "k")
-        #expect(try await world.api.submit([first], scope: tenant.scope).0 == [.accepted(.active)])
+        #expect(try await world.api.submit([first], scope: tenant.scope).outcomes == [.accepted(.active)])
         let again = world.job(tenant, devices: tenant.all, key: "k")
         let repeated = try await world.api.submit([again], scope: tenant.scope)
-        #expect(repeated.0 == [.repeated(first.id, .active)])
-        #expect(repeated.1.isEmpty)
+        #expect(repeated.outcomes == [.repeated(first.id, .active)])
+        #expect(repeated.queued.isEmpty)
         let other = world.job(tenant, devices: tenant.all, key: "k", hash: 2)
         let conflict = try await world.api.submit([other], scope: tenant.scope)
-        #expect(conflict.0 == [.idempotencyConflict])
-        #expect(conflict.1.isEmpty)
+        #expect(conflict.outcomes == [.idempotencyConflict])
+        #expect(conflict.queued.isEmpty)
         #expect(
             try await world.api.jobs(organization: nil, before: nil, limit: 9, scope: tenant.scope).count == 1
         )
@@ -58,7 +58,8 @@ import Testing
         ]
         let scope = Scope.organizations(tenants.map(\.organization))
         #expect(
-            try await world.api.submit(jobs, scope: scope).0 == Array(repeating: .accepted(.active), count: 3)
+            try await world.api.submit(jobs, scope: scope).outcomes
+                == Array(repeating: .accepted(.active), count: 3)
         )
     }
 
@@ -75,7 +76,7 @@ import Testing
             world.job(tenant, devices: tenant.all, key: "kept"),
             world.job(tenant, devices: tenant.all, key: "new"),
         ]
-        let (outcomes, runs) = try await world.api.submit(batch, scope: tenant.scope)
+        let (outcomes, runs) = try await world.api.submit(batch, scope: tenant.scope).both
         #expect(
             outcomes == [
                 .accepted(.active), .idempotencyConflict, .accepted(.active), .repeated(kept.id, .active),
@@ -98,7 +99,7 @@ import Testing
             world.job(mine, devices: mine.all), world.job(mine, devices: [fresh()]),
             world.job(mine, devices: mine.all),
         ]
-        let (outcomes, runs) = try await world.api.submit(jobs, scope: mine.scope)
+        let (outcomes, runs) = try await world.api.submit(jobs, scope: mine.scope).both
         let taken = Submission.accepted(.active)
         #expect(outcomes == [taken, .missingDevice, taken, .missingDevice, taken])
         #expect(runs.map(\.device) == mine.all + mine.all + mine.all)
@@ -107,7 +108,7 @@ import Testing
         let wide = world.job(mine, devices: other.all)
         let both = Scope.organizations([mine.organization, other.organization])
         let refused = try await world.api.submit([wide], scope: both)
-        #expect(refused.0 == [.missingDevice] && refused.1.isEmpty)
+        #expect(refused.outcomes == [.missingDevice] && refused.queued.isEmpty)
     }
 
     @Test("A job cannot be submitted for an organization that the scope does not see")
@@ -131,7 +132,7 @@ import Testing
         let other = try await world.tenant(devices: 5)
         let whole = world.job(tenant, devices: nil)
         let site = world.job(tenant, devices: nil, targetSite: tenant.sites[1])
-        let (outcomes, runs) = try await world.api.submit([whole, site], scope: tenant.scope)
+        let (outcomes, runs) = try await world.api.submit([whole, site], scope: tenant.scope).both
         #expect(outcomes == [.accepted(.accepted), .accepted(.accepted)])
         #expect(runs.isEmpty)
         #expect(try await world.api.job(whole.id, scope: tenant.scope)?.total == nil)
@@ -202,7 +203,7 @@ import Testing
         let (tenant, other) = (try await world.tenant(sites: 2, devices: 2), try await world.tenant())
         let (_, runs) = try await world.submit(tenant, tenant.all)
         let foreign = try await world.api.submit([world.job(tenant, devices: other.all)], scope: .platform)
-        #expect(foreign.0 == [.missingDevice])
+        #expect(foreign.outcomes == [.missingDevice])
         _ = try await world.api.submit([world.job(tenant, devices: nil)], scope: tenant.scope)
         _ = try await world.worker.expand(limit: 4)
         _ = try await world.gateway.settle(try await world.send([runs[0]]).map { AttemptResult($0) })
@@ -237,7 +238,7 @@ import Testing
                     """,
                     "CREATE TRIGGER fail BEFORE INSERT ON jobs FOR EACH ROW EXECUTE FUNCTION fail()",
                 ])
-            let (outcomes, runs) = try await world.api.submit(jobs, scope: tenant.scope)
+            let (outcomes, runs) = try await world.api.submit(jobs, scope: tenant.scope).both
             #expect(outcomes == [.accepted(.active), .failed(mayBeThere: mayBeThere)])
             #expect(runs.map(\.device) == [tenant.all[0]])
             #expect(try await world.count("SELECT count(*) FROM jobs") == 1)
@@ -252,12 +253,38 @@ import Testing
         var jobs = (0..<250).map { world.job(tenant, devices: [tenant.all[$0 % 3]], key: "\($0)") }
         jobs[170] = world.job(tenant, devices: [tenant.all[0], fresh()], key: "170")
         jobs[240] = world.job(tenant, devices: [tenant.all[0]], key: "0")
-        let (outcomes, runs) = try await world.api.submit(jobs, scope: tenant.scope)
+        let (outcomes, runs) = try await world.api.submit(jobs, scope: tenant.scope).both
         var expected = [Submission](repeating: .accepted(.active), count: 250)
         expected[170] = .missingDevice
         expected[240] = .repeated(jobs[0].id, .active)
         #expect(outcomes == expected)
         #expect(runs.count == 248)
         #expect(runs.prefix(170).map(\.device) == (0..<170).map { tenant.all[$0 % 3] })
+    }
+
+    @Test("Each service wakes what waits within its scope, and the API does nothing else to a run's state")
+    func wake() async throws {
+        let world = try World.here()
+        let (tenant, other) = (try await world.tenant(), try await world.tenant())
+        for (name, pool) in world.logins {
+            let job = world.job(tenant, devices: tenant.all)
+            let done = try await world.api.submit([job], away: Set(tenant.all), scope: tenant.scope)
+            #expect(done.queued.isEmpty && done.waiting.map(\.device) == tenant.all)
+            func wake(_ scope: Scope) async throws -> [RunID] {
+                try await pool.query(
+                    "SELECT run FROM crmm_wake(\([tenant.organization]), \(tenant.all))", scope: scope
+                ) { row in try row.decode(RunID.self) }
+            }
+            for stranger in [other.scope, .none] {
+                #expect(try await wake(stranger).isEmpty, "\(name)")
+            }
+            #expect(try await world.state(done.waiting[0].run) == .waiting, "\(name)")
+            #expect(try await wake(tenant.scope) == done.waiting.map(\.run), "\(name)")
+            #expect(try await wake(tenant.scope).isEmpty, "\(name): it is woken once")
+            let queued = try await world.worker.queuedRuns(
+                of: [(tenant.organization.queue(), after: ID(.zero))], limit: 9
+            ).values.flatMap(\.self)
+            #expect(queued.contains { $0.run == done.waiting[0].run && $0.generation == 2 }, "\(name)")
+        }
     }
 }

@@ -19,7 +19,7 @@ import Testing
     }
 
     private func submit(_ world: World, _ jobs: [SubmittedJob]) async throws -> [Submission] {
-        try await world.api.submit(jobs, scope: .organizations(jobs.map(\.organization))).0
+        try await world.api.submit(jobs, scope: .organizations(jobs.map(\.organization))).outcomes
     }
 
     @Test("A key keeps other jobs out until its holder has ended, and tells who that is")
@@ -27,7 +27,7 @@ import Testing
         let world = try World.here()
         let (tenant, other) = (try await world.tenant(), try await world.tenant())
         let first = job(world, tenant)
-        let (outcomes, runs) = try await world.api.submit([first], scope: tenant.scope)
+        let (outcomes, runs) = try await world.api.submit([first], scope: tenant.scope).both
         #expect(outcomes == [.accepted(.active)])
         let sent = try await world.send(runs)
         for conflict in [UniqueConflict.reject, .return] {
@@ -47,7 +47,7 @@ import Testing
         let world = try World.here()
         let tenant = try await world.tenant()
         let first = job(world, tenant, whileRunning: false)
-        let runs = try await world.api.submit([first], scope: tenant.scope).1
+        let runs = try await world.api.submit([first], scope: tenant.scope).queued
         #expect(try await submit(world, [job(world, tenant)]) == [.held(first.id, .active)])
         _ = try await world.send(runs)
         #expect(try await submit(world, [job(world, tenant)]) == [.accepted(.active)])
@@ -60,9 +60,9 @@ import Testing
         let tenant = try await world.tenant()
         let jobs = (0..<3).map { _ in job(world, tenant, .replace) }
         let first = try await world.api.submit([jobs[0]], scope: tenant.scope)
-        #expect(first.0 == [.accepted(.active)])
+        #expect(first.outcomes == [.accepted(.active)])
         #expect(try await submit(world, [jobs[1]]) == [.replacing(jobs[0].id, .active)])
-        #expect(try await world.mark(first.1).isEmpty, "it does not leave any more")
+        #expect(try await world.mark(first.queued).isEmpty, "it does not leave any more")
         let row = try await world.api.job(jobs[0].id, scope: tenant.scope)
         #expect(row?.cancelRequestedAt != nil)
         #expect(try await submit(world, [job(world, tenant)]) == [.held(jobs[1].id, .active)])
@@ -125,7 +125,7 @@ import Testing
             for _ in 0..<30 {
                 let tenant = try await world.tenant()
                 let first = job(world, tenant)
-                let runs = try await world.api.submit([first], scope: tenant.scope).1
+                let runs = try await world.api.submit([first], scope: tenant.scope).queued
                 let sent = try await world.send(runs)
                 async let settled = world.gateway.settle(sent.map { AttemptResult($0) })
                 async let second = submit(world, [job(world, tenant)])
@@ -168,9 +168,9 @@ import Testing
         let tenant = try await world.tenant(sites: 2)
         let scope = Scope.site(tenant.sites[0])
         let first = job(world, tenant, site: tenant.sites[0])
-        #expect(try await world.api.submit([first], scope: tenant.scope).0 == [.accepted(.active)])
+        #expect(try await world.api.submit([first], scope: tenant.scope).outcomes == [.accepted(.active)])
         let again = job(world, tenant, site: tenant.sites[0])
-        #expect(try await world.api.submit([again], scope: scope).0 == [.held(first.id, .active)])
+        #expect(try await world.api.submit([again], scope: scope).outcomes == [.held(first.id, .active)])
         let seen = try await world.logins[0].pool.query(
             "SELECT count(*) FROM job_slots", scope: .site(tenant.sites[1])
         ) { try $0.decode(Int.self) }

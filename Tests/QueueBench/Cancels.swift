@@ -11,7 +11,7 @@ extension Measure {
         let count = value("runs", 300)
         let tenant = try await bed.tenants(1, devices: count)[0]
         let scope = Scope.organization(tenant.organization)
-        let queued = try await bed.api.submit(tenant.singles(count), scope: scope).1
+        let queued = try await bed.api.submit(tenant.singles(count), scope: scope).queued
         await bed.front.offer(queued)
         var ends: [Double] = []
         for run in queued {
@@ -26,7 +26,7 @@ extension Measure {
         let sink = try await Sink(bed, holding: tenant.devices) { _, _ in }
         let arrivals = tenant.devices.map { sink.follow($0) }
         let waits = try await running(sink) {
-            let (_, runs) = try await bed.api.submit(tenant.singles(count), scope: scope)
+            let runs = try await bed.api.submit(tenant.singles(count), scope: scope).queued
             await bed.front.offer(runs)
             var waits: [Double] = []
             for (device, arrivals) in zip(tenant.devices, arrivals) {

@@ -243,7 +243,7 @@ extension Measure {
             let (device, arrivals) = devices[sample % devices.count]
             let jobs = (0..<10).map { _ in b.job([device]) }
             let began = ContinuousClock.now
-            let (_, runs) = try await bed.api.submit(jobs, scope: .organization(b.organization))
+            let runs = try await bed.api.submit(jobs, scope: .organization(b.organization)).queued
             let committed = ContinuousClock.now
             await bed.front.offer(runs)
             let offered = ContinuousClock.now

@@ -142,8 +142,9 @@ struct Measure: Sendable {
             try await phase("whole", { _ in count }) {
                 try await seconds {
                     for jobs in calls {
-                        let (_, runs) = try await bed.api.submit(
-                            jobs, scope: .organization(tenant.organization))
+                        let runs = try await bed.api.submit(
+                            jobs, scope: .organization(tenant.organization)
+                        ).queued
                         await bed.front.offer(runs)
                     }
                     try await wait(for: [sink], total: calls.count * bulk)

@@ -40,7 +40,7 @@ extension Measure {
     ) async throws -> [Double] {
         let epoch = try await bed.front.epoch()
         let jobs = devices.map { tenant.job([$0.0]) }
-        let (_, queued) = try await bed.api.submit(jobs, scope: .organization(tenant.organization))
+        let queued = try await bed.api.submit(jobs, scope: .organization(tenant.organization)).queued
         // One after the other on one connection: the claim is there before the bell has woken anybody.
         async let offered: Void = bed.front.offer(queued)
         async let claimed = bed.queue.claim(

@@ -175,8 +175,9 @@ extension Measure {
             try await Task.sleep(until: due, clock: .continuous)
             let began = ContinuousClock.now
             let device = tenant.devices[index]
-            let (_, runs) = try await bed.api.submit(
-                [tenant.job([device])], scope: .organization(tenant.organization))
+            let runs = try await bed.api.submit(
+                [tenant.job([device])], scope: .organization(tenant.organization)
+            ).queued
             let committed = ContinuousClock.now
             await bed.front.offer(runs)
             return Submitted(

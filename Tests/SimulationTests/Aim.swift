@@ -28,13 +28,15 @@ enum Aim: CaseIterable {
     case cancel
     /// Nothing goes wrong, but devices come while their runs are put aside.
     case parking
+    /// Nothing goes wrong, but devices come while work for them is committed.
+    case committing
     /// Nothing goes wrong, and there are finer limits, rates and small buckets.
     case limits
     /// Runs kill whoever handles them, and nothing else does.
     case poison
 
     /// Whether nothing goes wrong.
-    var isCalm: Bool { self == .parking || self == .limits }
+    var isCalm: Bool { [.parking, .committing, .limits].contains(self) }
 
     /// Every other world has an aim, which follows from its seed.
     static func of(_ seed: UInt64) -> Aim? {
@@ -48,7 +50,8 @@ enum Aim: CaseIterable {
             (.mark, .dispatch, "mark"), (.lateCommit, .submit, "submit"),
             (.lateCommit, .submit, "epoch"), (.lateCommit, .submit, "enqueue"),
             (.sessions, .welcome, "reconnect"), (.rebuild, .rebuild, "beginEpoch"),
-            (.rebuild, .rebuild, "keepEpoch"), (.parking, .dispatch, "wait"):
+            (.rebuild, .rebuild, "keepEpoch"), (.parking, .dispatch, "wait"),
+            (.committing, .submit, "submit"):
             true
         default: false
         }
@@ -86,7 +89,7 @@ extension World {
             case .lateCommit: await commitLate()
             case .sessions: try await comeAgain()
             case .rebuild: try await rebuildTwice()
-            case .parking: await comeWhileParked()
+            case .parking, .committing: await comeWhileParked()
             case .limits: false
             case .poison: await reclaimPoison()
             case .loss: await hearResults(cancelled: false)

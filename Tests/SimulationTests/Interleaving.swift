@@ -2,6 +2,7 @@
 enum Interleaving: String, CaseIterable, Comparable {
     // The path of a run.
     case deathBetweenCommitAndEnqueue, deathAfterClaim, deathAfterMark, deathAfterInbox
+    case committedAsWaiting, deviceComesWhileCommitted
     case claimReplyLost, markReplyLost, inboxReplyLost, acknowledgeReplyLost, commitReplyLost
     case lateCommitBelowLowWater
     case leaseLapsesUnderPause, leaseLostBeforeAcknowledge, secondClaimRefused

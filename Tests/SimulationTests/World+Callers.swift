@@ -19,7 +19,7 @@ extension World {
             outcomes: [.failed])
         let job: JobID = names.next()
         let kind = random.pick(Self.kinds)!
-        let rows = (0..<count).map { index in
+        var rows = (0..<count).map { index in
             let device = random.pick(own)!
             var row = Records.Row(
                 run: names.next(), organization: organization, device: device.id,
@@ -36,6 +36,12 @@ extension World {
             poison.insert(row.run)
             poisonLeft -= 1
         }
+        if waits == 0 {
+            let away = try await away(of: rows.map(\.device), by: caller)
+            for index in rows.indices where away.contains(rows[index].device) {
+                try rows[index].machine.wait(generation: 1)
+            }
+        }
         // A commit may be late: its ids are drawn before.
         for _ in 0..<3 { try await park("submit") }
         let isKept = try await commit("submit") { records in
@@ -49,7 +55,34 @@ extension World {
         }
         guard isKept else { return }
         note("submitted \(rows.map { $0.run.short }) of \(organization.short)")
-        if waits == 0 { try await offer(rows, by: caller) }
+        guard waits == 0 else { return }
+        try await offer(rows.filter { $0.machine.state == .queued }, by: caller)
+        try await putBack(rows.filter { $0.machine.state == .waiting }.map(\.device), by: caller)
+    }
+
+    /// Those of these devices that nobody holds, where the caller looks and is answered.
+    private func away(of devices: [DeviceID], by caller: Process) async throws -> Set<DeviceID> {
+        // Seldom, where nothing is made of it: what waits from its commit on meets nothing of the queue.
+        let often = aim == .committing ? 800 : 100
+        guard random.chance(often), now - caller.epochSince >= 2_000_000 else { return [] }
+        var away: Set<DeviceID> = []
+        try await quietly {
+            let presences = try await call("presence") { try await self.queue.presence(of: devices) }
+            away = Set(zip(devices, presences).filter { $1 == nil }.map(\.0))
+        }
+        if !away.isEmpty { reach(.committedAsWaiting) }
+        return away
+    }
+
+    /// Looks again at devices whose runs were committed as waiting.
+    private func putBack(_ devices: [DeviceID], by caller: Process) async throws {
+        guard !devices.isEmpty, plan.lapse != .submissionLooksOnce else { return }
+        try await quietly {
+            let back = zip(devices, try await arePresent(devices)).compactMap { $1 ? $0 : nil }
+            guard !back.isEmpty else { return }
+            reach(.deviceComesWhileCommitted)
+            try await offer(try await commit("reconnect") { $0.reconnect(back) }, by: caller)
+        }
     }
 
     func cancelRun(_ caller: Process) async throws {

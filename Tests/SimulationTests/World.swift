@@ -509,6 +509,8 @@ enum Lapse: String, CaseIterable {
     case markAcceptsAnyDataSet
     /// Whoever puts a run aside does not read presence again.
     case presenceIsReadOnce
+    /// Whoever commits work of an absent device does not look again.
+    case submissionLooksOnce
     /// The mark does not look at pauses.
     case markIgnoresPauses
     /// What waits for its time is queued before.
@@ -523,6 +525,7 @@ enum Lapse: String, CaseIterable {
         switch self {
         case .markAcceptsAnyDataSet: .mark
         case .presenceIsReadOnce: .parking
+        case .submissionLooksOnce: .committing
         case .markIgnoresPauses: .mark
         case .dueIsEarly: nil
         case .suspectsTogether: .poison

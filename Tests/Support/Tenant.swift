@@ -98,9 +98,11 @@ package extension World {
     ) async throws -> (job: JobID, runs: [QueuedRun]) {
         var job = job(tenant, devices: devices)
         job.priority = priority
-        let (outcomes, runs) = try await api.submit([job], scope: tenant.scope)
-        guard outcomes == [.accepted(.active)] else { throw Unprepared("the job came to \(outcomes)") }
-        var byDevice = Dictionary(grouping: runs.reversed(), by: \.device)
+        let done = try await api.submit([job], scope: tenant.scope)
+        guard done.outcomes == [.accepted(.active)] else {
+            throw Unprepared("the job came to \(done.outcomes)")
+        }
+        var byDevice = Dictionary(grouping: done.queued.reversed(), by: \.device)
         return (job.id, devices.compactMap { byDevice[$0]?.popLast() })
     }
 
@@ -120,4 +122,9 @@ package extension World {
     func state(_ run: RunID) async throws -> RunState? {
         try await api.run(run, scope: .platform)?.state
     }
+}
+
+extension Committed {
+    /// What became of the jobs, and the runs that were queued.
+    package var both: (outcomes: [Submission], queued: [QueuedRun]) { (outcomes, queued) }
 }

@@ -216,13 +216,8 @@ package final class Dispatcher: Sendable {
         FaultPoint.reach(.dispatcherAfterWaiting)
         try await part.queue.acknowledge(
             dispatched: [], dropped: claims, deadlineMilliseconds: 0, epoch: epoch)
-        let parked = claims.filter { waiting.contains($0.run) }
-        let present = try await front.arePresent(parked.map { ($0.organization, $0.device) })
-        let back = zip(parked, present).compactMap { claim, isPresent in
-            isPresent ? (claim.organization, claim.device) : nil
-        }
-        guard !back.isEmpty else { return }
-        await front.offer(try await ledger.reconnect(back))
+        try await front.putBackPresent(
+            of: claims.filter { waiting.contains($0.run) }.map(QueuedRun.init), in: ledger)
     }
 
     /// Marks claims and writes them to their gateways.

@@ -38,7 +38,7 @@ package struct Submitter: Sendable {
     let secrets: SecretResolver
     let logger: Logger
     private let commits: Gathering<[SubmittedJob], [Submission]>
-    private let places: Gathering<[DeviceID], [DeviceID: DevicePlace]>
+    private let places: Gathering<DevicesAsked, [DeviceID: Places.Judged<DevicePlace>]>
 
     /// A submitter on the API's login.
     package init(
@@ -53,9 +53,12 @@ package struct Submitter: Sendable {
         quotas = QuotaWatch(ledger: ledger, front: front)
         self.logger = logger
         commits = Self.commits(ledger: ledger, front: front)
-        places = Gathering(sizeMax: Limits.deviceIDsMax) { scope, devices in
-            let places = try await ledger.places(of: Array(Set(devices.joined())), scope: scope)
-            return devices.map { _ in places }
+        places = Gathering(sizeMax: Limits.deviceIDsMax) { scope, asked in
+            let devices = Set(asked.lazy.flatMap(\.devices))
+            let found = try await ledger.places(of: Array(devices), scope: scope)
+            // Who has the same scope has the same level.
+            let judged = Self.judged(found, upTo: asked[0].level, by: judge)
+            return asked.map { _ in judged }
         }
     }
 
@@ -64,15 +67,22 @@ package struct Submitter: Sendable {
         ledger: Ledger, front: QueueFront
     ) -> Gathering<[SubmittedJob], [Submission]> {
         Gathering(sizeMax: runsMax) { scope, parts in
+            let jobs = parts.flatMap(\.self)
+            var devices: [DeviceID: OrganizationID] = [:]
+            for job in jobs where job.notBefore == nil {
+                for device in job.devices ?? [] { devices[device] = job.organization }
+            }
+            let away = await front.away(devices)
             FaultPoint.reach(.apiBeforeCommit)
-            let (outcomes, runs) = try await ledger.submit(parts.flatMap(\.self), scope: scope)
+            let done = try await ledger.submit(jobs, away: away, scope: scope)
             FaultPoint.reach(.apiAfterCommit)
-            let unexpanded = parts.joined().filter { $0.devices == nil }
+            let unexpanded = jobs.filter { $0.devices == nil }
                 .map { OrganizationQueue($0.organization, $0.priority) }
-            await front.offer(runs, and: unexpanded)
+            await front.offer(done.queued, and: unexpanded)
+            await front.offerPresent(of: done.waiting, in: ledger)
             FaultPoint.reach(.apiAfterEnqueue)
-            await follow(outcomes, scope: scope, ledger: ledger, front: front)
-            var rest = outcomes[...]
+            await follow(done.outcomes, scope: scope, ledger: ledger, front: front)
+            var rest = done.outcomes[...]
             return parts.map { part in
                 defer { rest.removeFirst(part.count) }
                 return Array(rest.prefix(part.count))
@@ -231,6 +241,12 @@ package struct Submitter: Sendable {
         return parts
     }
 
+    /// Devices that a submission names, to be judged up to a level.
+    private struct DevicesAsked {
+        let devices: Set<DeviceID>
+        let level: Level
+    }
+
     /// The targets of a submission that the level's scope shows, each judged by its edges up to the level.
     struct Places {
         typealias Judged<Place> = Result<Place, EdgeRefusal>
@@ -251,18 +267,20 @@ package struct Submitter: Sendable {
                     let place = try await ledger.site(site, scope: level.scope)
                 else { break }
                 let count = try await deviceCount(place.organization, site: site, level)
-                places.sites[site] = judged(place.edges, upTo: level).map { (place.organization, count) }
+                places.sites[site] = judge.judged(place.edges, upTo: level).map {
+                    (place.organization, count)
+                }
             case .organization(let organization):
                 guard places.organizations[organization] == nil else { break }
                 let edges = try await ledger.edges(of: organization, scope: level.scope)
                 let count = try await deviceCount(organization, site: nil, level)
-                places.organizations[organization] = judged(edges, upTo: level).map { count }
+                places.organizations[organization] = judge.judged(edges, upTo: level).map { count }
             }
         }
         if !devices.isEmpty {
-            let found = try await self.places(Array(devices), size: devices.count, scope: level.scope)
-            // Those that others asked for are theirs to judge.
-            places.devices = judged(found.filter { devices.contains($0.key) }, upTo: level)
+            let found = try await self.places(
+                DevicesAsked(devices: devices, level: level), size: devices.count, scope: level.scope)
+            for device in devices { places.devices[device] = found[device] }
         }
         return places
     }
@@ -276,20 +294,16 @@ package struct Submitter: Sendable {
     }
 
     /// Judges the edge of each device and, once each, the edges of their sites upwards.
-    private func judged(
-        _ places: [DeviceID: DevicePlace], upTo level: Level
+    private static func judged(
+        _ places: [DeviceID: DevicePlace], upTo level: Level, by judge: EdgeJudge
     ) -> [DeviceID: Places.Judged<DevicePlace>] {
         var sites: [SiteID: Places.Judged<Void>] = [:]
         return places.mapValues { place in
             let id = place.site.site
-            let site = sites[id] ?? judged(place.site.edges, upTo: level)
+            let site = sites[id] ?? judge.judged(place.site.edges, upTo: level)
             sites[id] = site
-            return site.flatMap { judged([place.edge], upTo: .site(id)) }.map { place }
+            return site.flatMap { judge.judged([place.edge], upTo: .site(id)) }.map { place }
         }
-    }
-
-    private func judged(_ edges: [SealedEdge], upTo level: Level) -> Places.Judged<Void> {
-        Result { () throws(EdgeRefusal) in try judge.require(edges, upTo: level) }
     }
 
     private func prepare(
@@ -424,5 +438,12 @@ extension Result where Success == AcceptedJob, Failure == EngineError {
         case .success: nil
         case .failure(let error): error.code
         }
+    }
+}
+
+extension EdgeJudge {
+    /// As `require`, as a value.
+    fileprivate func judged(_ edges: [SealedEdge], upTo level: Level) -> Result<Void, EdgeRefusal> {
+        Result { () throws(EdgeRefusal) in try require(edges, upTo: level) }
     }
 }

@@ -334,13 +334,14 @@ package final class Reconciler: Sendable {
         return !dead.isEmpty
     }
 
-    /// Wakes the waiting runs of devices that are present: of those that connected while a dispatcher that
-    /// put them aside died. One page a call; returns where the next begins, `nil` after the last.
+    /// Wakes the waiting runs of devices that are present: of those that connected while whoever put them
+    /// aside, or committed them as waiting, died. One page a call; returns where the next begins, `nil`
+    /// after the last.
     func wakePresent(
         after: (OrganizationID, DeviceID)
     ) async throws -> (OrganizationID, DeviceID)? {
         let devices = try await ledger.waitingDevices(after: after, limit: 1_000)
-        let present = zip(devices, try await front.arePresent(devices))
+        let present = zip(devices, try await front.areKnownPresent(devices))
             .compactMap { device, isPresent in isPresent ? device : nil }
         await front.offer(try await ledger.reconnect(present))
         return devices.count == 1_000 ? devices.last : nil

@@ -28,9 +28,11 @@ package struct UniqueSlot: Sendable, Equatable {
 extension Ledger {
     /// Commits jobs of which some want unique keys: of those that want the same, one after the other, each as
     /// if it came alone.
-    func submitUnique(_ jobs: [SubmittedJob], scope: Scope) async throws -> ([Submission], [QueuedRun]) {
+    func submitUnique(
+        _ jobs: [SubmittedJob], away: Set<DeviceID>, scope: Scope
+    ) async throws -> Committed {
         var outcomes = [Submission?](repeating: nil, count: jobs.count)
-        var runs: [QueuedRun] = []
+        var all = Committed()
         var latest: [SlotName: (job: JobID, outcome: Submission)] = [:]
         var open = Array(jobs.indices)
         while !open.isEmpty {
@@ -55,9 +57,9 @@ extension Ledger {
             open = later
             guard !turn.isEmpty else { continue }
             do {
-                let (made, queued) = try await submitTogether(turn.map { jobs[$0] }, scope: scope)
-                runs += queued
-                for (index, outcome) in zip(turn, made) {
+                let made = try await submitTogether(turn.map { jobs[$0] }, away: away, scope: scope)
+                all += made
+                for (index, outcome) in zip(turn, made.outcomes) {
                     outcomes[index] = outcome
                     if let name = SlotName(jobs[index]) { latest[name] = (jobs[index].id, outcome) }
                 }
@@ -67,7 +69,8 @@ extension Ledger {
                 open = []
             }
         }
-        return (outcomes.map { $0 ?? .failed(mayBeThere: false) }, runs)
+        all.outcomes = outcomes.map { $0 ?? .failed(mayBeThere: false) }
+        return all
     }
 
     /// The outcome of a job that wants what one of the same call was just given, where it can be told.

@@ -110,7 +110,7 @@ package enum Expansion: Sendable {
     case whole
 }
 
-/// A run that was queued by a commit and may go to the queue directly.
+/// A run that is queued, or waits to be, as the queue has to know it.
 package struct QueuedRun: Sendable, Hashable {
     /// Which run, of which tenant and device, in which lane and of which priority.
     package let organization: OrganizationID
@@ -135,6 +135,25 @@ package struct QueuedRun: Sendable, Hashable {
 
     /// The queue that it belongs to.
     package var queue: OrganizationQueue { OrganizationQueue(organization, priority) }
+}
+
+/// What a commit of jobs did.
+package struct Committed: Sendable {
+    /// One outcome a job, in order.
+    package var outcomes: [Submission] = []
+    /// The runs that were queued and may go to the queue directly.
+    package var queued: [QueuedRun] = []
+    /// The runs that wait for their devices.
+    package var waiting: [QueuedRun] = []
+}
+
+extension Committed {
+    /// Both, one after the other.
+    static func += (one: inout Committed, other: Committed) {
+        one.outcomes += other.outcomes
+        one.queued += other.queued
+        one.waiting += other.waiting
+    }
 }
 
 extension Ledger {
@@ -164,15 +183,20 @@ extension Ledger {
     ///
     /// Devices are joined under the scope, so a device that the scope does not see gets no run, and its job
     /// is refused; the caller has judged the list before and signs only what it saw. Targets that are a site
-    /// or an organization are expanded by `expand`, chunk by chunk.
-    /// - Returns: one outcome a job, in order, and the runs that were queued.
-    package func submit(_ jobs: [SubmittedJob], scope: Scope) async throws -> ([Submission], [QueuedRun]) {
+    /// or an organization are expanded by `expand`, chunk by chunk. Runs of devices that are `away` wait for
+    /// them at once; whoever commits them looks again whether they have come meanwhile.
+    package func submit(
+        _ jobs: [SubmittedJob], away: Set<DeviceID> = [], scope: Scope
+    ) async throws -> Committed {
         jobs.contains { $0.unique != nil }
-            ? try await submitUnique(jobs, scope: scope) : try await submitTogether(jobs, scope: scope)
+            ? try await submitUnique(jobs, away: away, scope: scope)
+            : try await submitTogether(jobs, away: away, scope: scope)
     }
 
     /// As `submit`, of jobs that want no key twice.
-    func submitTogether(_ jobs: [SubmittedJob], scope: Scope) async throws -> ([Submission], [QueuedRun]) {
+    func submitTogether(
+        _ jobs: [SubmittedJob], away: Set<DeviceID>, scope: Scope
+    ) async throws -> Committed {
         var listed: [QueuedRun] = []
         var owners: [JobID] = []
         var leaves: [Int32] = []
@@ -228,10 +252,10 @@ extension Ledger {
                           coalesce(total, charged) AS runs, \(fragment: Self.jobBytes) AS bytes
             ), \(fragment: Self.openedWork(from: "committed")), listed AS MATERIALIZED (
                 SELECT * FROM (
-                    SELECT c.*, l.run_id, l.device_id, l.lane, l.leaf
+                    SELECT c.*, l.run_id, l.device_id, l.lane, l.leaf, l.away
                     FROM unnest(\(owners), \(listed.map(\.run)), \(listed.map(\.device)),
-                                \(listed.map(\.lane)), \(leaves))
-                        AS l(job_id, run_id, device_id, lane, leaf)
+                                \(listed.map(\.lane)), \(leaves), \(listed.map { away.contains($0.device) }))
+                        AS l(job_id, run_id, device_id, lane, leaf, away)
                     FULL JOIN committed c ON c.id = l.job_id OFFSET 0
                 ) l
                 WHERE id IS NOT NULL AND run_id IS NOT NULL
@@ -239,7 +263,8 @@ extension Ledger {
                 INSERT INTO runs (organization_id, id, job_id, device_id, site_id, state, priority, lane,
                                   leaf, generation, expires_at, deadline, maximum_attempts, due_at)
                 SELECT l.organization_id, l.run_id, l.id, d.id, d.site_id,
-                       CASE WHEN l.not_before > now() THEN 0 ELSE 1 END, l.priority, l.lane, l.leaf,
+                       CASE WHEN l.not_before > now() THEN 0 WHEN l.away THEN 2 ELSE 1 END,
+                       l.priority, l.lane, l.leaf,
                        CASE WHEN l.not_before > now() THEN 0 ELSE 1 END, l.expires_at, l.expires_at,
                        l.maximum_attempts, CASE WHEN l.not_before > now() THEN crmm_due(l.not_before) END
                 FROM listed l
@@ -252,7 +277,8 @@ extension Ledger {
             SELECT crmm_require((SELECT count(*) FROM made) = (SELECT count(*) FROM listed),
                                 'a device of a job is gone'),
                    (SELECT coalesce(array_agg(id), '{}') FROM committed),
-                   (SELECT coalesce(array_agg(id), '{}') FROM made WHERE state = 1)
+                   (SELECT coalesce(array_agg(id), '{}') FROM made WHERE state = 1),
+                   (SELECT coalesce(array_agg(id), '{}') FROM made WHERE state = 2)
             """
         var statements = (slots.map { [$0.take] } ?? []) + [insert]
         statements += slots.map { [$0.require, $0.cancel] } ?? []
@@ -262,22 +288,22 @@ extension Ledger {
             results = try await pool.pipeline(scope: scope, statements)
         } catch let error as PostgresError where error.sqlState == Self.slotWithoutJob {
             // Its idempotency key has been committed meanwhile: now it is seen.
-            return try await submitTogether(jobs, scope: scope)
+            return try await submitTogether(jobs, away: away, scope: scope)
         } catch let error as PostgresError where error.sqlState == Self.missingDevice {
-            guard jobs.count > 1 else { return ([.missingDevice], []) }
+            guard jobs.count > 1 else { return Committed(outcomes: [.missingDevice]) }
             let (first, second) = (jobs.prefix(jobs.count / 2), jobs.dropFirst(jobs.count / 2))
-            let (outcomes, runs) = try await submitTogether(Array(first), scope: scope)
+            var done = try await submitTogether(Array(first), away: away, scope: scope)
             do {
-                let (others, more) = try await submitTogether(Array(second), scope: scope)
-                return (outcomes + others, runs + more)
+                done += try await submitTogether(Array(second), away: away, scope: scope)
             } catch let error as PostgresError {
                 // What the first half committed keeps its outcome.
                 let failed = Submission.failed(mayBeThere: error.mayHaveCommitted)
-                return (outcomes + second.map { _ in failed }, runs)
+                done.outcomes += second.map { _ in failed }
             }
+            return done
         }
-        let (_, committed, queued) = try results[slots == nil ? 0 : 1].rows[0].decode(
-            (Bool, [JobID], [RunID]).self)
+        let (_, committed, queued, waiting) = try results[slots == nil ? 0 : 1].rows[0].decode(
+            (Bool, [JobID], [RunID], [RunID]).self)
         let inserted = Set(committed)
         var replaced: [JobID: JobID] = [:]
         if slots != nil {
@@ -286,26 +312,27 @@ extension Ledger {
                 replaced[job] = old
             }
         }
-        let isQueued = Set(queued)
-        let runs = listed.filter { isQueued.contains($0.run) }
-        var outcomes: [Submission] = []
+        let (isQueued, isWaiting) = (Set(queued), Set(waiting))
+        var done = Committed(
+            queued: listed.filter { isQueued.contains($0.run) },
+            waiting: listed.filter { isWaiting.contains($0.run) })
         for job in jobs {
             if inserted.contains(job.id) {
                 let state: JobState = job.devices == nil ? .accepted : .active
-                outcomes.append(replaced[job.id].map { .replacing($0, state) } ?? .accepted(state))
+                done.outcomes.append(replaced[job.id].map { .replacing($0, state) } ?? .accepted(state))
             } else {
                 do {
-                    outcomes.append(try await instead(of: job, scope: scope))
+                    done.outcomes.append(try await instead(of: job, scope: scope))
                 } catch is PostgresError {
                     // Its key was there before; what stands there is for another time.
-                    outcomes.append(.failed(mayBeThere: true))
+                    done.outcomes.append(.failed(mayBeThere: true))
                 } catch is LedgerError {
                     // Its key was there before, and what held it has been removed since.
-                    outcomes.append(.failed(mayBeThere: false))
+                    done.outcomes.append(.failed(mayBeThere: false))
                 }
             }
         }
-        return (outcomes, runs)
+        return done
     }
 
     /// Why a job was not committed.

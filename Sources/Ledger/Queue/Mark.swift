@@ -361,25 +361,8 @@ extension Ledger {
     package func reconnect(_ devices: [(OrganizationID, DeviceID)]) async throws -> [QueuedRun] {
         guard !devices.isEmpty else { return [] }
         return try await pool.query(
-            """
-            WITH waiting AS MATERIALIZED (
-                SELECT w.organization_id, w.id
-                FROM unnest(\(devices.map(\.0)), \(devices.map(\.1))) AS d(organization_id, device_id)
-                CROSS JOIN LATERAL (
-                    SELECT r.organization_id, r.id FROM runs r
-                    WHERE r.organization_id = d.organization_id AND r.device_id = d.device_id AND r.state = 2
-                    OFFSET 0
-                ) w
-            ), locked AS MATERIALIZED (
-                SELECT r.organization_id, r.id
-                FROM (SELECT * FROM waiting ORDER BY organization_id, id) i
-                \(fragment: Self.lockRun)
-                WHERE r.state = 2
-            )
-            UPDATE runs r SET state = 1, generation = r.generation + 1, queued_at = now() FROM locked l
-            WHERE \(fragment: Self.isLocked)
-            RETURNING r.organization_id, r.id, r.device_id, r.generation, r.lane, r.priority
-            """, scope: .organizations(devices.map(\.0)), decode: Self.queuedRun
+            "SELECT * FROM crmm_wake(\(devices.map(\.0)), \(devices.map(\.1)))",
+            scope: .organizations(devices.map(\.0)), decode: Self.queuedRun
         ).sorted { $0.run < $1.run }
     }
 

@@ -210,10 +210,12 @@ struct Load: Sendable {
     }
 
     /// For a device that is offline: one that waits to the end of the history, one that is cancelled, one
-    /// that expires.
+    /// that expires. The first is for its site, so a dispatcher finds that nobody is there; the others wait
+    /// from their commit on.
     private func forAbsent(_ agent: FaultCluster.Agent) async throws -> [Pending] {
         let target = Target.devices([agent.device])
-        try await submit("absent", job("sleep 0.02", target), agent.fleet, on: [agent.device])
+        try await submit(
+            "absent", job("sleep 0.02", .site(agent.fleet.site)), agent.fleet, on: [agent.device])
         let cancelled = try await submit(
             "cancelled", job("sleep 0.02", target), agent.fleet, on: [agent.device], ["cancelled"],
             maxStarts: 0)
