@@ -74,13 +74,21 @@ package struct EntitlementSync: Sendable {
 
     /// Brings these organizations' weights, caps and buckets.
     package func bring(_ organizations: [OrganizationID]) async throws {
-        var wanted = try await ledger.limits(of: organizations, scope: scope)
+        var wanted = try await self.wanted(organizations)
         for _ in 0..<Self.triesMax {
             for limits in wanted { try await write(limits) }
-            let now = try await ledger.limits(of: organizations, scope: scope)
+            let now = try await self.wanted(organizations)
             if now == wanted { return }
             wanted = now
         }
+    }
+
+    /// What these organizations are to have; one that is no more has nothing of its own.
+    private func wanted(_ organizations: [OrganizationID]) async throws -> [OrganizationLimits] {
+        let known = try await ledger.limits(of: organizations, scope: scope)
+        guard scope == .platform, known.count < organizations.count else { return known }
+        let gone = Set(organizations).subtracting(known.map(\.organization))
+        return known + gone.sorted().map(OrganizationLimits.standard)
     }
 
     /// Brings the pauses of an organization; `nil` for those of all together, to each partition.
@@ -135,6 +143,12 @@ package struct EntitlementSync: Sendable {
 }
 
 extension OrganizationLimits {
+    /// What an organization has of which nothing else is said.
+    fileprivate static func standard(of organization: OrganizationID) -> OrganizationLimits {
+        OrganizationLimits(
+            organization: organization, weight: 1, cap: nil, interactiveRate: nil, interactiveBurst: nil)
+    }
+
     fileprivate init(_ found: Entitlement) {
         self.init(
             organization: found.organization, weight: found.weight, cap: found.cap,
