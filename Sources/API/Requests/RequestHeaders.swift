@@ -24,11 +24,14 @@ enum RequestHeaders {
     /// The credential of the one Authorization field.
     static func bearer(of fields: HTTPFields) throws(AccessError) -> String {
         let values = fields[values: .authorization]
-        let parts = (values.first ?? "").split(separator: " ")
-        guard values.count == 1, parts.count == 2, parts[0].lowercased() == "bearer" else {
+        guard values.count == 1, let space = values[0].utf8.firstIndex(of: UInt8(ascii: " ")),
+            values[0][..<space].lowercased() == "bearer"
+        else { throw AccessError.unauthorized }
+        let credential = values[0][space...].utf8.drop { $0 == UInt8(ascii: " ") }
+        guard !credential.isEmpty, !credential.contains(UInt8(ascii: " ")) else {
             throw AccessError.unauthorized
         }
-        return String(parts[1])
+        return String(Substring(credential))
     }
 
     /// The `Idempotency-Key`, if there is one.

@@ -10,14 +10,15 @@ struct RouteTable: Sendable {
         case none
     }
 
-    /// What may follow the segments so far. Where a word and a parameter both fit, the word means it.
-    private struct Node: Sendable {
+    /// What may follow the segments so far, while the table is made. Where a word and a parameter both fit,
+    /// the word means it.
+    private struct Draft {
         var routes: [Route] = []
         /// The names of the parameters on the way here, in order.
         var names: [String] = []
-        var words: [Substring: Node] = [:]
+        var words: [Substring: Draft] = [:]
         /// What stands for any segment that is not empty: one node, or none.
-        var any: [Node] = []
+        var any: [Draft] = []
 
         mutating func add(_ route: Route, under segments: ArraySlice<Substring>) {
             guard let first = segments.first else {
@@ -26,11 +27,25 @@ struct RouteTable: Sendable {
                 return
             }
             if first.hasPrefix("{") {
-                if any.isEmpty { any.append(Node()) }
+                if any.isEmpty { any.append(Draft()) }
                 any[0].add(route, under: segments.dropFirst())
             } else {
-                words[first, default: Node()].add(route, under: segments.dropFirst())
+                words[first, default: Draft()].add(route, under: segments.dropFirst())
             }
+        }
+    }
+
+    /// The same once it is made: nothing of it is copied to be looked at.
+    private final class Node: Sendable {
+        let routes: [Route]
+        let names: [String]
+        private let words: [Substring: Node]
+        private let any: Node?
+
+        init(_ draft: Draft) {
+            (routes, names) = (draft.routes, draft.names)
+            words = draft.words.mapValues(Node.init)
+            any = draft.any.first.map(Node.init)
         }
 
         /// Where a path ends, and its segments that stand for parameters, in order.
@@ -39,7 +54,7 @@ struct RouteTable: Sendable {
         ) -> (node: Node, values: [Substring])? {
             guard let first = segments.first else { return routes.isEmpty ? nil : (self, values) }
             if let found = words[first]?.find(segments.dropFirst(), values) { return found }
-            return first.isEmpty ? nil : any.first?.find(segments.dropFirst(), values + [first])
+            return first.isEmpty ? nil : any?.find(segments.dropFirst(), values + [first])
         }
     }
 
@@ -49,9 +64,9 @@ struct RouteTable: Sendable {
 
     init(_ routes: [Route]) {
         self.routes = routes
-        var root = Node()
+        var root = Draft()
         for route in routes { root.add(route, under: route.path.split(separator: "/")[...]) }
-        self.root = root
+        self.root = Node(root)
     }
 
     /// What a request line means; the path is without its query.

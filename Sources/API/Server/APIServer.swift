@@ -102,7 +102,7 @@ package struct APIServer: Service {
             hosts: Set(configuration.hosts.map { $0.lowercased() }).union(APIConfiguration.loopback),
             crossOrigin: CrossOrigin(origins: configuration.origins),
             limiter: RateLimiter(configuration.rateLimits), authenticator: authenticator,
-            refusals: RefusalLog(ledger: ledger), counters: counters,
+            refusals: RefusalLog(ledger: ledger), bodies: BodyDeadlines(), counters: counters,
             logger: logger)
     }
 
@@ -110,7 +110,7 @@ package struct APIServer: Service {
     /// - Throws: `APIError` for plain HTTP on another address than the loopback, and what binding the address
     /// fails with.
     package func run() async throws {
-        let (configuration, logger) = (configuration, logger)
+        let (configuration, responder, logger) = (configuration, responder, logger)
         let listening = Listening()
         guard configuration.tls != nil || APIConfiguration.loopback.contains(configuration.host) else {
             throw APIError(
@@ -138,7 +138,11 @@ package struct APIServer: Service {
             },
             logger: logger)
         try await listening.run("the API", configuration.host, configuration.port) {
-            try await application.run()
+            try await withThrowingTaskGroup { tasks in
+                tasks.addTask { await responder.bodies.run() }
+                try await application.run()
+                tasks.cancelAll()
+            }
         }
     }
 }

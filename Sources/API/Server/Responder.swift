@@ -20,8 +20,6 @@ struct Responder: HTTPResponder {
         init(source: ApplicationRequestContextSource) { channel = source.channel }
     }
 
-    /// How long a body may take to arrive.
-    static let bodyTimeout = TimeAmount.seconds(60)
     /// How long a connection stays for the answer to be read, whose request was not read to its end.
     static let lingering = TimeAmount.seconds(1)
     /// An unread body up to this is skipped, a larger one costs the connection.
@@ -33,6 +31,7 @@ struct Responder: HTTPResponder {
     let limiter: RateLimiter
     let authenticator: Authenticator
     let refusals: RefusalLog
+    let bodies: BodyDeadlines
     /// Requests, and refusals by their code.
     let counters: EventCounters
     let logger: Logger
@@ -224,9 +223,8 @@ struct Responder: HTTPResponder {
     private func read(_ request: Request, bytesMax: Int, _ context: Context) async throws -> [UInt8] {
         let length = request.headers[.contentLength].flatMap { Int($0) } ?? 0
         guard length <= bytesMax else { throw Problem.tooLarge(bytesMax: bytesMax) }
-        let channel = context.channel
-        let timer = channel.eventLoop.scheduleTask(in: Self.bodyTimeout) { channel.close(promise: nil) }
-        defer { timer.cancel() }
+        let arrival = bodies.begin(context.channel)
+        defer { bodies.end(arrival) }
         var bytes: [UInt8] = []
         bytes.reserveCapacity(length)
         do {

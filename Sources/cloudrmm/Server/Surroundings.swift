@@ -10,7 +10,7 @@ func makeLogger(level: String) throws -> Logger {
         let allowed = Logger.Level.allCases.map(\.rawValue).joined(separator: ", ")
         throw ValidationError("--log-level is \"\(level)\"; allowed are: \(allowed)")
     }
-    var logger = Logger(label: "cloudrmm") { StreamLogHandler.standardError(label: $0) }
+    var logger = Logger(label: "cloudrmm") { LineLogHandler(StreamLogHandler.standardError(label: $0)) }
     logger.logLevel = level
     return logger
 }
