@@ -205,9 +205,8 @@ def bench_api(bin_directory, start):
             row("reads of one job a second", reads, "/s", 0)
             row("  over 128 connections", crowded, "/s", 0)
             row("  ratio to /healthz, which nobody has to be for", [a / b for a, b in zip(reads, empty)], "×")
-            half = min(1_500, statistics.median(rates) / 2)
-            took = [load.latencies("/v1/jobs", half, 8, body=SCRIPT % devices[0]) for _ in range(PAIRS)]
-            row(f"submission at {half:.0f}/s, p50", [part(each, 0.50) for each in took], "ms")
+            took = [load.latencies("/v1/jobs", 1_500, 8, body=SCRIPT % devices[0]) for _ in range(PAIRS)]
+            row("submission at 1,500/s, p50", [part(each, 0.50) for each in took], "ms")
             row("  p99", [part(each, 0.99) for each in took], "ms")
             alone = [(statistics.median(load.latencies("/v1/whoami", 200, 3, connections=1)),
                       statistics.median(load.latencies("/healthz", 200, 3, connections=1)))

@@ -43,15 +43,21 @@ package struct TraceContext: Sendable, Hashable {
 
     /// A trace that begins here.
     package static func new() -> TraceContext {
+        var random = SystemRandomNumberGenerator()
+        return new(using: &random)
+    }
+
+    /// A trace that begins here, by a given source of randomness.
+    package static func new(using random: inout some RandomNumberGenerator) -> TraceContext {
         // Random words that are zero do not happen; a trace of them would be none.
         TraceContext(
-            trace: UniqueID(high: .random(in: 1 ... .max), low: .random(in: 1 ... .max)),
-            span: .random(in: 1 ... .max), isSampled: false)!
+            trace: UniqueID(high: random.next() | 1, low: random.next()), span: random.next() | 1,
+            isSampled: false)!
     }
 
     /// The same trace in a step of its own.
-    package func next() -> TraceContext {
-        TraceContext(trace: trace, span: .random(in: 1 ... .max), isSampled: isSampled)!
+    package func next(using random: inout some RandomNumberGenerator) -> TraceContext {
+        TraceContext(trace: trace, span: random.next() | 1, isSampled: isSampled)!
     }
 
     /// The 25 bytes that it is kept as.

@@ -12,3 +12,19 @@ package func randomBytes(_ count: Int) -> [UInt8] {
 package func constantTimeEqual(_ left: [UInt8], _ right: [UInt8]) -> Bool {
     unsafe left.count == right.count && CRYPTO_memcmp(left, right, left.count) == 0
 }
+
+/// Words of the library's generator, several a call: the system's own costs a call to the kernel for each.
+package struct RandomWords: RandomNumberGenerator {
+    private var bytes: ArraySlice<UInt8> = []
+    private let wordsAtOnce: Int
+
+    /// Words, so many a call.
+    package init(atOnce: Int) { wordsAtOnce = atOnce }
+
+    /// The next word.
+    package mutating func next() -> UInt64 {
+        if bytes.isEmpty { bytes = randomBytes(8 * wordsAtOnce)[...] }
+        defer { bytes.removeFirst(8) }
+        return bytes.prefix(8).reduce(0) { $0 << 8 | UInt64($1) }
+    }
+}

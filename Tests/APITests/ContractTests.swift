@@ -236,7 +236,7 @@ struct ContractTests {
             let row = try #require(await api.ledger.job(accepted.id, scope: .platform))
             let call = Call(
                 id: "r", caller: try await api.authenticator.principal(of: api.one.key), reach: .platform,
-                credential: api.one.key, isFromCookie: false, address: nil, agent: "test",
+                credential: api.one.key, isFromCookie: false, address: nil, userAgent: "test",
                 parameters: [:], rawQuery: nil, body: [], idempotencyKey: nil, version: nil,
                 stream: RequestBody(buffer: ByteBuffer()),
                 log: CallLog(base: Logger(label: "test"), requestID: "r", trace: .new()))

@@ -18,7 +18,8 @@ import Testing
     @Test("A next step stays in the trace, and a new trace is another one")
     func steps() throws {
         let context = try #require(TraceContext(Self.text))
-        let next = context.next()
+        var random = SystemRandomNumberGenerator()
+        let next = context.next(using: &random)
         #expect(next.traceID == context.traceID && next.span != context.span && next.isSampled)
         #expect(TraceContext.new().trace != TraceContext.new().trace)
         #expect(TraceContext(TraceContext.new().traceparent) != nil)

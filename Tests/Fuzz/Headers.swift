@@ -1,5 +1,6 @@
 import Domain
 import HTTPTypes
+import Trust
 import Wire
 
 @testable import API
@@ -20,7 +21,8 @@ private func fields(of bytes: [UInt8]) -> HTTPFields {
 
 func checkHeaders(_ bytes: [UInt8]) {
     let fields = fields(of: bytes)
-    let trace = RequestHeaders.trace(of: fields)
+    var random = RandomWords(atOnce: 3)
+    let trace = RequestHeaders.trace(of: fields, using: &random)
     promise(TraceContext(trace.traceparent) == trace, "a trace is written otherwise")
     promise(TraceContext(bytes: trace.bytes) == trace, "a trace is kept otherwise")
     if let key = accepted({ try RequestHeaders.idempotencyKey(of: fields) }) ?? nil {

@@ -34,7 +34,7 @@ struct Call: Sendable {
     let isFromCookie: Bool
     /// Where the request comes from, and with what.
     let address: String?
-    let agent: String
+    let userAgent: String?
     /// The parameters of the path.
     let parameters: [String: String]
     /// The query, still encoded.
@@ -50,6 +50,9 @@ struct Call: Sendable {
 
     /// A logger that names the call in each line.
     var logger: Logger { log.logger }
+
+    /// With what the request was made, as it can be shown.
+    var agent: String { printable(userAgent ?? "unknown") }
 
     /// Who is calling.
     var principal: Principal {

@@ -6,10 +6,12 @@ import Wire
 /// What the header fields of a request say to this API.
 enum RequestHeaders {
     /// A step of the caller's trace, or of a new one where none is named that can be read.
-    static func trace(of fields: HTTPFields) -> TraceContext {
+    static func trace(
+        of fields: HTTPFields, using random: inout some RandomNumberGenerator
+    ) -> TraceContext {
         let values = fields[values: .traceparent]
-        guard values.count == 1, let caller = TraceContext(values[0]) else { return .new() }
-        return caller.next()
+        guard values.count == 1, let caller = TraceContext(values[0]) else { return .new(using: &random) }
+        return caller.next(using: &random)
     }
 
     /// The name of `name:port`, `[::1]:port` or either without a port, in lower case.

@@ -37,8 +37,9 @@ struct Responder: HTTPResponder {
     let logger: Logger
 
     func respond(to request: Request, context: Context) async throws -> Response {
-        let requestID = UniqueID.v7(at: .now()).description
-        let trace = RequestHeaders.trace(of: request.headers)
+        var random = RandomWords(atOnce: 5)
+        let requestID = UniqueID.v7(at: .now(), using: &random).description
+        let trace = RequestHeaders.trace(of: request.headers, using: &random)
         let log = CallLog(base: logger, requestID: requestID, trace: trace)
         let isRead = Flag()
         var reply: Reply
@@ -79,13 +80,14 @@ struct Responder: HTTPResponder {
         }
         Compression.apply(to: &reply, of: request)
         counters.increment("requests")
-        reply.headers[.xRequestID] = requestID
-        reply.headers[.traceparent] = trace.traceparent
-        reply.headers[.xContentTypeOptions] = "nosniff"
+        // No answer has them yet, so none of them is looked for.
+        reply.headers.append(HTTPField(name: .xRequestID, value: requestID))
+        reply.headers.append(HTTPField(name: .traceparent, value: trace.traceparent))
+        reply.headers.append(HTTPField(name: .xContentTypeOptions, value: "nosniff"))
         crossOrigin.mark(&reply.headers, for: request)
         if let limit = judged.withLock({ $0.limit }) {
-            reply.headers[.rateLimitPolicy] = limit.policy
-            reply.headers[.rateLimit] = limit.state
+            reply.headers.append(HTTPField(name: .rateLimitPolicy, value: limit.policy))
+            reply.headers.append(HTTPField(name: .rateLimit, value: limit.state))
         }
         if reply.headers[.cacheControl] == nil { reply.headers[.cacheControl] = "no-store" }
         if !isRead.isSet, Self.hasLargeBody(request) {
@@ -138,7 +140,7 @@ struct Responder: HTTPResponder {
         if route.query.isEmpty, let rawQuery, !rawQuery.isEmpty {
             throw FieldError(.unknownField, field: "query", "takes no parameters here")
         }
-        if !route.takesIdempotencyKey, request.headers[.idempotencyKey] != nil, request.method == .post {
+        if !route.takesIdempotencyKey, request.method == .post, request.headers[.idempotencyKey] != nil {
             throw FieldError(
                 .notSupported, field: "Idempotency-Key", "is not supported for this call yet")
         }
@@ -154,7 +156,7 @@ struct Responder: HTTPResponder {
         let call = Call(
             id: requestID, caller: caller, reach: reach, credential: credential,
             isFromCookie: isFromCookie, address: address,
-            agent: printable(request.headers[.userAgent] ?? "unknown"), parameters: parameters,
+            userAgent: request.headers[.userAgent], parameters: parameters,
             rawQuery: rawQuery, body: bytes,
             idempotencyKey: route.takesIdempotencyKey
                 ? try RequestHeaders.idempotencyKey(of: request.headers) : nil,
