@@ -27,13 +27,30 @@ struct Bucket {
     private var at: Int
     let rate: RunRate
 
-    init(_ rate: RunRate, at: Int) { (self.rate, self.at, level) = (rate, at, Double(rate.burst)) }
+    /// A bucket that has been full for a while.
+    init(_ rate: RunRate, at: Int) { (self.rate, self.at, level) = (rate, at, Double(rate.burst) + 1) }
+
+    // The library's clock has milliseconds: what differs by no more may be there or not.
+    private static let blur = 0.02
 
     /// Whole tokens at a time.
     mutating func tokens(at now: Int) -> Int {
-        level = min(Double(rate.burst), level + Double(max(0, now - at)) / 1_000_000 * rate.perSecond)
-        at = max(at, now)
-        return Int((level + 0.02).rounded(.down))
+        pour(at: now)
+        return Int((level + Self.blur).rounded(.down))
+    }
+
+    /// Those of them that are there for certain.
+    mutating func certainTokens(at now: Int) -> Int {
+        let raised = pour(at: now)
+        let isFull = raised >= Double(rate.burst) + Self.blur
+        return isFull ? rate.burst : max(0, Int((level - Self.blur).rounded(.down)))
+    }
+
+    /// Fills it up to now; returns what there were if it had no end.
+    @discardableResult private mutating func pour(at now: Int) -> Double {
+        let raised = level + Double(max(0, now - at)) / 1_000_000 * rate.perSecond
+        (level, at) = (min(Double(rate.burst), raised), max(at, now))
+        return raised
     }
 
     mutating func take(_ count: Int) { level -= Double(count) }

@@ -55,8 +55,10 @@ extension World {
             let limit = RunRate(perSecond: rate, burst: burst)
             var bucket = buckets[organization] ?? Bucket(limit, at: redisNow)
             if bucket.rate != limit { bucket = Bucket(limit, at: redisNow) }
+            // What may not have been there is not taken: who goes as the oldest takes none.
+            let certain = bucket.certainTokens(at: redisNow)
             let tokens = max(0, bucket.tokens(at: redisNow))
-            bucket.take(min(tokens, interactive.count))
+            bucket.take(min(certain, interactive.count))
             buckets[organization] = bucket
             guard interactive.count > tokens else { continue }
             reach(.bucketEmpty)
