@@ -31,6 +31,26 @@ package final class APIClient: Sendable {
         try await post("/v1/enrollment-tokens", new)
     }
 
+    /// One page of enrolment tokens, optionally of one organization or site.
+    package func enrollmentTokens(
+        organization: OrganizationID? = nil, site: SiteID? = nil, _ page: PageOptions = PageOptions()
+    ) async throws -> Page<EnrollmentToken> {
+        try await get(
+            "/v1/enrollment-tokens",
+            [("organizationId", organization?.description), ("siteId", site?.description)]
+                + page.parameters)
+    }
+
+    /// One enrolment token, but for its text.
+    package func enrollmentToken(_ id: EnrollmentTokenID) async throws -> EnrollmentToken {
+        try await get("/v1/enrollment-tokens/\(id)")
+    }
+
+    /// Revokes an enrolment token.
+    package func revoke(_ id: EnrollmentTokenID) async throws {
+        try await delete("/v1/enrollment-tokens/\(id)")
+    }
+
     /// Enrols a device; the token in the body is the credential.
     package func enroll(_ new: NewEnrollment) async throws -> Enrollment {
         try await post("/v1/enrollments", new)

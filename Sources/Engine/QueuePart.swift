@@ -31,10 +31,10 @@ package final class QueuePart: Sendable {
     }
 
     /// The epoch of the data set, as Redis has it now if none is remembered. One of another layout, be it by
-    /// the number of partitions alone, is none.
-    package func epoch() async throws -> Epoch {
+    /// the number of partitions alone, is none. Redis is given no longer than is said.
+    package func epoch(within limit: Duration? = nil) async throws -> Epoch {
         if let epoch = known.withLock({ $0.epoch }) { return epoch }
-        guard let epoch = try await present() else { throw QueueError.staleEpoch(current: nil) }
+        guard let epoch = try await present(within: limit) else { throw QueueError.staleEpoch(current: nil) }
         known.withLock { known in
             if known.latest != epoch { (known.latest, known.since) = (epoch, .now) }
             known.epoch = epoch
@@ -54,11 +54,12 @@ package final class QueuePart: Sendable {
     var isSettling: Bool { known.withLock { ContinuousClock.now - $0.since < settling } }
 
     /// Those of these devices that nobody holds, by the data set in force and no other: of a new one a
-    /// missing presence means nothing, and one that does not answer soon is not waited for.
+    /// missing presence means nothing, and Redis is given a quarter of a second for each of two questions.
     func away(_ devices: [DeviceID]) async -> Set<DeviceID> {
+        let limit = Duration.milliseconds(250)
         do {
-            let epoch = try await epoch()
-            let (held, current) = try await queue.presence(of: devices, within: .milliseconds(250))
+            let epoch = try await epoch(within: limit)
+            let (held, current) = try await queue.presence(of: devices, within: limit)
             guard current == epoch else {
                 forgetEpoch()
                 return []

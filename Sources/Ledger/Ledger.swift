@@ -86,6 +86,9 @@ package struct Ledger: Sendable {
         Migration(
             version: 27, name: "waiting",
             sql: String(decoding: PackageResources.V0027_waiting_sql, as: UTF8.self)),
+        Migration(
+            version: 28, name: "enrollment_tokens",
+            sql: String(decoding: PackageResources.V0028_enrollment_tokens_sql, as: UTF8.self)),
     ]
 
     /// Succeeds when the database answers.

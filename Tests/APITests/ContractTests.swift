@@ -161,38 +161,6 @@ struct ContractTests {
         }
     }
 
-    @Test("a device enrols with a token, once; a changed token, a used one and a bad request are refused")
-    func enrollment() async throws {
-        try await TestAPI.with { api in
-            let client = APIClient(url: api.url, key: api.one.key)
-            let nobody = APIClient(url: api.url, key: nil)
-            defer {
-                client.close()
-                nobody.close()
-            }
-            let token = try await client.createEnrollmentToken(NewEnrollmentToken(siteId: api.one.site))
-            func enroll(_ token: String, _ request: String) async throws -> Enrollment {
-                try await nobody.enroll(
-                    NewEnrollment(
-                        token: token, request: request, hostname: "h", platform: "linux", agentVersion: "1",
-                        machineId: nil))
-            }
-            let request = try P256Key().certificateRequest(commonName: "any")
-            let other = token.token.dropLast(8).last == "A" ? "B" : "A"
-            let changed = String(token.token.dropLast(9)) + other + token.token.suffix(8)
-            for (token, request, field) in [
-                (changed, request, "token"), (token.token, "no request", "request"),
-            ] {
-                let refused = await #expect(throws: Problem.self) { _ = try await enroll(token, request) }
-                #expect(refused?.status == 422 && refused?.field == field)
-            }
-            let enrolled = try await enroll(token.token, request)
-            #expect(try await client.device(enrolled.deviceId).siteId == api.one.site)
-            let used = await #expect(throws: Problem.self) { _ = try await enroll(token.token, request) }
-            #expect(used?.status == 401 && used?.code == "expiredToken")
-        }
-    }
-
     @Test("queues are listed with what waits in them")
     func queues() async throws {
         try await TestAPI.with { api in

@@ -77,6 +77,7 @@ struct Scene {
             )
         }
         try await ids.renew(admin)
+        try await ids.renewToken(admin)
         return ids
     }
 
@@ -93,6 +94,7 @@ struct Scene {
         case .webhook:
             if route.method != .get || place.webhook.isEmpty { try await place.renewWebhook(admin) }
         case .oidcProvider, .oidcLink: try await place.renewProvider(admin)
+        case .enrollmentToken: if route.method != .get { try await place.renewToken(admin) }
         case .secret:
             if route.method != .get || place.secret.isEmpty { try await place.renewSecret(admin) }
         case .apiKey, .user, .role, .binding:
@@ -118,7 +120,7 @@ struct Scene {
         switch subject {
         case .device, .job, .run, .deadRun, .approval: if !isThere { return false }
         case .partner, .organization, .site, .apiKey, .user, .role, .binding, .task, .webhook, .oidcProvider,
-            .oidcLink, .secret:
+            .oidcLink, .secret, .enrollmentToken:
             break
         }
         switch reach {
@@ -129,7 +131,8 @@ struct Scene {
             return several.contains { ids.organization == $0.description } && subject != .partner
         case .site(let id):
             switch subject {
-            case .site, .device, .job, .run, .deadRun, .approval: return ids.site == id.description
+            case .site, .device, .job, .run, .deadRun, .approval, .enrollmentToken:
+                return ids.site == id.description
             case .apiKey, .binding, .secret: return ids.isSite && ids.site == id.description
             case .partner, .organization, .user, .role, .task, .webhook, .oidcProvider, .oidcLink:
                 return false
@@ -165,7 +168,8 @@ struct Scene {
                 (SELECT count(*)::text || '/' || sum(version)::text FROM oidc_providers),
                 (SELECT count(*)::text || '/' || sum(version)::text FROM oidc_links),
                 (SELECT count(*) FROM role_bindings), (SELECT count(*) FROM sign_in_links),
-                (SELECT count(*) FROM sessions), (SELECT count(*) FROM enrollment_tokens),
+                (SELECT count(*) FROM sessions),
+                (SELECT count(*)::text || '/' || count(revoked_at)::text FROM enrollment_tokens),
                 (SELECT count(*)::text || '/' || count(cancel_requested_at)::text FROM jobs),
                 (SELECT count(*)::text || '/' || sum(state)::text FROM approvals),
                 (SELECT count(*) FROM runs), (SELECT count(*) FROM run_history),
@@ -206,6 +210,13 @@ extension MatrixTests.Ids {
             .job, body: Array(body.utf8), about: nil, idempotencyKey: nil, devices: 1, organizations: [],
             site: site, by: asker
         ).id.description
+    }
+
+    /// An enrolment token of the site, made anew.
+    mutating func renewToken(_ admin: APIClient) async throws {
+        let site = try #require(SiteID(site))
+        enrollmentToken = try await admin.createEnrollmentToken(NewEnrollmentToken(siteId: site))
+            .id.description
     }
 
     /// A webhook of the organization, made anew.

@@ -57,6 +57,43 @@ struct MatrixSiteTests {
         }
     }
 
+    @Test("on its own site, a caller makes what may lie there, and nobody archives what they act on")
+    func own() async throws {
+        try await with { api, scene in
+            let token = try await token(of: .key, on: api.one.site, api, scene)
+            var made: Set<String> = []
+            for route in api.handlers.table.routes where route.method == .post && route.answer.isJSON {
+                guard let row = MatrixTests.table[MatrixTests.name(route)],
+                    let body = Self.siteBody(route, row, scene.own)
+                else { continue }
+                let before = try await scene.counts()
+                let answer = try await api.call("POST", route.path, key: token, body: body)
+                if (200..<300).contains(answer.status) {
+                    made.insert(route.path)
+                } else {
+                    // People, roles, webhooks and issuers are at home in organizations and above.
+                    #expect([404, 422].contains(answer.status), "\(route.path): \(answer.status)")
+                    #expect(try await scene.counts() == before, "\(route.path) changed something")
+                }
+            }
+            #expect(made == ["/v1/secrets", "/v1/jobs/cancel"])
+            for (level, path) in [
+                (Level.site(api.one.site), "sites/\(api.one.site)"),
+                (.organization(api.one.organization), "organizations/\(api.one.organization)"),
+                (.partner(api.one.partner), "partners/\(api.one.partner)"),
+            ] {
+                let (_, key) = try await api.authenticator.createKey(
+                    name: "k", level: level, permissions: Permission.all, expiresIn: .seconds(600), by: nil)
+                let before = try await scene.counts()
+                for verb in ["archive", "restore"] {
+                    let answer = try await api.call("POST", "/v1/\(path)/\(verb)", key: key)
+                    #expect(answer.status == 403, "\(path) \(verb): \(answer.status)")
+                }
+                #expect(try await scene.counts() == before, "\(path)")
+            }
+        }
+    }
+
     @Test("what is moved and where it goes must both be in reach: from a site, an organization and a partner")
     func moves() async throws {
         try await with { api, sites in

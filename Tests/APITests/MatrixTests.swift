@@ -18,7 +18,7 @@ struct MatrixTests {
     /// What a call is about, and so where it lies in the tenancy.
     enum Subject: CaseIterable {
         case partner, organization, site, device, job, run, deadRun, apiKey, user, role, binding, task,
-            webhook, oidcProvider, oidcLink, secret, approval
+            webhook, oidcProvider, oidcLink, secret, approval, enrollmentToken
     }
 
     /// What is known of one route.
@@ -58,6 +58,7 @@ struct MatrixTests {
         var oidcLink = ""
         var secret = ""
         var approval = ""
+        var enrollmentToken = ""
         var level: [Level] = []
         /// Whether what may lie on a site does: keys, bindings and secrets.
         var isSite = false
@@ -79,6 +80,7 @@ struct MatrixTests {
             case .oidcLink: oidcLink
             case .secret: secret
             case .approval: approval
+            case .enrollmentToken: enrollmentToken
             case .task: UniqueID.zero.description
             }
         }
@@ -133,6 +135,9 @@ struct MatrixTests {
         "POST /v1/devices/{id}/move": Row(
             subject: .device, body: { #"{"siteId":"\#($0.site)"}"# }, target: .site),
         "POST /v1/enrollment-tokens": Row(subject: .site, body: { #"{"siteId":"\#($0.site)"}"# }),
+        "GET /v1/enrollment-tokens": Row(),
+        "GET /v1/enrollment-tokens/{id}": Row(subject: .enrollmentToken),
+        "DELETE /v1/enrollment-tokens/{id}": Row(subject: .enrollmentToken),
         "GET /v1/devices": Row(), "GET /v1/devices/{id}": Row(subject: .device),
         "PATCH /v1/devices/{id}": Row(subject: .device, body: { _ in #"{"displayName":"x"}"# }),
         "POST /v1/api-keys": Row(
@@ -354,7 +359,10 @@ struct MatrixTests {
             guard case .permitted(let permission) = route.caller, let reach = caller.reach[permission],
                 !scene.isWithin(.organization, place, reach), row.subject == nil
             else { continue }
-            for id in [place.device, place.site, place.job, place.apiKey, place.user, place.binding] {
+            for id in [
+                place.device, place.site, place.job, place.apiKey, place.user, place.binding,
+                place.enrollmentToken,
+            ] {
                 #expect(!text.contains(id), "\(cell) shows what is another's")
             }
         }

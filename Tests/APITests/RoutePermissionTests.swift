@@ -138,6 +138,10 @@ import Testing
             GET /v1/audit
         enrollmentTokens:write
             POST /v1/enrollment-tokens
+            DELETE /v1/enrollment-tokens/{id}
+        enrollmentTokens:read
+            GET /v1/enrollment-tokens
+            GET /v1/enrollment-tokens/{id}
         devices:read
             GET /v1/devices
             GET /v1/devices/{id}

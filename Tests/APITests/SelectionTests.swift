@@ -115,6 +115,7 @@ struct SelectionTests {
         try await TestAPI.with { api in
             let paths = [
                 "/v1/partners", "/v1/organizations", "/v1/sites", "/v1/devices", "/v1/api-keys",
+                "/v1/enrollment-tokens",
                 "/v1/devices/\(api.one.device)", "/v1/sites/\(api.one.site)", "/v1/whoami",
             ]
             for path in paths {

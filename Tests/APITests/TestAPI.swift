@@ -145,7 +145,10 @@ extension TestAPI {
                 webhooks: WebhookMaker(authenticator, keys: sealing, networks: .none),
                 secrets: SecretMaker(authenticator, keys: sealing),
                 submitter: submitter,
-                enroller: Enroller(ledger: ledger, signer: signer, judge: judge) { "wss://localhost" },
+                enroller: Enroller(
+                    ledger: ledger, signer: signer, judge: judge,
+                    isRevoked: { try await authenticator.isRevoked($0) }
+                ) { "wss://localhost" },
                 presence: Presence(front: front),
                 queues: QueueView(ledger: ledger, front: front),
                 controls: QueueControls(ledger: ledger, front: front, judge: judge, logger: logger),

@@ -162,6 +162,25 @@ struct SitesQuery: WireObject {
     var isArchived: Bool? { tenant.isArchived }
 }
 
+/// The query of the list of enrolment tokens.
+struct EnrollmentTokenQuery: WireObject {
+    var sorted: SortedQuery
+    var organizationId: OrganizationID?
+    var siteId: SiteID?
+
+    init(from reader: inout FieldReader) throws(FieldError) {
+        organizationId = try reader.optional("organizationId")
+        siteId = try reader.optional("siteId")
+        sorted = try SortedQuery(from: &reader)
+    }
+
+    func fields(to writer: inout JSONWriter) {
+        writer.field("organizationId", organizationId)
+        writer.field("siteId", siteId)
+        sorted.fields(to: &writer)
+    }
+}
+
 /// The query of the list of bindings.
 struct BindingQuery: WireObject {
     var page: PageQuery

@@ -7,20 +7,6 @@ import Wire
 extension Handlers {
     var deviceRoutes: [Route] {
         [
-            .post(
-                "/v1/enrollment-tokens", "Makes an enrolment token; its text is shown only here",
-                .permitted(.enrollmentTokensWrite)
-            ) { (call: Call, new: NewEnrollmentToken) in
-                let principal = try call.principal
-                return try await enroller.createToken(new, by: principal.id, level: call.level)
-            }.refusing(.conflict),
-            // Anyone may ask, so what is read for it is small.
-            .post(
-                "/v1/enrollments", "Enrols a device; the token is the credential", .anyone,
-                bytesMax: Limits.enrollmentBodyBytesMax
-            ) { (_: Call, new: NewEnrollment) in
-                try await enroller.enroll(new)
-            }.refusing(.expiredToken, .conflict, .archived, .alteredRow, .overloaded),
             .get("/v1/devices", "Lists devices", .permitted(.devicesRead), respond: devices),
             .get("/v1/devices/{id}", "Shows a device", .permitted(.devicesRead)) { call in
                 guard let row = try await ledger.device(call.id(), scope: call.scope) else {

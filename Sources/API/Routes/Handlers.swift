@@ -66,6 +66,7 @@ struct Handlers: Sendable {
         let contract =
             tenantRoutes + lifecycleRoutes + guardRoutes + approvalRoutes + principalRoutes + oidcRoutes
             + signInRoutes + auditRoutes
+            + enrollmentRoutes
             + deviceRoutes
             + jobRoutes
             + jobControlRoutes + explainRoutes + queueRoutes + interactiveRoutes + quotaRoutes

@@ -179,12 +179,12 @@ extension Route {
 
     /// A call that takes something away, if it still is what `If-Match` says.
     static func delete(
-        _ path: String, _ summary: String, _ caller: Caller,
+        _ path: String, _ summary: String, _ caller: Caller, takesIfMatch: Bool = true,
         respond: @escaping @Sendable (Call) async throws -> Void
     ) -> Route {
         Route(
             method: .delete, path: path, summary: summary, caller: caller,
-            takesIfMatch: true, status: .noContent, answer: .empty
+            takesIfMatch: takesIfMatch, status: .noContent, answer: .empty
         ) { call in
             try await respond(call)
             return .empty

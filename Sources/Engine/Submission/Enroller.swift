@@ -9,15 +9,20 @@ package struct Enroller: Sendable {
     private let ledger: Ledger
     private let signer: Signer
     private let judge: EdgeJudge
+    private let isRevoked: @Sendable (EnrollmentTokenID) async throws -> Bool
     private let gatewayURL: @Sendable () -> String
 
-    /// An enroller on the API's login; agents are told to connect to `gatewayURL`.
+    /// An enroller on the API's login, which asks `isRevoked` for what a row of the database may not undo;
+    /// agents are told to connect to `gatewayURL`.
     package init(
-        ledger: Ledger, signer: Signer, judge: EdgeJudge, gatewayURL: @escaping @Sendable () -> String
+        ledger: Ledger, signer: Signer, judge: EdgeJudge,
+        isRevoked: @escaping @Sendable (EnrollmentTokenID) async throws -> Bool,
+        gatewayURL: @escaping @Sendable () -> String
     ) {
         self.ledger = ledger
         self.signer = signer
         self.judge = judge
+        self.isRevoked = isRevoked
         self.gatewayURL = gatewayURL
     }
 
@@ -66,6 +71,8 @@ package struct Enroller: Sendable {
         } catch is TrustError {
             throw EngineError(.invalid, field: "token", "is not an enrolment token of this installation")
         }
+        let usedUp = EngineError(.expiredToken, field: "token", "is used up or revoked; ask for a new one")
+        if try await isRevoked(token.id) { throw usedUp }
         let request: CertificateRequest
         do {
             request = try CertificateRequest(pem: new.request)
@@ -97,9 +104,7 @@ package struct Enroller: Sendable {
                 certificateSerial: certificate.serial,
                 certificateEnd: Instant(seconds: certificate.notAfter), assignment: assignment.encoded,
                 mac: judge.mac(of: .device(device, at: token.site, of: organization))))
-        guard kept else {
-            throw EngineError(.expiredToken, field: "token", "is used up or revoked; ask for a new one")
-        }
+        guard kept else { throw usedUp }
         return Enrollment(
             deviceId: device, organizationId: organization, deploymentId: signer.deployment,
             certificate: certificate.pem,

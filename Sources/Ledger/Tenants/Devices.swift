@@ -68,52 +68,6 @@ package struct DeviceFilter: Sendable {
     }
 }
 
-/// What the API hands to the ledger to enrol one device.
-package struct EnrolledDevice: Sendable {
-    /// The token that is used up by one.
-    package var token: EnrollmentTokenID
-    package var tokenHash: [UInt8]
-    /// Who the device is and where it belongs, as the token says.
-    package var device: DeviceID
-    package var organization: OrganizationID
-    package var site: SiteID
-    /// What its agent says of itself.
-    package var hostname: String
-    package var platform: String
-    package var agentVersion: String
-    package var machineID: String?
-    /// SHA-256 of its public key, its certificate's serial and end, its encoded assignment.
-    package var keyHash: [UInt8]
-    package var certificateSerial: String
-    package var certificateEnd: Instant
-    package var assignment: [UInt8]
-    /// The MAC of where it belongs.
-    package var mac: RowMAC
-
-    /// An enrolment.
-    package init(
-        token: EnrollmentTokenID, tokenHash: [UInt8], device: DeviceID, organization: OrganizationID,
-        site: SiteID,
-        hostname: String, platform: String, agentVersion: String, machineID: String?, keyHash: [UInt8],
-        certificateSerial: String, certificateEnd: Instant, assignment: [UInt8], mac: RowMAC
-    ) {
-        self.token = token
-        self.tokenHash = tokenHash
-        self.device = device
-        self.organization = organization
-        self.site = site
-        self.hostname = hostname
-        self.platform = platform
-        self.agentVersion = agentVersion
-        self.machineID = machineID
-        self.keyHash = keyHash
-        self.certificateSerial = certificateSerial
-        self.certificateEnd = certificateEnd
-        self.assignment = assignment
-        self.mac = mac
-    }
-}
-
 /// How far a device's journal is. A position counts within one copy of the journal.
 package struct JournalPlace: Sendable, Hashable, Comparable {
     /// How often the journal was restored from a copy.
@@ -152,53 +106,6 @@ package struct DeviceIdentity: Sendable {
 }
 
 extension Ledger {
-    /// Keeps a new enrolment token.
-    package func createEnrollmentToken(
-        _ id: EnrollmentTokenID, site: SitePlace, hash: [UInt8], expiresInSeconds: Int, usesMax: Int,
-        by principal: PrincipalID,
-        scope: Scope
-    ) async throws {
-        try await pool.execute(
-            """
-            INSERT INTO enrollment_tokens (organization_id, id, site_id, token_hash, expires_at, uses_max,
-                                           created_by)
-            VALUES (\(site.organization), \(id), \(site.site), \(PostgresData(hash)),
-                    now() + make_interval(secs => \(Double(expiresInSeconds))), \(Int32(usesMax)),
-                    \(principal))
-            """, scope: scope)
-    }
-
-    /// Uses a token once and keeps the device and its certificate, in one transaction; `false` if the token
-    /// is unknown, expired, revoked or used up.
-    package func enroll(_ device: EnrolledDevice) async throws -> Bool {
-        let kept = try await pool.query(
-            """
-            WITH used AS (
-                UPDATE enrollment_tokens SET uses = uses + 1
-                WHERE organization_id = \(device.organization) AND id = \(device.token)
-                  AND site_id = \(device.site) AND token_hash = \(PostgresData(device.tokenHash))
-                  AND uses < uses_max AND expires_at > now() AND revoked_at IS NULL
-                RETURNING organization_id, site_id
-            ), made AS (
-                INSERT INTO devices (organization_id, id, site_id, hostname, platform, agent_version,
-                                     machine_id, key_hash, assignment, assignment_version, mac_key, mac)
-                SELECT organization_id, \(device.device), site_id, \(device.hostname), \(device.platform),
-                       \(device.agentVersion), \(device.machineID), \(PostgresData(device.keyHash)),
-                       \(PostgresData(device.assignment)), 1, \(device.mac.keyID),
-                       \(PostgresData(device.mac.code))
-                FROM used
-                RETURNING organization_id, id
-            )
-            INSERT INTO certificates (organization_id, device_id, serial, key_hash, not_after)
-            SELECT organization_id, id, \(device.certificateSerial), \(PostgresData(device.keyHash)),
-                   \(device.certificateEnd)
-            FROM made
-            RETURNING device_id
-            """, scope: .organization(device.organization)
-        ) { row in try row.decode(DeviceID.self) }
-        return !kept.isEmpty
-    }
-
     /// The devices that the scope sees and the filter lets through, by id.
     package func devices(
         _ filter: DeviceFilter, _ page: PageRequest, scope: Scope

@@ -62,6 +62,65 @@ package struct CreatedEnrollmentToken: WireObject, Equatable {
     }
 }
 
+/// An enrolment token, but for its text.
+package struct EnrollmentToken: WireObject, Equatable {
+    /// Its id, and the site that devices will belong to.
+    package var id: EnrollmentTokenID
+    package var organizationId: OrganizationID
+    package var siteId: SiteID
+    /// When it expires, and since when it is revoked.
+    package var expiresAt: Instant
+    package var revokedAt: Instant?
+    /// How many devices may enrol with it, and how many have.
+    package var maxUses: Int
+    package var uses: Int
+    /// Who made it, and when.
+    package var createdBy: PrincipalID?
+    package var createdAt: Instant
+
+    /// A token that was made.
+    package init(
+        id: EnrollmentTokenID, organizationId: OrganizationID, siteId: SiteID, expiresAt: Instant,
+        revokedAt: Instant?, maxUses: Int, uses: Int, createdBy: PrincipalID?, createdAt: Instant
+    ) {
+        self.id = id
+        self.organizationId = organizationId
+        self.siteId = siteId
+        self.expiresAt = expiresAt
+        self.revokedAt = revokedAt
+        self.maxUses = maxUses
+        self.uses = uses
+        self.createdBy = createdBy
+        self.createdAt = createdAt
+    }
+
+    /// Reads the fields.
+    package init(from reader: inout FieldReader) throws(FieldError) {
+        id = try reader.field("id")
+        organizationId = try reader.field("organizationId")
+        siteId = try reader.field("siteId")
+        expiresAt = try reader.field("expiresAt")
+        revokedAt = try reader.optional("revokedAt")
+        maxUses = try reader.field("maxUses")
+        uses = try reader.field("uses")
+        createdBy = try reader.optional("createdBy")
+        createdAt = try reader.field("createdAt")
+    }
+
+    /// Appends the fields.
+    package func fields(to writer: inout JSONWriter) {
+        writer.field("id", id)
+        writer.field("organizationId", organizationId)
+        writer.field("siteId", siteId)
+        writer.field("expiresAt", expiresAt)
+        writer.field("revokedAt", revokedAt)
+        writer.field("maxUses", maxUses)
+        writer.field("uses", uses)
+        writer.field("createdBy", createdBy)
+        writer.field("createdAt", createdAt)
+    }
+}
+
 /// Body of an agent's enrolment.
 package struct NewEnrollment: WireObject, Equatable {
     /// The enrolment token's text.

@@ -93,7 +93,10 @@ extension Roles {
             ledger: ledger, signer: apiKeys.signer, keys: apiKeys.sealing, logger: logger)
         let agentGatewayURL = settings.agentGatewayURL
         let gatewayPort = settings.gatewayPort
-        let enroller = Enroller(ledger: ledger, signer: apiKeys.signer, judge: judge) {
+        let enroller = Enroller(
+            ledger: ledger, signer: apiKeys.signer, judge: judge,
+            isRevoked: { try await authenticator.isRevoked($0) }
+        ) {
             agentGatewayURL ?? "wss://localhost:\(ports["gateway"] ?? gatewayPort)"
         }
         let readiness = Self.readiness(ledger, connection)

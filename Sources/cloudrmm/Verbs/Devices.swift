@@ -41,29 +41,3 @@ extension ConnectionOptions {
         }
     }
 }
-
-/// `cloudrmm tokens …`
-struct Tokens: AsyncParsableCommand {
-    static let configuration = CommandConfiguration(
-        abstract: "Enrolment tokens.", subcommands: [Create.self])
-
-    struct Create: AsyncParsableCommand {
-        static let configuration = CommandConfiguration(
-            abstract: "Make an enrolment token and print it, once.")
-        @Option(help: "The site that devices will belong to.") var site: SiteID
-        @Option(help: "Seconds until it expires.") var expires = 3_600
-        @Option(help: "How many devices may enrol with it.") var uses = 1
-        @OptionGroup var connection: ConnectionOptions
-
-        func run() async throws {
-            try await operate(connection) { api in
-                let token = try await api.createEnrollmentToken(
-                    NewEnrollmentToken(siteId: site, expiresInSeconds: expires, maxUses: uses))
-                switch connection.output {
-                case .json: Terminal.print(json: token)
-                case .table: Terminal.print(token.token)
-                }
-            }
-        }
-    }
-}
