@@ -76,6 +76,7 @@ let package = Package(
         .systemLibrary(name: "CPostgres", pkgConfig: "libpq", providers: [.apt(["libpq-dev"])]),
         .systemLibrary(name: "COpenSSL", pkgConfig: "openssl", providers: [.apt(["libssl-dev"])]),
         .systemLibrary(name: "CCurl", pkgConfig: "libcurl", providers: [.apt(["libcurl4-openssl-dev"])]),
+        .systemLibrary(name: "CSodium", pkgConfig: "libsodium", providers: [.apt(["libsodium-dev"])]),
         .systemLibrary(name: "CZlib", pkgConfig: "zlib", providers: [.apt(["zlib1g-dev"])]),
         .target(name: "CProcess"),
 
@@ -83,6 +84,7 @@ let package = Package(
         target("Domain", swiftSettings: optimized),
         target("Wire", ["Domain"], swiftSettings: parsing),
         target("Trust", ["Domain", "Wire", "COpenSSL", nioCore], swiftSettings: parsing),
+        target("Signing", ["CSodium", "Trust"]),
         target("Redis", ["CHiredis", "Trust", logging, deque], swiftSettings: optimized),
         target("Postgres", ["CPostgres", "Faults", logging]),
         target("Outbound", ["CCurl", "CZlib"]),
@@ -121,8 +123,8 @@ let package = Package(
         target(
             "Engine",
             [
-                "Domain", "Wire", "Catalog", "Streams", "Redis", "Ledger", "Postgres", "Trust", "Outbound",
-                "Faults", logging,
+                "Domain", "Wire", "Catalog", "Streams", "Redis", "Ledger", "Postgres", "Trust", "Signing",
+                "Outbound", "Faults", logging,
             ]),
         target(
             "Gateway",
@@ -173,6 +175,7 @@ let package = Package(
         tests("DomainTests", ["Domain"]),
         tests("WireTests", ["Wire", "Domain"]),
         tests("TrustTests", ["Trust", "Domain", "Wire", nioCore, nioPosix, nioEmbedded]),
+        tests("SigningTests", ["Signing", "Trust"]),
         tests("RedisTests", ["Redis", "TestSupport", "Trust", logging]),
         tests("PostgresTests", ["Postgres", "Trust", logging]),
         tests("OutboundTests", ["Outbound"]),

@@ -137,7 +137,7 @@ package struct OIDCSignIn: Sendable {
         _ origin: SignIn.Origin
     ) async throws -> (row: SessionRow, secret: String) {
         let time = authenticator.now()
-        let address = SHA256.hash(Array("oidc \(origin.address ?? "-")".utf8))
+        let address = SignIn.subject("oidc", origin.address)
         guard try await ledger.beginSignIn([(address, SignIn.addressFailuresFree)]) else {
             throw AccessError.throttled
         }

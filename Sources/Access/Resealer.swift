@@ -3,8 +3,8 @@ package import Ledger
 import Postgres
 package import Trust
 
-/// Puts all that is stored sealed under the key in force: secrets of scripts and webhooks, and those of
-/// people's authenticators.
+/// Puts all that is stored sealed under the key in force: secrets of scripts and webhooks, those of people's
+/// authenticators, and those by which identity providers know this installation.
 ///
 /// Each row is replaced by one statement, only if it still is what was read, and what is done is not found
 /// again: it may be stopped anywhere, run twice at once, and begun anew. What does not open is left as it is
@@ -45,6 +45,11 @@ package struct Resealer: Sendable {
         try await sweep("user_credentials", UserID.self, &outcome, onStep) { after, limit in
             try await ledger.users(withoutMark: keys.mark, after: after, limit: limit).map { user in
                 (user, { try await resealFactor(of: user) })
+            }
+        }
+        try await sweep("oidc_providers", OIDCProviderID.self, &outcome, onStep) { after, limit in
+            try await ledger.oidcProviders(withoutMark: keys.mark, after: after, limit: limit).map { row in
+                (row.id, { try await reseal(row) })
             }
         }
         return outcome
@@ -100,6 +105,18 @@ package struct Resealer: Sendable {
             throw TrustError(.badSeal, "the credentials of \(user) were altered")
         }
         row.sealed = try resealed(old, SignIn.label(user, row.version))
+        row.mac = seals.seal(row.sealedParts)
+        return try await ledger.reseal(row, from: old)
+    }
+
+    /// As above.
+    private func reseal(_ provider: OIDCProviderRow) async throws -> Bool {
+        guard let old = provider.terms.sealed else { return false }
+        guard seals.holds(provider.mac, provider.sealedParts) else {
+            throw TrustError(.badSeal, "the provider \(provider.id) was altered")
+        }
+        var row = provider
+        row.terms.sealed = try resealed(old, row.secretLabel)
         row.mac = seals.seal(row.sealedParts)
         return try await ledger.reseal(row, from: old)
     }

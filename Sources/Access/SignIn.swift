@@ -1,5 +1,6 @@
 package import Domain
 package import Ledger
+import Outbound
 import Postgres
 package import Trust
 
@@ -62,7 +63,7 @@ package struct SignIn: Sendable {
         let time = authenticator.now()
         try await authenticator.revocations.refresh(at: time)
         let account = SHA256.hash(Array("account \(email.lowercased())".utf8))
-        let address = SHA256.hash(Array("address \(origin.address ?? "-")".utf8))
+        let address = Self.subject("address", origin.address)
         // The address first: who is refused by it leaves nothing at the account.
         guard try await ledger.beginSignIn([(address, Self.addressFailuresFree)]),
             try await ledger.beginSignIn([(account, Self.accountFailuresFree)])
@@ -82,6 +83,12 @@ package struct SignIn: Sendable {
         try await ledger.endSignIn(account: account, address: address)
         try await renew(credentials.user, at: time)
         return try await begin(user.id, origin, steppedUpAt: hasFactor ? time : nil, at: time)
+    }
+
+    /// What failures from an address are counted by: the network that one caller has.
+    static func subject(_ what: String, _ address: String?) -> [UInt8] {
+        let network = address.flatMap(AddressGuard.network)
+        return SHA256.hash(Array("\(what) ".utf8) + (network ?? Array((address ?? "-").utf8)))
     }
 
     /// Whether somebody has shown a second factor; `false` where there is none to be shown.
@@ -432,7 +439,7 @@ package struct SignIn: Sendable {
     ) {
         let time = authenticator.now()
         // Each counts as a failure: an address has so many an hour free, and then has to wait.
-        let subject = SHA256.hash(Array("device codes of \(address ?? "-")".utf8))
+        let subject = Self.subject("device codes", address)
         guard try await ledger.beginSignIn([(subject, Self.addressFailuresFree)]) else {
             throw AccessError.throttled
         }

@@ -65,4 +65,11 @@ extension AddressGuard {
         }
         return nil
     }
+
+    /// What one caller has of the address space: an address of IPv4, or the first 64 bits of one of IPv6,
+    /// below which whoever has one has all; `nil` for what is no address.
+    package static func network(of text: String) -> [UInt8]? {
+        guard let address = address(of: text), address.count == 16 else { return address(of: text) }
+        return matches(address, mapped, 96) ? Array(address[12...]) : Array(address[..<8])
+    }
 }

@@ -1,7 +1,7 @@
 import COpenSSL
 
 /// An Ed25519 private key (RFC 8032).
-package struct SigningKey: Sendable {
+package struct SigningKey: StatementKey {
     /// The length of a seed in bytes.
     package static let seedByteCount = 32
 

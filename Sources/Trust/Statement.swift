@@ -75,6 +75,14 @@ package struct Statement: Sendable, Equatable {
     }
 }
 
+/// An Ed25519 key that signs statements, whichever library does the arithmetic.
+package protocol StatementKey: Sendable {
+    /// The key that verifies what this one signs.
+    var publicKey: VerifyingKey { get }
+    /// The signature of `message`, 64 bytes.
+    func sign(_ message: [UInt8]) -> [UInt8]
+}
+
 /// A statement with its signature: bytes to be carried about, and believed only through `verified`.
 package struct SignedStatement: Sendable, Equatable {
     /// The exact signed bytes.
@@ -89,7 +97,7 @@ package struct SignedStatement: Sendable, Equatable {
     }
 
     /// Signs `statement`; the key id written is that of `key`, whatever the statement says.
-    package static func sign(_ statement: Statement, with key: SigningKey) -> SignedStatement {
+    package static func sign(_ statement: Statement, with key: some StatementKey) -> SignedStatement {
         var bytes = statement.type.prefix
         bytes += SHA256.hash(key.publicKey.bytes).prefix(8)
         bytes += statement.deployment

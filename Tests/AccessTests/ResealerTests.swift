@@ -17,7 +17,10 @@ struct ResealerTests {
     private struct Stopped: Error {}
 
     private func fill(_ database: TestDatabase, _ keys: SealingKeys) async throws -> UserID {
-        let authenticator = database.authenticator()
+        // A provider is made, and not asked.
+        let issuers = OIDCKeys(OIDCKeys.Configuration())
+        defer { issuers.close() }
+        let authenticator = database.authenticator(issuers: issuers)
         let (_, text) = try await authenticator.createKey(
             name: "k", level: .platform, permissions: Permission.all, expiresIn: .seconds(600), by: nil)
         let admin = try await authenticator.principal(of: text)
@@ -39,6 +42,13 @@ struct ResealerTests {
                 _ = try await webhooks.rotate(webhook.id, overlap: .seconds(60), version: nil, by: admin)
             }
         }
+        _ = try await OIDCMaker(SignIn(authenticator, sealing: keys)).createProvider(
+            home: .platform, issuer: "https://id.example", preset: .generic, keySource: .discovery,
+            terms: OIDCProviderRow.Terms(
+                name: "idp", audiences: ["client"], authorizedParties: [], organizationClaim: "org",
+                roleClaim: "role", emailClaim: "email", linksByEmail: false, use: .idToken, leewaySeconds: 5,
+                lifetimeSeconds: 3_600, clientID: "client", redirectURLs: ["https://app.example/"],
+                sealed: nil, isDisabled: false), clientSecret: "the client's secret", by: admin)
         let user = UserID(try await RoleMaker(authenticator).administrator().value)
         var credentials =
             try await database.ledger.credentials(of: user)
@@ -50,14 +60,30 @@ struct ResealerTests {
         return user
     }
 
-    /// How many seals of all tables there are of each key.
+    /// How many seals of all tables there are of each key, but for what is sealed to devices for a minute.
     private func seals(_ database: TestDatabase) async throws -> [String: Int] {
-        let all = try await database.owner.query(
+        let tables = try await database.owner.query(
             """
-            SELECT unnest(sealed) FROM secrets UNION ALL SELECT unnest(sealed) FROM webhooks
-            UNION ALL SELECT sealed FROM user_credentials WHERE sealed IS NOT NULL
+            SELECT c.relname::text FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid
+            WHERE c.relkind = 'r' AND a.attname = 'sealed' AND NOT a.attisdropped
+              AND c.relname <> 'secret_requests'
             """, scope: .none
-        ) { try $0.decode(PostgresData.self).bytes }
+        ) { try $0.decode(String.self) }
+        let reads: [String: SQL] = [
+            "secrets": "SELECT unnest(sealed) FROM secrets",
+            "webhooks": "SELECT unnest(sealed) FROM webhooks",
+            "user_credentials": "SELECT sealed FROM user_credentials WHERE sealed IS NOT NULL",
+            "oidc_providers": "SELECT sealed FROM oidc_providers WHERE sealed IS NOT NULL",
+        ]
+        #expect(Set(tables) == Set(reads.keys))
+        var all: [[UInt8]] = []
+        for (table, read) in reads {
+            let found = try await database.owner.query(read, scope: .platform) {
+                try $0.decode(PostgresData.self).bytes
+            }
+            #expect(!found.isEmpty, "nothing of \(table) is sealed here")
+            all += found
+        }
         return try all.reduce(into: [:]) { $0[try SealedSecret(bytes: $1).keyID, default: 0] += 1 }
     }
 
@@ -66,7 +92,7 @@ struct ResealerTests {
         try await TestDatabase.with { database in
             let (old, new) = (try Self.key(1), try Self.key(2))
             let user = try await fill(database, try SealingKeys(current: old))
-            #expect(try await seals(database) == ["k1": 15])
+            #expect(try await seals(database) == ["k1": 16])
             let keys = try SealingKeys(current: new, older: [old])
             let authenticator = database.authenticator()
             let resealer = Resealer(
@@ -85,8 +111,8 @@ struct ResealerTests {
                     #expect(try await seals(database)["k2", default: 0] >= rows)
                 }
             }
-            #expect(steps == 11, "each row once")
-            #expect(try await seals(database) == ["k2": 15])
+            #expect(steps == 12, "each row once")
+            #expect(try await seals(database) == ["k2": 16])
             // The old key is not needed any more: all opens, and the MAC of what it covers holds.
             let alone = try SealingKeys(current: new)
             for row in try await database.ledger.secrets(
@@ -103,6 +129,14 @@ struct ResealerTests {
             }
             let credentials = try #require(try await database.ledger.credentials(of: user))
             #expect(authenticator.seals.holds(credentials.mac, credentials.sealedParts))
+            for row in try await database.ledger.oidcProviders(
+                PageRequest(after: nil, limit: 9), scope: .platform)
+            {
+                #expect(authenticator.seals.holds(row.mac, row.sealedParts))
+                let secret = try alone.open(
+                    SealedSecret(bytes: row.terms.sealed ?? []), for: row.secretLabel)
+                #expect(secret.copy() == Array("the client's secret".utf8))
+            }
             _ = try alone.open(
                 SealedSecret(bytes: credentials.sealed ?? []), for: SignIn.label(user, credentials.version))
         }
@@ -118,21 +152,23 @@ struct ResealerTests {
                 [
                     "UPDATE secrets SET name = 'renamed' WHERE name = 's1'",
                     "UPDATE user_credentials SET confirmed = NOT confirmed",
+                    "UPDATE oidc_providers SET name = 'renamed'",
                 ])
             let resealer = Resealer(
                 ledger: database.ledger, keys: try SealingKeys(current: new, older: [old]),
                 seals: database.authenticator().seals)
             let outcome = try await resealer.run()
-            #expect(outcome.resealed == 9 && outcome.left.count == 2, "\(outcome)")
+            #expect(outcome.resealed == 9 && outcome.left.count == 3, "\(outcome)")
             #expect(outcome.left[0].hasPrefix("secrets "))
             #expect(outcome.left[1].hasPrefix("user_credentials "))
-            #expect(try await seals(database)["k1"] == 2)
+            #expect(outcome.left[2].hasPrefix("oidc_providers "))
+            #expect(try await seals(database)["k1"] == 3)
             // Under a key that is not here nothing opens, and nothing is lost.
             let stranger = Resealer(
                 ledger: database.ledger, keys: try SealingKeys(current: Self.key(3)),
                 seals: database.authenticator().seals)
             #expect(try await stranger.run().resealed == 0)
-            #expect(try await seals(database) == ["k1": 2, "k2": 13])
+            #expect(try await seals(database) == ["k1": 3, "k2": 13])
         }
     }
 }

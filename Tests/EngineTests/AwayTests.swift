@@ -11,16 +11,6 @@ import Wire
 
 /// Work for devices that nobody holds waits for them from its commit on.
 @Suite(.serialized, .world) struct AwayTests {
-    private static func submitter(_ bench: Bench) throws -> Submitter {
-        let signer = Signer(
-            deployment: fresh(), rootKey: SigningKey(), jobKey: SigningKey(), keySetVersion: 1,
-            serverCA: try CertificateAuthority.make(commonName: "s", validitySeconds: 60).certificate,
-            deviceCA: try CertificateAuthority.make(commonName: "d", validitySeconds: 60), now: .now())
-        return Submitter(
-            ledger: bench.world.api, signer: signer, judge: World.judge, front: bench.front,
-            keys: World.sealing, logger: .quiet)
-    }
-
     /// Submits a job for devices, and says what its runs have come to.
     @discardableResult
     private static func submit(
@@ -28,7 +18,7 @@ import Wire
     ) async throws -> [DeviceID: RunState] {
         var job = NewJob(kind: .ping, target: .devices(devices))
         job.notBefore = notBefore
-        let accepted = try await submitter(bench).submit(
+        let accepted = try await bench.submitter().submit(
             [JobRequest(job: job, idempotencyKey: nil, requestHash: [])], by: World.principal,
             level: .organization(tenant.organization))[0].get()
         return Dictionary(

@@ -11,17 +11,6 @@ import Wire
 
 /// Cancels and pauses of what was submitted: PostgreSQL decides, the queue and the gateways follow at once.
 @Suite(.serialized, .world) struct JobControlTests {
-    private static func submitter(_ bench: Bench) throws -> Submitter {
-        let signer = Signer(
-            deployment: fresh(), rootKey: SigningKey(), jobKey: SigningKey(), keySetVersion: 1,
-            serverCA: try CertificateAuthority.make(commonName: "s", validitySeconds: 60).certificate,
-            deviceCA: try CertificateAuthority.make(commonName: "d", validitySeconds: 60), now: .now())
-        return Submitter(
-            ledger: bench.world.api, signer: signer, judge: World.judge, front: bench.front,
-            keys: World.sealing,
-            logger: .quiet)
-    }
-
     private static func controls(_ bench: Bench) -> QueueControls {
         QueueControls(ledger: bench.world.api, front: bench.front, judge: World.judge, logger: .quiet)
     }
@@ -34,7 +23,7 @@ import Wire
     func run() async throws {
         try await Bench.run { bench in
             let tenant = try await bench.world.tenant(devices: 2)
-            let submitter = try Self.submitter(bench)
+            let submitter = try bench.submitter()
             let post = try await Post.open(bench, holding: [tenant.all[0]])
             let (_, runs) = try await bench.world.submit(tenant, tenant.all)
             await bench.front.offer([runs[0]])
@@ -66,7 +55,7 @@ import Wire
         try await Bench.run { bench in
             let tenant = try await bench.world.tenant(devices: 1_100)
             let (job, _) = try await bench.world.submit(tenant, tenant.all)
-            try await Self.submitter(bench).cancel(job, scope: tenant.scope)
+            try await bench.submitter().cancel(job, scope: tenant.scope)
             #expect(try await bench.world.count("SELECT count(*) FROM runs") == 0)
             try await bench.world.clear()
         }
@@ -76,7 +65,7 @@ import Wire
     func filter() async throws {
         try await Bench.run { bench in
             let (tenant, other) = (try await bench.world.tenant(), try await bench.world.tenant())
-            let submitter = try Self.submitter(bench)
+            let submitter = try bench.submitter()
             let jobs = (0...Limits.uncountedCancelsMax).map { _ in
                 bench.world.job(tenant, devices: tenant.all)
             }
@@ -131,7 +120,7 @@ import Wire
                 FROM jobs, generate_series(1, \(Limits.cancelledJobsMax)) WHERE id = \(job)
                 """, scope: .none)
             let request = CancelRequest(organization: tenant.organization)
-            let submitter = try Self.submitter(bench)
+            let submitter = try bench.submitter()
             let refused = try await Self.refusal {
                 _ = try await submitter.cancel(request, scope: tenant.scope)
             }

@@ -12,17 +12,6 @@ import Wire
 
 /// What an organization may have open: what is over it is refused, alone, and told when there will be room.
 @Suite(.serialized, .world) struct QuotaTests {
-    private func submitter(_ bench: Bench) throws -> Submitter {
-        let signer = Signer(
-            deployment: fresh(), rootKey: SigningKey(), jobKey: SigningKey(), keySetVersion: 1,
-            serverCA: try CertificateAuthority.make(commonName: "s", validitySeconds: 60).certificate,
-            deviceCA: try CertificateAuthority.make(commonName: "d", validitySeconds: 60), now: .now())
-        return Submitter(
-            ledger: bench.world.api, signer: signer, judge: World.judge, front: bench.front,
-            keys: World.sealing,
-            logger: .quiet)
-    }
-
     private func ping(_ target: Target, key: String? = nil, hash: UInt8 = 1) -> JobRequest {
         JobRequest(job: NewJob(kind: .ping, target: target), idempotencyKey: key, requestHash: [hash])
     }
@@ -65,7 +54,7 @@ import Wire
             let tenant = try await bench.world.tenant(devices: 4)
             let other = try await bench.world.tenant()
             try await set(bench, tenant, runs: 5)
-            let submitter = try submitter(bench)
+            let submitter = try bench.submitter()
             let outcomes = try await submitter.submit(
                 [
                     ping(.devices(Array(tenant.all[..<3]))), ping(.devices(tenant.all)),
@@ -102,7 +91,7 @@ import Wire
         try await Bench.run { bench in
             let tenant = try await bench.world.tenant()
             try await set(bench, tenant, runs: 1)
-            for submitter in [try submitter(bench), try submitter(bench)] {
+            for submitter in [try bench.submitter(), try bench.submitter()] {
                 func submit(_ key: String?, _ hash: UInt8 = 1) async throws -> Result<
                     AcceptedJob, EngineError
                 > {
@@ -125,7 +114,7 @@ import Wire
             let tenant = try await bench.world.tenant(devices: 2)
             _ = try await Post.open(bench, holding: tenant.all)
             try await set(bench, tenant, runs: 2)
-            let submitter = try submitter(bench)
+            let submitter = try bench.submitter()
             func submit() async throws -> Result<AcceptedJob, EngineError> {
                 try await submitter.submit(
                     [ping(.devices(tenant.all))], by: World.principal,
@@ -151,7 +140,7 @@ import Wire
             let tenant = try await bench.world.tenant()
             let other = try await bench.world.tenant()
             try await set(bench, tenant, runs: 10)
-            let submitter = try submitter(bench)
+            let submitter = try bench.submitter()
             let request = ping(.devices(tenant.all))
             let requestOfOther = ping(.devices(other.all))
             let taken = try await withThrowingTaskGroup(of: [Bool].self) { group in
@@ -184,7 +173,7 @@ import Wire
         try await Bench.run { bench in
             let tenant = try await bench.world.tenant(sites: 2, devices: 3)
             try await set(bench, tenant, runs: 5)
-            let submitter = try submitter(bench)
+            let submitter = try bench.submitter()
             func submit(_ target: Target) async throws -> Result<AcceptedJob, EngineError> {
                 try await submitter.submit(
                     [ping(target)], by: World.principal, level: .organization(tenant.organization))[0]
@@ -204,7 +193,7 @@ import Wire
         try await Bench.run { bench in
             let tenant = try await bench.world.tenant()
             try await set(bench, tenant, runs: nil, bytes: 5_000)
-            let submitter = try submitter(bench)
+            let submitter = try bench.submitter()
             func submit(_ bytes: Int) async throws -> Result<AcceptedJob, EngineError> {
                 let script = Script(.sh, String(repeating: "#", count: bytes))
                 let job = NewJob(kind: .script, target: .devices(tenant.all), script: script)
@@ -233,7 +222,7 @@ import Wire
             // 75 runs in the minute and a quarter, at most, that is read: a second each, or a little less.
             bench.front.tally.ended(Array(repeating: tenant.organization, count: 75))
             try await bench.front.tally.report(to: bench.front.parts)
-            let submitter = try submitter(bench)
+            let submitter = try bench.submitter()
             let target = Array(tenant.all[..<2])
             _ = try await submitter.submit(
                 [ping(.devices(target))], by: World.principal, level: .organization(tenant.organization))[0]

@@ -15,14 +15,7 @@ import Wire
     private let deployment: DeploymentID = fresh()
 
     private func submitter(_ bench: Bench) throws -> Submitter {
-        let signer = Signer(
-            deployment: deployment, rootKey: SigningKey(), jobKey: key, keySetVersion: 1,
-            serverCA: try CertificateAuthority.make(commonName: "s", validitySeconds: 60).certificate,
-            deviceCA: try CertificateAuthority.make(commonName: "d", validitySeconds: 60), now: .now())
-        return Submitter(
-            ledger: bench.world.api, signer: signer, judge: World.judge, front: bench.front,
-            keys: World.sealing,
-            logger: .quiet)
+        try bench.submitter(deployment: deployment, jobKey: key)
     }
 
     /// A job over a tenant's devices whose runs have ended like this, each after its only attempt but one.

@@ -14,16 +14,11 @@ import Wire
     private static let jobKey = SigningKey()
 
     private static func signer() throws -> Signer {
-        Signer(
-            deployment: deployment, rootKey: SigningKey(), jobKey: jobKey, keySetVersion: 1,
-            serverCA: try CertificateAuthority.make(commonName: "s", validitySeconds: 60).certificate,
-            deviceCA: try CertificateAuthority.make(commonName: "d", validitySeconds: 60), now: .now())
+        try .fresh(deployment: deployment, jobKey: jobKey)
     }
 
     private static func submitter(_ bench: Bench) throws -> Submitter {
-        Submitter(
-            ledger: bench.world.api, signer: try signer(), judge: World.judge, front: bench.front,
-            keys: World.sealing, logger: .quiet)
+        try bench.submitter(deployment: deployment, jobKey: jobKey)
     }
 
     private static func sealer(_ bench: Bench) throws -> SecretSealer {

@@ -12,14 +12,7 @@ import Wire
 @Suite(.serialized, .world) struct SubmitterTests {
     /// A submitter with keys of its own.
     private static func submitter(_ bench: Bench, jobKey: SigningKey = SigningKey()) throws -> Submitter {
-        let signer = Signer(
-            deployment: deployment, rootKey: SigningKey(), jobKey: jobKey, keySetVersion: 1,
-            serverCA: try CertificateAuthority.make(commonName: "s", validitySeconds: 60).certificate,
-            deviceCA: try CertificateAuthority.make(commonName: "d", validitySeconds: 60), now: .now())
-        return Submitter(
-            ledger: bench.world.api, signer: signer, judge: World.judge, front: bench.front,
-            keys: World.sealing,
-            logger: .quiet)
+        try bench.submitter(deployment: deployment, jobKey: jobKey)
     }
 
     private static let deployment: DeploymentID = fresh()

@@ -11,17 +11,6 @@ import Wire
 
 /// Keys that are unique, and bulks, through the submitter.
 @Suite(.serialized, .world) struct UniqueJobTests {
-    private static func submitter(_ bench: Bench) throws -> Submitter {
-        let signer = Signer(
-            deployment: fresh(), rootKey: SigningKey(), jobKey: SigningKey(), keySetVersion: 1,
-            serverCA: try CertificateAuthority.make(commonName: "s", validitySeconds: 60).certificate,
-            deviceCA: try CertificateAuthority.make(commonName: "d", validitySeconds: 60), now: .now())
-        return Submitter(
-            ledger: bench.world.api, signer: signer, judge: World.judge, front: bench.front,
-            keys: World.sealing,
-            logger: .quiet)
-    }
-
     private static func request(
         _ devices: [DeviceID], _ unique: Unique?, key: String? = nil
     ) -> JobRequest {
@@ -36,7 +25,7 @@ import Wire
             let tenant = try await bench.world.tenant()
             _ = try await Post.open(bench, holding: tenant.all)
             let level = Level.organization(tenant.organization)
-            let submitter = try Self.submitter(bench)
+            let submitter = try bench.submitter()
             func submit(_ conflict: UniqueConflict) async throws -> Result<AcceptedJob, EngineError> {
                 try await submitter.submit(
                     [Self.request(tenant.all, Unique(key: "u", onConflict: conflict))],
@@ -61,7 +50,7 @@ import Wire
     func places() async throws {
         try await Bench.run { bench in
             let tenant = try await bench.world.tenant(sites: 2, devices: 2)
-            let submitter = try Self.submitter(bench)
+            let submitter = try bench.submitter()
             let site = Level.site(tenant.sites[0])
             let cases: [(devices: [DeviceID], UniqueScope, Level, EngineError.Code?)] = [
                 (tenant.all, .site, .organization(tenant.organization), .invalid),
@@ -85,7 +74,7 @@ import Wire
     func bulk() async throws {
         try await Bench.run { bench in
             let tenant = try await bench.world.tenant(devices: 10)
-            let submitter = try Self.submitter(bench)
+            let submitter = try bench.submitter()
             var requests = (0..<Limits.bulkJobsMax).map { index in
                 Self.request([tenant.all[index % 10]], nil, key: "k#\(index)")
             }

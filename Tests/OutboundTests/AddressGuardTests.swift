@@ -82,6 +82,17 @@ struct AllowedNetworksTests {
         ])
     func refusal(text: String) { #expect(AllowedNetworks(text) == nil) }
 
+    @Test("One caller's network is an address of IPv4, and the first 64 bits of IPv6")
+    func networks() {
+        let one: [UInt8] = [0x20, 0x01, 0x0D, 0xB8, 0, 1, 0, 2]
+        for (text, network) in [
+            ("192.0.2.1", [192, 0, 2, 1]), ("::ffff:192.0.2.1", [192, 0, 2, 1]),
+            ("2001:db8:1:2::7", one), ("2001:db8:1:2:ffff::", one),
+            ("2001:db8:1:3::7", one.dropLast() + [3]), ("::1", [UInt8](repeating: 0, count: 8)),
+        ] as [(String, [UInt8])] { #expect(AddressGuard.network(of: text) == network, "\(text)") }
+        #expect(AddressGuard.network(of: "rmm.example") == nil)
+    }
+
     @Test("An address has the usual notation and no other", arguments: ["2130706433", "0x7f.1", "", "a"])
     func notation(text: String) { #expect(AddressGuard.address(of: text) == nil) }
 }

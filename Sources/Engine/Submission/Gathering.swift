@@ -29,6 +29,14 @@ package final class Gathering<Item: Sendable, Answer: Sendable>: Sendable {
             return underWay == 0 || waiting.count >= inCalls
                 || ContinuousClock.now - began > .milliseconds(100)
         }
+
+        /// Takes another in; `true` if a call goes for it.
+        mutating func admit(_ member: Member) -> Bool {
+            waiting.append(member)
+            guard isFree else { return false }
+            underWay += 1
+            return true
+        }
     }
 
     private let lines = Mutex<[Scope: Line]>([:])
@@ -47,13 +55,9 @@ package final class Gathering<Item: Sendable, Answer: Sendable>: Sendable {
         // Whatever is ready to ask on the same thread asks before the first goes.
         await Task.yield()
         return try await withCheckedThrowingContinuation { caller in
-            let isFree = lines.withLock { lines in
-                lines[scope, default: Line()].waiting.append(Member(item: item, size: size, caller: caller))
-                guard lines[scope, default: Line()].isFree else { return false }
-                lines[scope, default: Line()].underWay += 1
-                return true
-            }
-            if isFree { Task { await self.work(off: scope) } }
+            let member = Member(item: item, size: size, caller: caller)
+            let goes = lines.withLock { $0[scope, default: Line()].admit(member) }
+            if goes { Task { await self.work(off: scope) } }
         }
     }
 

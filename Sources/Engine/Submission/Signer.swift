@@ -1,4 +1,5 @@
 package import Domain
+import Signing
 package import Trust
 import Wire
 
@@ -9,8 +10,9 @@ import Wire
 package struct Signer: Sendable {
     /// The installation that every statement names.
     package let deployment: DeploymentID
-    /// Signs jobs, assignments and tokens.
-    let jobKey: SigningKey
+    /// Signs jobs, assignments and tokens; and what verifies them.
+    private let signingKey: JobKey
+    let jobKey: VerifyingKey
     /// The public root key that agents pin.
     package let rootKey: VerifyingKey
     /// The key set in force, signed by the root key when it was made.
@@ -26,7 +28,8 @@ package struct Signer: Sendable {
         deviceCA: CertificateAuthority, now: Instant
     ) {
         self.deployment = deployment
-        self.jobKey = jobKey
+        signingKey = JobKey(jobKey)
+        self.jobKey = jobKey.publicKey
         self.rootKey = rootKey.publicKey
         self.serverCA = serverCA
         self.deviceCA = deviceCA
@@ -76,7 +79,7 @@ package struct Signer: Sendable {
     ) {
         let signed = try SignedStatement(text: text)
         let statement = try signed.verified(
-            as: .enrolmentToken, by: [jobKey.publicKey], deployment: deployment.bytes, now: now.seconds,
+            as: .enrolmentToken, by: [jobKey], deployment: deployment.bytes, now: now.seconds,
             organization: nil)
         return (statement, signed.encoded)
     }
@@ -86,7 +89,7 @@ package struct Signer: Sendable {
         assignment encoded: [UInt8], of organization: OrganizationID, now: Instant
     ) throws -> AssignmentPayload {
         let statement = try SignedStatement(encoded: encoded).verified(
-            as: .assignment, by: [jobKey.publicKey], deployment: deployment.bytes, now: now.seconds,
+            as: .assignment, by: [jobKey], deployment: deployment.bytes, now: now.seconds,
             organization: organization.bytes)
         return try AssignmentPayload.decode(statement.payload)
     }
@@ -100,7 +103,7 @@ package struct Signer: Sendable {
                 type: type, deployment: deployment.bytes, organization: organization.bytes,
                 issuedAt: now.seconds,
                 expiresAt: max(expiresAt.seconds, now.seconds + 1), payload: payload),
-            with: jobKey)
+            with: signingKey)
     }
 
     // Ten years: key sets and assignments are replaced by higher versions, not by running out.

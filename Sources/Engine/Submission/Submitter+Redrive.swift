@@ -162,7 +162,7 @@ extension Submitter {
         do {
             // It has expired perhaps; it must have held when its job was made.
             let statement = try SignedStatement(encoded: content.statement).verified(
-                as: .job, by: [signer.jobKey.publicKey], deployment: signer.deployment.bytes,
+                as: .job, by: [signer.jobKey], deployment: signer.deployment.bytes,
                 now: job.value.createdAt.seconds, organization: organization.bytes)
             let payload = try JobPayload.decode(statement.payload)
             if payload.job == job { return payload }

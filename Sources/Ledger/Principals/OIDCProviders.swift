@@ -218,7 +218,7 @@ extension Ledger {
             """, scope: .platform, decode: Self.provider)
     }
 
-    private static let providerColumns: SQL = """
+    static let providerColumns: SQL = """
         o.id, o.partner_id, o.organization_id, o.name, o.issuer, o.preset, o.key_source, o.audiences,
         o.authorized_parties, o.organization_claim, o.role_claim, o.email_claim, o.links_by_email,
         o.token_use, o.leeway_seconds, o.lifetime_seconds, o.client_id, o.redirect_urls, o.sealed,
@@ -226,7 +226,7 @@ extension Ledger {
         o.created_at, o.updated_at, o.mac_key, o.mac
         """
 
-    @Sendable private static func provider(_ row: PostgresRow) throws -> OIDCProviderRow {
+    @Sendable static func provider(_ row: PostgresRow) throws -> OIDCProviderRow {
         let (
             id, partner, organization, name, issuer, preset, keySource, audiences, parties, organizationClaim,
             roleClaim, emailClaim, linksByEmail, use, leeway, lifetime, clientID, redirectURLs, sealed,

@@ -54,7 +54,7 @@ extension Ledger {
             """
             SELECT user_id FROM user_credentials
             WHERE user_id > \(id) AND sealed IS NOT NULL
-              AND substr(sealed, 1, \(Int32(mark.count))) <> \(PostgresData(mark))
+              AND \(fragment: Self.begins(without: mark))
             ORDER BY user_id LIMIT \(limit)
             """, scope: .platform
         ) { try $0.decode(UserID.self) }
@@ -72,6 +72,36 @@ extension Ledger {
               AND expires_at = \(credentials.expiresAt) AND totp_step = \(credentials.lastStep)
               AND sealed = \(PostgresData(old))
             """, scope: .platform) > 0
+    }
+
+    /// Providers whose client's secret does not begin with the mark of a key, by id.
+    package func oidcProviders(
+        withoutMark mark: [UInt8], after id: OIDCProviderID, limit: Int
+    ) async throws -> [OIDCProviderRow] {
+        try await pool.query(
+            """
+            SELECT \(fragment: Self.providerColumns) FROM oidc_providers o
+            WHERE id > \(id) AND sealed IS NOT NULL AND \(fragment: Self.begins(without: mark))
+            ORDER BY id LIMIT \(limit)
+            """, scope: .platform, decode: Self.provider)
+    }
+
+    /// Puts a client's secret under another key, unless the row has changed since, its expiry included, which
+    /// the MAC covers; `false` if it has.
+    package func reseal(_ provider: OIDCProviderRow, from old: [UInt8]) async throws -> Bool {
+        try await pool.execute(
+            """
+            UPDATE oidc_providers
+            SET sealed = \(provider.terms.sealed.map(PostgresData.init)), mac_key = \(provider.mac.keyID),
+                mac = \(PostgresData(provider.mac.code))
+            WHERE id = \(provider.id) AND version = \(provider.version)
+              AND expires_at = \(provider.expiresAt) AND sealed = \(PostgresData(old))
+            """, scope: .platform) > 0
+    }
+
+    /// Whether the one sealed value does not begin so.
+    private static func begins(without mark: [UInt8]) -> SQL {
+        "substr(sealed, 1, \(Int32(mark.count))) <> \(PostgresData(mark))"
     }
 
     /// Whether one of the sealed values does not begin so.

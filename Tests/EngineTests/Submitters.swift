@@ -1,6 +1,8 @@
 import Domain
 import Engine
 import Ledger
+import TestSupport
+import Trust
 import Wire
 
 extension Submitter {
@@ -24,5 +26,26 @@ extension Submitter {
     ) async throws -> AcceptedJob {
         try await retry(
             job, idempotencyKey: idempotencyKey, by: principal, level: level, secrets: { nil }, under: .none)
+    }
+}
+
+extension Signer {
+    /// A signer whose other keys nobody has.
+    static func fresh(deployment: DeploymentID, jobKey: SigningKey) throws -> Signer {
+        Signer(
+            deployment: deployment, rootKey: SigningKey(), jobKey: jobKey, keySetVersion: 1,
+            serverCA: try CertificateAuthority.make(commonName: "s", validitySeconds: 60).certificate,
+            deviceCA: try CertificateAuthority.make(commonName: "d", validitySeconds: 60), now: .now())
+    }
+}
+
+extension Bench {
+    /// A submitter of an installation and a key, or of fresh ones.
+    func submitter(
+        deployment: DeploymentID = TestSupport.fresh(), jobKey: SigningKey = SigningKey()
+    ) throws -> Submitter {
+        Submitter(
+            ledger: world.api, signer: try .fresh(deployment: deployment, jobKey: jobKey),
+            judge: World.judge, front: front, keys: World.sealing, logger: .quiet)
     }
 }
