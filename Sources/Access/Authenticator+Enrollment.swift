@@ -12,8 +12,14 @@ extension Authenticator {
         try await ledger.revokeEnrollmentToken(id, scope: level.scope)
     }
 
-    /// Whether the list of what is revoked names a token, whatever its row says.
-    package func isRevoked(_ id: EnrollmentTokenID) async throws -> Bool {
+    /// Puts a device in the list of what is revoked: whoever puts its rows back in PostgreSQL gives it
+    /// nothing that the API holds.
+    package func revoke(_ device: DeviceID) async throws {
+        try await revocations.revoke(device.value, at: now())
+    }
+
+    /// Whether the list of what is revoked names a token or a device, whatever its row says.
+    package func isRevoked<Subject>(_ id: ID<Subject>) async throws -> Bool {
         try await revocations.refresh(at: now())
         return revocations.isVoid(id.value)
     }

@@ -330,3 +330,13 @@ int crmm_terminal_is_cooked(int descriptor) {
     if (tcgetattr(descriptor, &modes) != 0) return -errno;
     return (modes.c_lflag & (tcflag_t)(ICANON | ECHO | ISIG)) == (tcflag_t)(ICANON | ECHO | ISIG);
 }
+
+int64_t crmm_raise_descriptors(void) {
+    struct rlimit limit;
+    if (getrlimit(RLIMIT_NOFILE, &limit) != 0) return -errno;
+    limit.rlim_cur = limit.rlim_max;
+    // What may not be raised stays, and is said as it is.
+    (void)setrlimit(RLIMIT_NOFILE, &limit);
+    if (getrlimit(RLIMIT_NOFILE, &limit) != 0) return -errno;
+    return limit.rlim_cur > INT32_MAX ? INT32_MAX : (int64_t)limit.rlim_cur;
+}

@@ -71,6 +71,16 @@ package final class APIClient: Sendable {
             ] + page.parameters)
     }
 
+    /// The certificates that a device was issued.
+    package func certificates(of id: DeviceID) async throws -> Page<DeviceCertificate> {
+        try await get("/v1/devices/\(id)/certificates")
+    }
+
+    /// Revokes a device's certificates.
+    package func revoke(_ id: DeviceID) async throws -> Page<DeviceCertificate> {
+        try await post("/v1/devices/\(id)/revoke")
+    }
+
     /// One device.
     package func device(_ id: DeviceID) async throws -> Device { try await get("/v1/devices/\(id)") }
 

@@ -20,6 +20,8 @@ package struct GatewayConfiguration: Sendable {
     package var pace = SessionPace()
     /// Event loops; one serves some thousand agents.
     package var threads = 1
+    /// How many connections are held at once; the next is closed as soon as it is made.
+    package var connectionsMax = Int.max
 
     /// A gateway on an address.
     package init(host: String, port: Int) {
@@ -60,6 +62,8 @@ package final class Gateway: Sendable {
     let staleness: AsyncStream<Void>
     let stale: AsyncStream<Void>.Continuation
     private let starts = Mutex<[DeviceID: [Start]]>([:])
+    /// When it was said last that no more connections are taken.
+    private let saidFull = Mutex<ContinuousClock.Instant?>(nil)
     let journals = JournalPlaces()
     let flapping = Mutex(Flapping())
     let waitingHellos = Atomic(0)
@@ -123,6 +127,7 @@ package final class Gateway: Sendable {
         await lookAround()
         let listener = Listener(
             group: group, tls: tls, pace: configuration.pace,
+            connections: ConnectionCount(max: configuration.connectionsMax) { self.isFull() },
             actions: AgentHandler.Actions(
                 hello: { self.greet($0, $1, $2) }, message: { self.handle($0, $1) },
                 closed: { self.post.yield(.closed($0)) },
@@ -146,6 +151,20 @@ package final class Gateway: Sendable {
         await settling.value
         // Everything is closed; the threads need not be waited for.
         try? await group.shutdownGracefully()
+    }
+
+    /// A connection was refused, since there are as many as may be.
+    private func isFull() {
+        counters.increment("failed.descriptors")
+        let isNews = saidFull.withLock { said in
+            guard said.map({ .now - $0 > .seconds(60) }) ?? true else { return false }
+            said = .now
+            return true
+        }
+        guard isNews else { return }
+        logger.warning(
+            "agents are refused: there are as many connections as this process may have descriptors for",
+            metadata: ["connections": "\(configuration.connectionsMax)"])
     }
 
     private func stop(_ channel: any Channel) async {
@@ -241,10 +260,23 @@ package final class Gateway: Sendable {
         while !Task.isCancelled {
             await writeJournals()
             await wakeFlapping()
+            await endRevoked()
             if seconds % Self.lookSeconds == 0 { await endUnwelcome() }
             seconds += 1
             // Cancellation ends the wait early, which is what is wanted.
             try? await Task.sleep(for: .seconds(1))
+        }
+    }
+
+    /// Ends the sessions of devices whose certificates were revoked just now, in case nobody said so.
+    func endRevoked() async {
+        do {
+            end(
+                try await ledger.devicesRevoked(withinSeconds: Self.revokedSeconds).compactMap {
+                    sessions[$0]
+                })
+        } catch {
+            logger.warning("revoked certificates were not looked for", metadata: ["error": "\(error)"])
         }
     }
 
@@ -286,6 +318,8 @@ package final class Gateway: Sendable {
     }
 
     private static let startsPerDeviceMax = 64
+    /// For how long a revocation is looked for: longer than it takes to commit.
+    private static let revokedSeconds = 60
     /// How often all sessions are looked through.
     private static let lookSeconds = 30
     private static let rejections: Set<String> = [

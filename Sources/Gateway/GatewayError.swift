@@ -6,6 +6,8 @@ package struct GatewayError: Error, CustomStringConvertible {
         case bind
         /// The incarnation passed for dead while it was taken.
         case lapsed
+        /// There are as many connections as may be.
+        case full
     }
 
     /// What kind of failure this is.

@@ -4,6 +4,7 @@ import NIOCore
 import NIOHTTP1
 import NIOPosix
 import NIOWebSocket
+import Synchronization
 import Trust
 import Wire
 
@@ -13,6 +14,7 @@ struct Listener {
     let group: MultiThreadedEventLoopGroup
     let tls: @Sendable () -> TLSContext
     let pace: SessionPace
+    let connections: ConnectionCount
     let actions: AgentHandler.Actions
 
     static let path = "/agent/connect"
@@ -26,7 +28,10 @@ struct Listener {
                 .serverChannelOption(.socketOption(.so_reuseaddr), value: 1)
                 .childChannelOption(.tcpOption(.tcp_nodelay), value: 1)
                 .childChannelInitializer { channel in
-                    channel.eventLoop.makeCompletedFuture { try self.initialize(channel) }
+                    channel.eventLoop.makeCompletedFuture {
+                        try connections.admit(channel)
+                        try self.initialize(channel)
+                    }
                 }
                 .bind(host: host, port: port).get()
         } catch {
@@ -91,6 +96,31 @@ struct Listener {
             AgentHandler(
                 peer: peer, pace: pace, takesTraces: takesTraces, takesSecrets: takesSecrets,
                 actions: actions))
+    }
+}
+
+/// Counts the connections that there are, sessions or not yet: past a number the next is closed before
+/// anything is read from it, so that descriptors are left for all else that the process does.
+final class ConnectionCount: Sendable {
+    private let count = Atomic(0)
+    private let max: Int
+    private let onRefusal: @Sendable () -> Void
+
+    /// So many at once; `onRefusal` is told of each beyond.
+    init(max: Int, onRefusal: @escaping @Sendable () -> Void) {
+        self.max = max
+        self.onRefusal = onRefusal
+    }
+
+    /// Counts a connection until it is closed.
+    /// - Throws: `full`, upon which it is closed.
+    func admit(_ channel: any Channel) throws(GatewayError) {
+        let isAdmitted = count.add(1, ordering: .relaxed).newValue <= max
+        channel.closeFuture.whenComplete { _ in self.count.subtract(1, ordering: .relaxed) }
+        guard isAdmitted else {
+            onRefusal()
+            throw GatewayError(.full, "there are \(max) connections, which is the limit")
+        }
     }
 }
 

@@ -89,6 +89,9 @@ package struct Ledger: Sendable {
         Migration(
             version: 28, name: "enrollment_tokens",
             sql: String(decoding: PackageResources.V0028_enrollment_tokens_sql, as: UTF8.self)),
+        Migration(
+            version: 29, name: "revocation",
+            sql: String(decoding: PackageResources.V0029_revocation_sql, as: UTF8.self)),
     ]
 
     /// Succeeds when the database answers.

@@ -112,6 +112,41 @@ struct EnrollmentTests {
         }
     }
 
+    @Test("a device that is revoked has no certificate that is good, and its work ends; the API keeps it so")
+    func revokedDevice() async throws {
+        try await with { api, client, nobody in
+            // By whoever acts on the site alone, to whom the certificates themselves are not shown.
+            let (_, key) = try await api.authenticator.createKey(
+                name: "k", level: .site(api.one.site), permissions: [.devicesWrite, .devicesRead],
+                expiresIn: .seconds(60), by: nil)
+            let site = APIClient(url: api.url, key: key)
+            defer { site.close() }
+            let job = try await client.submit(NewJob(kind: .ping, target: .devices([api.one.device])))
+            let before = try await site.certificates(of: api.one.device).items
+            #expect(before.count == 1 && before[0].revokedAt == nil)
+            let after = try await site.revoke(api.one.device).items
+            #expect(after.count == 1 && after[0].revokedAt != nil && after[0].serial == before[0].serial)
+            #expect(try await client.runs(of: job.id).items.map(\.state) == [.cancelled])
+            #expect(try await site.revoke(api.one.device).items == after)
+            #expect(try await api.authenticator.isRevoked(api.one.device))
+            let entries = try await client.audit(action: "certificates.update").items
+            #expect(entries.map { $0.subjectId?.value } == [api.one.device.value])
+            // Another's is not there.
+            let stranger = APIClient(url: api.url, key: api.other.key)
+            defer { stranger.close() }
+            for read in [true, false] {
+                let refused = await #expect(throws: Problem.self) {
+                    _ =
+                        read
+                        ? try await stranger.certificates(of: api.one.device)
+                        : try await stranger.revoke(api.one.device)
+                }
+                #expect(refused?.status == 404)
+            }
+            #expect(try await !api.authenticator.isRevoked(api.other.device))
+        }
+    }
+
     // MARK: Parts
 
     private func with(_ body: (TestAPI, APIClient, APIClient) async throws -> Void) async throws {

@@ -170,6 +170,7 @@ struct Scene {
                 (SELECT count(*) FROM role_bindings), (SELECT count(*) FROM sign_in_links),
                 (SELECT count(*) FROM sessions),
                 (SELECT count(*)::text || '/' || count(revoked_at)::text FROM enrollment_tokens),
+                (SELECT count(*)::text || '/' || count(revoked_at)::text FROM certificates),
                 (SELECT count(*)::text || '/' || count(cancel_requested_at)::text FROM jobs),
                 (SELECT count(*)::text || '/' || sum(state)::text FROM approvals),
                 (SELECT count(*) FROM runs), (SELECT count(*) FROM run_history),

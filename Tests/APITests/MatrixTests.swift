@@ -140,6 +140,8 @@ struct MatrixTests {
         "DELETE /v1/enrollment-tokens/{id}": Row(subject: .enrollmentToken),
         "GET /v1/devices": Row(), "GET /v1/devices/{id}": Row(subject: .device),
         "PATCH /v1/devices/{id}": Row(subject: .device, body: { _ in #"{"displayName":"x"}"# }),
+        "GET /v1/devices/{id}/certificates": Row(subject: .device),
+        "POST /v1/devices/{id}/revoke": Row(subject: .device),
         "POST /v1/api-keys": Row(
             subject: .site,
             body: { #"{"name":"x","siteId":"\#($0.site)","permissions":["devices:read"]}"# },

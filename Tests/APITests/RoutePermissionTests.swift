@@ -145,8 +145,10 @@ import Testing
         devices:read
             GET /v1/devices
             GET /v1/devices/{id}
+            GET /v1/devices/{id}/certificates
         devices:write
             PATCH /v1/devices/{id}
+            POST /v1/devices/{id}/revoke
         jobs:run
             POST /v1/jobs
             POST /v1/jobs/bulk

@@ -128,7 +128,7 @@ struct Fleet: Sendable {
 actor TestAgent {
     nonisolated let device: DeviceID
     nonisolated let directory: String
-    private let log: String
+    nonisolated let log: String
     private var running: Running?
 
     init(device: DeviceID, directory: String, log: String) {

@@ -86,7 +86,10 @@ extension EndToEndTests.HealthyTests {
             }
             let healthy = try await cloudrmm("doctor")
             #expect(healthy.exit == .exited(0), "\(healthy.output)")
-            for word in ["row-level security holds", "noeviction", "is private", "has all migrations"] {
+            for word in [
+                "row-level security holds", "noeviction", "is private", "has all migrations",
+                "agents: a process",
+            ] {
                 #expect(healthy.output.contains(word), "\(word): \(healthy.output)")
             }
             let empty = try up.scratch.directory("empty")

@@ -121,6 +121,29 @@ extension EndToEndTests.HealthyTests {
             #expect(certificate.contains("CA:FALSE") && !certificate.contains("CA:TRUE"))
         }
 
+        @Test(
+            "a device that is revoked loses its session within five seconds, and its work, and comes no more")
+        func revoked() async throws {
+            let fleet = try await up.fleet("revoked")
+            let agent = try await fleet.onlineAgent("revoked")
+            let witness = try Witness(fleet.scratch)
+            let gate = "\(fleet.scratch.path)/never"
+            let job = try await fleet.submit(witness.script(untilFile: gate), on: [agent.device])
+            try await fleet.until(.running, job)
+            let revoked = try await fleet.api.revoke(agent.device).items
+            #expect(revoked.count == 1 && revoked[0].revokedAt != nil)
+            try await eventually("its session has ended", within: 5) {
+                try await !fleet.api.device(agent.device).online
+            }
+            // It tries again, and is told why it is not let in.
+            try await eventually("the agent was told") {
+                text(of: agent.log).contains("the certificate is revoked")
+            }
+            #expect(try await !fleet.api.device(agent.device).online)
+            #expect(try await fleet.outcome(job).state == .cancelled)
+            _ = try await agent.stop()
+        }
+
         /// A plain request to the gateway; no answer comes unless the TLS session stands.
         private func knock(_ options: String...) async throws -> ToolResult {
             let gateway = try #require(up.readiness["gatewayURL"]).replacing("wss://", with: "https://")

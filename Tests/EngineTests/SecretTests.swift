@@ -21,8 +21,10 @@ import Wire
         try bench.submitter(deployment: deployment, jobKey: jobKey)
     }
 
-    private static func sealer(_ bench: Bench) throws -> SecretSealer {
-        SecretSealer(ledger: bench.world.api, signer: try signer(), keys: World.sealing, logger: .quiet)
+    private static func sealer(_ bench: Bench, revoked: DeviceID? = nil) throws -> SecretSealer {
+        SecretSealer(
+            ledger: bench.world.api, signer: try signer(), keys: World.sealing, isRevoked: { $0 == revoked },
+            logger: .quiet)
     }
 
     /// Makes a secret, or gives it the next value.
@@ -205,11 +207,27 @@ import Wire
         return Scene(tenant: tenant, keys: keys, secret: secret, job: job)
     }
 
-    private func answer(_ bench: Bench, _ request: SecretRequest) async throws -> SecretAnswer? {
+    private func answer(
+        _ bench: Bench, _ request: SecretRequest, revoked: DeviceID? = nil
+    ) async throws -> SecretAnswer? {
         try await bench.world.gateway.request([request])
-        _ = try await Self.sealer(bench).answerOnce()
+        _ = try await Self.sealer(bench, revoked: revoked).answerOnce()
         return try await bench.world.gateway.takeAnswers(
             to: [(request.organization, request.run, request.token)])[request.run]
+    }
+
+    @Test("a device that was revoked is given nothing, whatever its rows say")
+    func revoked() async throws {
+        try await Bench.run { bench in
+            let scene = try await scene(bench)
+            let request = scene.request()
+            guard case .refused(let reason)? = try await answer(bench, request, revoked: request.device)
+            else {
+                Issue.record("a revoked device is given secrets")
+                return
+            }
+            #expect(reason.contains("revoked"))
+        }
     }
 
     @Test("a device of the job is answered with what its key opens, and the answer is gone once it was taken")

@@ -34,15 +34,19 @@ struct Bench: Sendable {
 
     /// Runs a test against a gateway and stops it afterwards.
     static func run(
-        on server: RedisConfiguration? = nil, partitions: Int = 1, _ body: (Bench) async throws -> Void
+        on server: RedisConfiguration? = nil, partitions: Int = 1, connectionsMax: Int = .max,
+        _ body: (Bench) async throws -> Void
     ) async throws {
         try await World.here().clear()
         let server = try server ?? TestQueue.configuration()
-        try await TestQueue.with(on: server, of: partitions) { try await serve($0, on: server, body) }
+        try await TestQueue.with(on: server, of: partitions) {
+            try await serve($0, on: server, connectionsMax: connectionsMax, body)
+        }
     }
 
     private static func serve(
-        _ place: TestQueue, on server: RedisConfiguration, _ body: (Bench) async throws -> Void
+        _ place: TestQueue, on server: RedisConfiguration, connectionsMax: Int,
+        _ body: (Bench) async throws -> Void
     ) async throws {
         let (world, queue) = (try World.here(), place.queue)
         let inbox = RedisBlockingConnection(configuration: server, logger: logger)
@@ -57,8 +61,10 @@ struct Bench: Sendable {
         let rebuilder = Rebuilder(
             ledger: world.worker, front: front, connection: place.connection, logger: logger)
         try #require(try await rebuilder.checkOnce())
+        var configuration = GatewayConfiguration(host: "127.0.0.1", port: 0)
+        configuration.connectionsMax = connectionsMax
         let gateway = Gateway(
-            configuration: GatewayConfiguration(host: "127.0.0.1", port: 0),
+            configuration: configuration,
             deployment: Identities.shared.deployment, tls: { Identities.shared.server },
             ledger: world.gateway,
             front: front, inbox: inbox, logger: logger)

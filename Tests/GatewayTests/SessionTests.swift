@@ -105,24 +105,6 @@ import Wire
         }
     }
 
-    @Test("A gateway finds by itself whose session is to end, and leaves the others alone")
-    func unwelcome() async throws {
-        try await Bench.run { bench in
-            let tenant = try await bench.world.tenant(devices: 2)
-            let contexts = try await bench.enroll(tenant)
-            let (one, other) = (tenant.all[0], tenant.all[1])
-            let first = try await TestAgent.connect(bench, try #require(contexts[one]))
-            let second = try await TestAgent.connect(bench, try #require(contexts[other]))
-            _ = (try await first.welcome(), try await second.welcome())
-            try await bench.world.owner.execute(
-                "UPDATE devices SET state = 1 WHERE id = \(one)", scope: .none)
-            await bench.gateway.endUnwelcome()
-            #expect(await first.next() == .closed(4410))
-            try await second.send(.ping(1))
-            #expect(await second.next() == .frame(.pong(1)))
-        }
-    }
-
     @Test("A device that moved shows its old certificate, gets its new assignment and its new place's work")
     func moved() async throws {
         try await Bench.run { bench in

@@ -1,6 +1,7 @@
 import Access
 import Domain
 import Engine
+import HTTPTypes
 import Ledger
 import Wire
 
@@ -28,7 +29,31 @@ extension Handlers {
                 }
                 return try await shown(row)
             }.refusing(.conflict),
+            .get(
+                "/v1/devices/{id}/certificates",
+                "Lists the certificates that a device was issued, newest first",
+                .permitted(.devicesRead)
+            ) { call in
+                try await certificates(found(await ledger.device(call.id(), scope: call.scope)))
+            },
+            .post(
+                "/v1/devices/{id}/revoke",
+                "Revokes a device's certificates and ends its session and its work: only a new enrolment "
+                    + "brings it back", .permitted(.devicesWrite), status: .ok
+            ) { call in
+                let row = try found(await ledger.device(call.id(), scope: call.scope))
+                try await authenticator.revoke(row.id)
+                try await ledger.revokeCertificates(of: row.id, organization: row.organization)
+                try await lifecycle.closing.close(row.id, of: row.organization, endingRuns: true)
+                return try await certificates(row)
+            },
         ]
+    }
+
+    private func certificates(_ device: DeviceRow) async throws -> Page<DeviceCertificate> {
+        let rows = try await ledger.certificates(
+            of: device.id, organization: device.organization, limit: Limits.page.upperBound)
+        return Page(items: rows.map(DeviceCertificate.init), next: nil)
     }
 
     func shown(_ row: DeviceRow) async throws -> Device {
@@ -87,6 +112,13 @@ extension Device {
             customFields: try [String: String].read(
                 JSONValue(scanning: Array(row.customFields.utf8)), .none),
             state: row.state, version: row.version, createdAt: row.createdAt, updatedAt: row.updatedAt)
+    }
+}
+
+extension DeviceCertificate {
+    fileprivate init(_ row: CertificateRow) {
+        self.init(
+            serial: row.serial, expiresAt: row.expiresAt, revokedAt: row.revokedAt, createdAt: row.createdAt)
     }
 }
 

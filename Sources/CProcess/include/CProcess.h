@@ -80,6 +80,8 @@ int crmm_look(int directory, const char *name, struct crmm_entry *entry);
 int crmm_open_place(int directory, const char *name);
 
 int crmm_random(void *bytes, size_t count);
+// Raises the number of descriptors that this process may have open to the most that it may set, and says it.
+int64_t crmm_raise_descriptors(void);
 // A connected unix stream socket (close-on-exec) whose operations give EAGAIN after this time.
 int crmm_connect_unix(const char *path, int timeout_milliseconds);
 

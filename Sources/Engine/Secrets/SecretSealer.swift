@@ -1,4 +1,4 @@
-import Domain
+package import Domain
 package import Ledger
 package import Logging
 import Postgres
@@ -17,11 +17,16 @@ package struct SecretSealer: Sendable {
     private let ledger: Ledger
     private let signer: Signer
     private let keys: SealingKeys
+    private let isRevoked: @Sendable (DeviceID) async throws -> Bool
     private let logger: Logger
 
-    /// A sealer on the API's login.
-    package init(ledger: Ledger, signer: Signer, keys: SealingKeys, logger: Logger) {
+    /// A sealer on the API's login, which asks `isRevoked` for what a row of the database may not undo.
+    package init(
+        ledger: Ledger, signer: Signer, keys: SealingKeys,
+        isRevoked: @escaping @Sendable (DeviceID) async throws -> Bool, logger: Logger
+    ) {
         (self.ledger, self.signer, self.keys, self.logger) = (ledger, signer, keys, logger)
+        self.isRevoked = isRevoked
     }
 
     /// Answers until the task is cancelled: a tenth of a second after a request at the latest. Any number of
@@ -47,9 +52,16 @@ package struct SecretSealer: Sendable {
         let open = try await ledger.openSecretRequests(limit: Self.limit)
         guard !open.isEmpty else { return false }
         var judged: [(open: OpenSecretRequest, wanted: Result<[Wanted], Refused>)] = []
-        for request in open {
+        for open in open {
+            let isRevoked = try await isRevoked(open.request.device)
             judged.append(
-                (request, Result { () throws(Refused) in try wanted(by: request, now: .now()) }))
+                (
+                    open,
+                    Result { () throws(Refused) in
+                        if isRevoked { throw Refused("the device's certificates are revoked") }
+                        return try wanted(by: open, now: .now())
+                    }
+                ))
         }
         let ids = Set(judged.flatMap { item in (try? item.wanted.get())?.map(\.secret.id) ?? [] })  // refused
         let rows = try await ledger.secrets(Array(ids), scope: .platform)

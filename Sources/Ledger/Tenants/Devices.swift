@@ -205,7 +205,8 @@ extension Ledger {
     }
 
     /// Those of the devices that may hold no session any more where they are said to be: suspended, archived
-    /// with or without a level above, moved to another organization, or gone.
+    /// with or without a level above, moved to another organization, without a certificate that is good, or
+    /// gone.
     package func unwelcome(
         _ devices: [(organization: OrganizationID, device: DeviceID)]
     ) async throws -> [DeviceID] {
@@ -223,7 +224,12 @@ extension Ledger {
                     SELECT s.state, s.closed FROM sites s
                     WHERE s.organization_id = d.organization_id AND s.id = d.site_id OFFSET 0
                 ) s ON true
-                WHERE (d.state = 0 AND s.state = 0 AND NOT s.closed) IS NOT TRUE
+                LEFT JOIN LATERAL (
+                    SELECT true AS is_good FROM certificates c
+                    WHERE \(fragment: Self.isGood(device: "i.id", organization: "i.organization_id"))
+                    LIMIT 1
+                ) c ON true
+                WHERE (d.state = 0 AND s.state = 0 AND NOT s.closed AND c.is_good) IS NOT TRUE
                 """, scope: .organizations(devices.map(\.organization))
             ) { row in try row.decode(DeviceID.self) }
         }

@@ -154,3 +154,38 @@ extension UserState: WireWord {
     /// Its name.
     package var word: String { name }
 }
+
+/// A certificate by which a device shows who it is.
+package struct DeviceCertificate: WireObject, Equatable {
+    /// Its serial number in hexadecimal digits.
+    package var serial: String
+    /// When it ends, and since when it is revoked.
+    package var expiresAt: Instant
+    package var revokedAt: Instant?
+    /// When it was issued.
+    package var createdAt: Instant
+
+    /// A certificate.
+    package init(serial: String, expiresAt: Instant, revokedAt: Instant?, createdAt: Instant) {
+        self.serial = serial
+        self.expiresAt = expiresAt
+        self.revokedAt = revokedAt
+        self.createdAt = createdAt
+    }
+
+    /// Reads the fields.
+    package init(from reader: inout FieldReader) throws(FieldError) {
+        serial = try reader.field("serial")
+        expiresAt = try reader.field("expiresAt")
+        revokedAt = try reader.optional("revokedAt")
+        createdAt = try reader.field("createdAt")
+    }
+
+    /// Appends the fields.
+    package func fields(to writer: inout JSONWriter) {
+        writer.field("serial", serial)
+        writer.field("expiresAt", expiresAt)
+        writer.field("revokedAt", revokedAt)
+        writer.field("createdAt", createdAt)
+    }
+}

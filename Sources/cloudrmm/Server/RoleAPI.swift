@@ -90,7 +90,8 @@ extension Roles {
             logger: logger)
         let closing = Closing(ledger: ledger, submitter: submitter, front: front)
         let sealing = SecretSealer(
-            ledger: ledger, signer: apiKeys.signer, keys: apiKeys.sealing, logger: logger)
+            ledger: ledger, signer: apiKeys.signer, keys: apiKeys.sealing,
+            isRevoked: { try await authenticator.isRevoked($0) }, logger: logger)
         let agentGatewayURL = settings.agentGatewayURL
         let gatewayPort = settings.gatewayPort
         let enroller = Enroller(

@@ -8,6 +8,7 @@ import Ledger
 import Logging
 import Outbound
 import Postgres
+import Process
 import Redis
 import ServiceLifecycle
 import Streams
@@ -220,8 +221,10 @@ struct Roles {
             }
             return found
         }
+        var configuration = GatewayConfiguration(host: settings.host, port: settings.gatewayPort)
+        configuration.connectionsMax = connectionsMax(descriptors: try DescriptorLimit.raise())
         let gateway = Gateway(
-            configuration: GatewayConfiguration(host: settings.host, port: settings.gatewayPort),
+            configuration: configuration,
             deployment: deployment,
             tls: { tls.context }, ledger: ledger, front: front, inbox: inbox, logger: logger)
         let presence = presence(of: .gateway, ledger)
@@ -240,6 +243,10 @@ struct Roles {
         return (part, gateway, Self.readiness(ledger, connection))
     }
 }
+
+/// How many agents a gateway lets connect in a process that may have so many descriptors: all but 500, which
+/// are for the rest of what it does, or half of few.
+func connectionsMax(descriptors: Int) -> Int { max(descriptors - 500, descriptors / 2) }
 
 /// The group in which the parts of a process run: SIGTERM and Ctrl-C end them in order, the last first, and
 /// so does a part that fails.

@@ -7,7 +7,9 @@ import Wire
 struct Devices: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
         abstract: "Enrolled computers.",
-        subcommands: [List.self, Show.self, Edit.self, Move.self, Delete.self],
+        subcommands: [
+            List.self, Show.self, Edit.self, Move.self, Certificates.self, Revoke.self, Delete.self,
+        ],
         defaultSubcommand: List.self)
 
     struct List: AsyncParsableCommand {
@@ -26,6 +28,42 @@ struct Devices: AsyncParsableCommand {
                 }
                 connection.show(devices)
             }
+        }
+    }
+}
+
+extension Devices {
+    struct Certificates: AsyncParsableCommand {
+        static let configuration = CommandConfiguration(
+            abstract: "List the certificates that a device was issued, newest first.")
+        @Argument(help: "Its id.") var id: DeviceID
+        @OptionGroup var connection: ConnectionOptions
+
+        func run() async throws {
+            try await operate(connection) { connection.show(try await $0.certificates(of: id).items) }
+        }
+    }
+
+    struct Revoke: AsyncParsableCommand {
+        static let configuration = CommandConfiguration(
+            abstract: "Revoke a device's certificates: its session and its work end.",
+            discussion: "Only a new enrolment, as another device, brings it back.")
+        @Argument(help: "Its id.") var id: DeviceID
+        @OptionGroup var connection: ConnectionOptions
+
+        func run() async throws {
+            try await operate(connection) { connection.show(try await $0.revoke(id).items) }
+        }
+    }
+}
+
+extension ConnectionOptions {
+    fileprivate func show(_ certificates: [DeviceCertificate]) {
+        let table = Table("SERIAL", "ISSUED", "STATE")
+        show(certificates, table) { table, certificate in
+            table.add(
+                certificate.serial, certificate.createdAt.description,
+                certificate.revokedAt.map { "revoked \($0)" } ?? "until \(certificate.expiresAt)")
         }
     }
 }

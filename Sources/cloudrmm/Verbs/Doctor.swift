@@ -112,6 +112,7 @@ struct Examination {
         }
         findings += keys()
         findings += disk()
+        findings.append(descriptors())
         findings += await processes()
         return findings
     }
@@ -239,6 +240,23 @@ struct Examination {
         case ..<(256 << 20): [Finding("disk", .fail, text, remedy: "make room before servers stop")]
         case ..<(2 << 30): [Finding("disk", .warn, text, remedy: "make room")]
         default: [Finding("disk", .ok, text)]
+        }
+    }
+
+    /// What a process that is started as this one may have open.
+    private func descriptors() -> Finding {
+        do {
+            let limit = try DescriptorLimit.raise()
+            let text =
+                "a gateway started like this holds \(connectionsMax(descriptors: limit)) agents: a process "
+                + "may have \(limit) descriptors"
+            return limit < 20_500
+                ? Finding(
+                    "descriptors", .warn, text,
+                    remedy: "raise it: LimitNOFILE= of a unit of systemd, or nofile in limits.conf")
+                : Finding("descriptors", .ok, text)
+        } catch {
+            return Finding("descriptors", .warn, "\(error)", remedy: "see that /proc is there")
         }
     }
 
