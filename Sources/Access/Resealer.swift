@@ -14,7 +14,8 @@ package struct Resealer: Sendable {
     package struct Outcome: Sendable, Equatable {
         /// How many rows are under the key in force now that were not.
         package var resealed = 0
-        /// Rows that do not open, by table and id: altered, or under a key that is not here.
+        /// Rows that do not open, by table and id: altered, or under a key that is not here; and those that
+        /// somebody changed each time.
         package var left: [String] = []
     }
 
@@ -59,22 +60,29 @@ package struct Resealer: Sendable {
         _ table: String, _: ID<Subject>.Type, _ outcome: inout Outcome, _ onStep: (Outcome) throws -> Void,
         _ next: (ID<Subject>, Int) async throws -> [(id: ID<Subject>, reseal: () async throws -> Bool)]
     ) async throws {
-        var after = ID<Subject>(.zero)
-        while true {
-            let rows = try await next(after, batch)
-            for row in rows {
-                do {
-                    // Who changed it meanwhile has sealed it anew, or it comes up at the next run.
-                    if try await row.reseal() { outcome.resealed += 1 }
-                } catch is TrustError {
-                    outcome.left.append("\(table) \(row.id)")
+        // Who changes a row meanwhile has perhaps sealed it with the key before: it is looked at again.
+        for round in 1...Self.roundsMax {
+            var changed: [String] = []
+            var after = ID<Subject>(.zero)
+            while case let rows = try await next(after, batch), !rows.isEmpty {
+                for row in rows {
+                    after = row.id
+                    let name = "\(table) \(row.id)"
+                    guard !outcome.left.contains(name) else { continue }
+                    do {
+                        if try await row.reseal() { outcome.resealed += 1 } else { changed.append(name) }
+                    } catch is TrustError {
+                        outcome.left.append(name)
+                    }
                 }
-                after = row.id
+                try onStep(outcome)
             }
-            guard !rows.isEmpty else { return }
-            try onStep(outcome)
+            if changed.isEmpty { return }
+            if round == Self.roundsMax { outcome.left += changed }
         }
     }
+
+    private static let roundsMax = 5
 
     private func reseal(_ row: SecretRow) async throws -> Bool {
         let sealed = try row.sealed.enumerated().map { index, value in

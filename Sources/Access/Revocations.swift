@@ -95,6 +95,8 @@ package final class Revocations: Sendable {
         let until = now + Self.lifetime
         while true {
             try await read(at: now)
+            // Said before: the list only grows, so nothing is said twice.
+            guard floor(of: subject) < below else { return }
             let head = state.withLock { $0.head }
             let row = sealed(head.count + 1, subject, below: below, until: until, after: head.mac)
             if try await ledger.append(row) { break }

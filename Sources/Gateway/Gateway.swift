@@ -143,6 +143,7 @@ package final class Gateway: Sendable {
             tasks.addTask { await self.deliverSecrets() }
             tasks.addTask { await self.recordStarts() }
             tasks.addTask { await self.keepUp() }
+            tasks.addTask { await self.lookForRevoked() }
         }
         // In a task of its own: this one is cancelled, and what it still has to say must be said.
         await Task { await self.stop(channel) }.value
@@ -260,7 +261,6 @@ package final class Gateway: Sendable {
         while !Task.isCancelled {
             await writeJournals()
             await wakeFlapping()
-            await endRevoked()
             if seconds % Self.lookSeconds == 0 { await endUnwelcome() }
             seconds += 1
             // Cancellation ends the wait early, which is what is wanted.
@@ -268,13 +268,21 @@ package final class Gateway: Sendable {
         }
     }
 
+    /// What is done once a second, whatever else takes long.
+    private func lookForRevoked() async {
+        while !Task.isCancelled {
+            await endRevoked()
+            // Cancellation ends the wait early, which is what is wanted.
+            try? await Task.sleep(for: .seconds(1))
+        }
+    }
+
     /// Ends the sessions of devices whose certificates were revoked just now, in case nobody said so.
-    func endRevoked() async {
+    private func endRevoked() async {
         do {
-            end(
-                try await ledger.devicesRevoked(withinSeconds: Self.revokedSeconds).compactMap {
-                    sessions[$0]
-                })
+            let revoked = try await ledger.devicesRevoked(
+                withinSeconds: Self.revokedSeconds, limit: Self.revokedMax)
+            end(revoked.compactMap { sessions[$0] })
         } catch {
             logger.warning("revoked certificates were not looked for", metadata: ["error": "\(error)"])
         }
@@ -292,7 +300,8 @@ package final class Gateway: Sendable {
     }
 
     /// Ends sessions of devices that are archived, suspended or moved; a new hello says what follows.
-    func end(_ ended: [Session]) {
+    func end(_ sessions: [Session]) {
+        let ended = sessions.filter { !$0.isClosed }
         guard !ended.isEmpty else { return }
         counters.increment("sessionsEnded", by: ended.count)
         for session in ended { session.close(.changed) }
@@ -318,8 +327,10 @@ package final class Gateway: Sendable {
     }
 
     private static let startsPerDeviceMax = 64
-    /// For how long a revocation is looked for: longer than it takes to commit.
-    private static let revokedSeconds = 60
+    /// For how long a revocation is looked for: longer than it takes to commit; and of how many, the latest.
+    /// The look through all sessions finds what is left.
+    private static let revokedSeconds = 15
+    private static let revokedMax = 10_000
     /// How often all sessions are looked through.
     private static let lookSeconds = 30
     private static let rejections: Set<String> = [

@@ -32,7 +32,8 @@ struct CloseReason: Equatable {
     static let goingAway = CloseReason(code: 1001, message: "the gateway is going away; connect again")
     static let superseded = CloseReason(code: 4409, message: "a newer session of this device has begun")
     static let changed = CloseReason(
-        code: 4410, message: "the device was suspended, archived or moved; connect again to learn which")
+        code: 4410,
+        message: "the device was suspended, revoked, archived or moved; connect again to learn which")
     static let noHello = CloseReason(code: 4408, message: "no hello within 10 seconds")
     static let silent = CloseReason(code: 4408, message: "nothing was heard for three ping periods")
     static func malformed(_ detail: String) -> CloseReason { CloseReason(code: 4400, message: detail) }

@@ -85,6 +85,7 @@ final class Session: Sendable {
         guard !frames.isEmpty else { return }
         // Written under the lock, which only hands the frames to the loop: so they leave in order.
         state.withLock { state in
+            guard !state.isClosed else { return }
             guard state.early == nil else {
                 state.early? += frames
                 return
@@ -156,6 +157,9 @@ final class Session: Sendable {
 
     /// A peer that does not read is not listened to, so that answers to it do not pile up.
     func peer(reads: Bool) { setReading { $0.isWritable = reads } }
+
+    /// Whether it is being closed: nothing more is sent then.
+    var isClosed: Bool { state.withLock(\.isClosed) }
 
     /// Says why and closes; once.
     func close(_ reason: CloseReason) {

@@ -117,7 +117,7 @@ struct EnrollmentTests {
         try await with { api, client, nobody in
             // By whoever acts on the site alone, to whom the certificates themselves are not shown.
             let (_, key) = try await api.authenticator.createKey(
-                name: "k", level: .site(api.one.site), permissions: [.devicesWrite, .devicesRead],
+                name: "k", level: .site(api.one.site), permissions: [.tenantsArchive, .devicesRead],
                 expiresIn: .seconds(60), by: nil)
             let site = APIClient(url: api.url, key: key)
             defer { site.close() }
@@ -127,10 +127,15 @@ struct EnrollmentTests {
             let after = try await site.revoke(api.one.device).items
             #expect(after.count == 1 && after[0].revokedAt != nil && after[0].serial == before[0].serial)
             #expect(try await client.runs(of: job.id).items.map(\.state) == [.cancelled])
+            // Once more is no error, and says nothing twice.
+            let count: SQL = "SELECT count(*) FROM revocations"
+            let entries = try await api.owner.query(count, scope: .platform) { try $0.decode(Int.self) }
             #expect(try await site.revoke(api.one.device).items == after)
+            #expect(
+                try await api.owner.query(count, scope: .platform) { try $0.decode(Int.self) } == entries)
             #expect(try await api.authenticator.isRevoked(api.one.device))
-            let entries = try await client.audit(action: "certificates.update").items
-            #expect(entries.map { $0.subjectId?.value } == [api.one.device.value])
+            let log = try await client.audit(action: "certificates.update").items
+            #expect(log.map { $0.subjectId?.value } == [api.one.device.value])
             // Another's is not there.
             let stranger = APIClient(url: api.url, key: api.other.key)
             defer { stranger.close() }
@@ -144,6 +149,41 @@ struct EnrollmentTests {
                 #expect(refused?.status == 404)
             }
             #expect(try await !api.authenticator.isRevoked(api.other.device))
+        }
+    }
+
+    @Test("a device that is moved while it is revoked is revoked where it has come to")
+    func revokedWhileMoved() async throws {
+        try await with { api, _, _ in
+            let admin = APIClient(url: api.url, key: api.admin)
+            defer { admin.close() }
+            let (device, owner) = (api.one.device, api.owner)
+            // The move is held before its commit until the revocation waits for it.
+            try await withThrowingTaskGroup { tasks in
+                try await owner.transaction(scope: .platform) { transaction in
+                    _ = try await transaction.execute(
+                        """
+                        UPDATE devices SET organization_id = \(api.other.organization),
+                            site_id = \(api.other.site)
+                        WHERE id = \(device)
+                        """)
+                    tasks.addTask { try await api.ledger.revokeCertificates(of: device) }
+                    repeat {
+                        await Task.yield()
+                    } while try await owner.query(
+                        """
+                        SELECT count(*) FROM pg_stat_activity
+                        WHERE wait_event_type = 'Lock' AND datname = current_database()
+                        """, scope: .platform
+                    ) { try $0.decode(Int.self) }[0] == 0
+                }
+                try await tasks.waitForAll()
+            }
+            let left = try await owner.query(
+                "SELECT count(*) FROM certificates WHERE device_id = \(device) AND revoked_at IS NULL",
+                scope: .platform
+            ) { try $0.decode(Int.self) }
+            #expect(left == [0])
         }
     }
 

@@ -36,6 +36,7 @@ import Testing
             POST /v1/organizations/{id}/restore
             POST /v1/sites/{id}/archive
             POST /v1/sites/{id}/restore
+            POST /v1/devices/{id}/revoke
             POST /v1/organizations/{id}/offboard
             GET /v1/organizations/{id}/offboarding
         devices:move
@@ -148,7 +149,6 @@ import Testing
             GET /v1/devices/{id}/certificates
         devices:write
             PATCH /v1/devices/{id}
-            POST /v1/devices/{id}/revoke
         jobs:run
             POST /v1/jobs
             POST /v1/jobs/bulk

@@ -46,7 +46,8 @@ struct TestAPI {
     func connect(_ device: DeviceID) async throws {
         let gateway = GatewayID.new(at: .now())
         let epoch = try #require(await queue.epoch())
-        try await queue.beat(gateway: gateway, milliseconds: 60_000)
+        // Longer than any test takes on a slow machine.
+        try await queue.beat(gateway: gateway, milliseconds: 3_600_000)
         _ = try await queue.present(device: device, gateway: gateway, epoch: epoch)
     }
 

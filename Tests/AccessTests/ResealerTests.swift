@@ -171,4 +171,35 @@ struct ResealerTests {
             #expect(try await seals(database) == ["k1": 3, "k2": 13])
         }
     }
+
+    @Test("who has read a row before it was sealed anew writes nothing of it that was")
+    func renewedMeanwhile() async throws {
+        try await TestDatabase.with { database in
+            let (old, new) = (try Self.key(1), try Self.key(2))
+            let user = try await fill(database, try SealingKeys(current: old))
+            let page = PageRequest(after: nil, limit: 9)
+            var provider = try #require(
+                try await database.ledger.oidcProviders(page, scope: .platform).first)
+            var credentials = try #require(try await database.ledger.credentials(of: user))
+            let seals = database.authenticator().seals
+            let outcome = try await Resealer(
+                ledger: database.ledger, keys: try SealingKeys(current: new, older: [old]), seals: seals
+            ).run()
+            #expect(outcome.left.isEmpty)
+            provider.expiresAt = provider.expiresAt + .seconds(60)
+            provider.mac = seals.seal(provider.sealedParts)
+            try await database.ledger.renew(provider)
+            credentials.expiresAt = credentials.expiresAt + .seconds(60)
+            credentials.mac = seals.seal(credentials.sealedParts)
+            try await database.ledger.renew(credentials)
+            provider.version += 1
+            provider.mac = seals.seal(provider.sealedParts)
+            #expect(try await !database.ledger.update(provider, scope: .platform))
+            #expect(try await self.seals(database) == ["k2": 16])
+            let kept = try #require(try await database.ledger.oidcProviders(page, scope: .platform).first)
+            #expect(seals.holds(kept.mac, kept.sealedParts))
+            let known = try #require(try await database.ledger.credentials(of: user))
+            #expect(seals.holds(known.mac, known.sealedParts))
+        }
+    }
 }

@@ -121,15 +121,10 @@ extension EndToEndTests.HealthyTests {
             #expect(certificate.contains("CA:FALSE") && !certificate.contains("CA:TRUE"))
         }
 
-        @Test(
-            "a device that is revoked loses its session within five seconds, and its work, and comes no more")
+        @Test("a device that is revoked loses its session within five seconds, and is let in no more")
         func revoked() async throws {
             let fleet = try await up.fleet("revoked")
             let agent = try await fleet.onlineAgent("revoked")
-            let witness = try Witness(fleet.scratch)
-            let gate = "\(fleet.scratch.path)/never"
-            let job = try await fleet.submit(witness.script(untilFile: gate), on: [agent.device])
-            try await fleet.until(.running, job)
             let revoked = try await fleet.api.revoke(agent.device).items
             #expect(revoked.count == 1 && revoked[0].revokedAt != nil)
             try await eventually("its session has ended", within: 5) {
@@ -140,7 +135,6 @@ extension EndToEndTests.HealthyTests {
                 text(of: agent.log).contains("the certificate is revoked")
             }
             #expect(try await !fleet.api.device(agent.device).online)
-            #expect(try await fleet.outcome(job).state == .cancelled)
             _ = try await agent.stop()
         }
 

@@ -219,3 +219,16 @@ package extension Logger {
 
 /// A new id.
 package func fresh<Subject>() -> ID<Subject> { .new(at: .now()) }
+
+extension PostgresPool {
+    /// The columns of a table, as the catalog knows them.
+    package func columns(of table: String) async throws -> Set<String> {
+        let columns = try await query(
+            """
+            SELECT attname::text FROM pg_attribute
+            WHERE attrelid = \(table)::text::regclass AND attnum > 0 AND NOT attisdropped
+            """, scope: .platform
+        ) { try $0.decode(String.self) }
+        return Set(columns)
+    }
+}

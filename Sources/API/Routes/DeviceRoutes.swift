@@ -38,14 +38,17 @@ extension Handlers {
             },
             .post(
                 "/v1/devices/{id}/revoke",
-                "Revokes a device's certificates and ends its session and its work: only a new enrolment "
-                    + "brings it back", .permitted(.devicesWrite), status: .ok
+                "Revokes a device's certificates for good: its session ends, and what was not sent to it; "
+                    + "only a new enrolment, as another device, brings it back", .permitted(.tenantsArchive),
+                status: .ok
             ) { call in
                 let row = try found(await ledger.device(call.id(), scope: call.scope))
                 try await authenticator.revoke(row.id)
-                try await ledger.revokeCertificates(of: row.id, organization: row.organization)
-                try await lifecycle.closing.close(row.id, of: row.organization, endingRuns: true)
-                return try await certificates(row)
+                try await ledger.revokeCertificates(of: row.id)
+                // Moved meanwhile, it is revoked where it is, and not shown where it was.
+                let now = try found(await ledger.device(row.id, scope: call.scope))
+                try await lifecycle.closing.close(now.id, of: now.organization, endingRuns: true)
+                return try await certificates(now)
             },
         ]
     }

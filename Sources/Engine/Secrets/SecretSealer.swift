@@ -52,14 +52,14 @@ package struct SecretSealer: Sendable {
         let open = try await ledger.openSecretRequests(limit: Self.limit)
         guard !open.isEmpty else { return false }
         var judged: [(open: OpenSecretRequest, wanted: Result<[Wanted], Refused>)] = []
-        for open in open {
-            let isRevoked = try await isRevoked(open.request.device)
+        for one in open {
+            let isOver = try await isRevoked(one.request.device)
             judged.append(
                 (
-                    open,
+                    one,
                     Result { () throws(Refused) in
-                        if isRevoked { throw Refused("the device's certificates are revoked") }
-                        return try wanted(by: open, now: .now())
+                        if isOver { throw Refused("the device's certificates are revoked") }
+                        return try wanted(by: one, now: .now())
                     }
                 ))
         }

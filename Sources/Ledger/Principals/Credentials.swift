@@ -92,6 +92,7 @@ extension Ledger {
                 mac = \(PostgresData(credentials.mac.code))
             WHERE user_id = \(credentials.user) AND version = \(credentials.version)
               AND totp_step = \(credentials.lastStep) AND expires_at < \(credentials.expiresAt)
+              AND sealed IS NOT DISTINCT FROM \(credentials.sealed.map { PostgresData($0) })
             """, scope: .platform)
     }
 

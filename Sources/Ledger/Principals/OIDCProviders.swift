@@ -171,6 +171,7 @@ extension Ledger {
             SET expires_at = \(provider.expiresAt), mac_key = \(provider.mac.keyID),
                 mac = \(PostgresData(provider.mac.code))
             WHERE id = \(provider.id) AND version = \(provider.version) AND expires_at < \(provider.expiresAt)
+              AND links_made = \(provider.linksMade)
             """, scope: .platform)
     }
 

@@ -5,7 +5,7 @@ import Postgres
 package struct RevocationRow: Sendable {
     /// Its place in the list, from 1.
     package let sequence: Int
-    /// What was revoked: a key, a session, a person, a role, a binding.
+    /// What was revoked: a key, a session, a person, a role, a binding, an enrolment token, a device.
     package let subject: UniqueID
     /// Rows of the subject with a lower version grant nothing.
     package let below: Int

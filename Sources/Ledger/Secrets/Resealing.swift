@@ -86,15 +86,16 @@ extension Ledger {
             """, scope: .platform, decode: Self.provider)
     }
 
-    /// Puts a client's secret under another key, unless the row has changed since, its expiry included, which
-    /// the MAC covers; `false` if it has.
+    /// Puts a client's secret under another key, unless the row has changed since, its expiry included,
+    /// which the MAC covers; `false` if it has. Whoever has read the row before writes nothing of it then.
     package func reseal(_ provider: OIDCProviderRow, from old: [UInt8]) async throws -> Bool {
         try await pool.execute(
             """
             UPDATE oidc_providers
             SET sealed = \(provider.terms.sealed.map(PostgresData.init)), mac_key = \(provider.mac.keyID),
-                mac = \(PostgresData(provider.mac.code))
+                mac = \(PostgresData(provider.mac.code)), links_made = links_made + 1
             WHERE id = \(provider.id) AND version = \(provider.version)
+              AND links_made = \(provider.linksMade)
               AND expires_at = \(provider.expiresAt) AND sealed = \(PostgresData(old))
             """, scope: .platform) > 0
     }

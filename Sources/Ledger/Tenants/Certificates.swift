@@ -32,22 +32,36 @@ extension Ledger {
         }
     }
 
-    /// Revokes all certificates of a device that are not revoked.
-    package func revokeCertificates(of device: DeviceID, organization: OrganizationID) async throws {
-        try await pool.execute(
-            """
-            UPDATE certificates SET revoked_at = now()
-            WHERE organization_id = \(organization) AND device_id = \(device) AND revoked_at IS NULL
-            """, scope: .organization(organization))
+    /// Revokes all certificates of a device that are not revoked, wherever it is by now, and takes away what
+    /// was sealed to it and not taken yet. Whoever calls it has seen that the caller may.
+    package func revokeCertificates(of device: DeviceID) async throws {
+        try await pool.pipeline(
+            scope: .platform,
+            [
+                // It is not moved until this is committed; the statements behind this one see where it is.
+                "SELECT 1 FROM devices WHERE id = \(device) FOR SHARE",
+                """
+                UPDATE certificates c SET revoked_at = now()
+                FROM (SELECT organization_id, id FROM devices WHERE id = \(device) OFFSET 0) d
+                WHERE c.organization_id = d.organization_id AND c.device_id = d.id AND c.revoked_at IS NULL
+                """,
+                """
+                DELETE FROM secret_requests r
+                USING (SELECT organization_id, id FROM devices WHERE id = \(device) OFFSET 0) d
+                WHERE r.organization_id = d.organization_id AND r.device_id = d.id
+                """,
+            ])
     }
 
-    /// The devices of which a certificate was revoked within so many seconds, and none is good any more.
-    package func devicesRevoked(withinSeconds seconds: Int) async throws -> [DeviceID] {
+    /// The devices of which a certificate was revoked within so many seconds, and none is good any more; of
+    /// at most `limit` certificates, the latest.
+    package func devicesRevoked(withinSeconds seconds: Int, limit: Int) async throws -> [DeviceID] {
         try await pool.query(
             """
             SELECT DISTINCT r.device_id FROM (
                 SELECT * FROM certificates r
-                WHERE r.revoked_at > now() - make_interval(secs => \(Double(seconds))) OFFSET 0
+                WHERE r.revoked_at > now() - make_interval(secs => \(Double(seconds)))
+                ORDER BY r.revoked_at DESC LIMIT \(limit)
             ) r
             LEFT JOIN LATERAL (
                 SELECT true AS is_good FROM certificates c

@@ -15,25 +15,39 @@ package struct OffboardedDevice: Sendable {
 }
 
 extension Ledger {
-    /// Revokes all certificates and enrolment tokens of an organization.
+    /// Revokes all certificates and enrolment tokens of an organization, in steps that commit by themselves:
+    /// each row is a line of the log.
     /// - Returns: how many of each.
     package func cutCertificates(
         of organization: OrganizationID, scope: Scope
     ) async throws -> (certificates: Int, tokens: Int) {
-        let results = try await pool.pipeline(
-            scope: scope,
-            [
-                """
-                UPDATE certificates SET revoked_at = now()
-                WHERE organization_id = \(organization) AND revoked_at IS NULL
-                """,
-                """
-                UPDATE enrollment_tokens SET revoked_at = now()
-                WHERE organization_id = \(organization) AND revoked_at IS NULL
-                """,
-            ])
-        return (results[0].affected, results[1].affected)
+        let certificates = try await inSteps(
+            """
+            UPDATE certificates SET revoked_at = now()
+            WHERE organization_id = \(organization) AND serial IN (
+                SELECT serial FROM certificates
+                WHERE organization_id = \(organization) AND revoked_at IS NULL LIMIT \(Self.cutMax))
+            """, scope: scope)
+        let tokens = try await inSteps(
+            """
+            UPDATE enrollment_tokens SET revoked_at = now()
+            WHERE organization_id = \(organization) AND id IN (
+                SELECT id FROM enrollment_tokens
+                WHERE organization_id = \(organization) AND revoked_at IS NULL LIMIT \(Self.cutMax))
+            """, scope: scope)
+        return (certificates, tokens)
     }
+
+    private func inSteps(_ statement: SQL, scope: Scope) async throws -> Int {
+        var all = 0
+        while true {
+            let done = try await pool.execute(statement, scope: scope)
+            all += done
+            if done < Self.cutMax { return all }
+        }
+    }
+
+    private static let cutMax = 1_000
 
     /// The keys, and the people's bindings, that are on a partner, or on an organization or a site of it; and
     /// the people who are at home in it.

@@ -46,7 +46,7 @@ extension Devices {
 
     struct Revoke: AsyncParsableCommand {
         static let configuration = CommandConfiguration(
-            abstract: "Revoke a device's certificates: its session and its work end.",
+            abstract: "Revoke a device's certificates: its session ends, and work that was not sent.",
             discussion: "Only a new enrolment, as another device, brings it back.")
         @Argument(help: "Its id.") var id: DeviceID
         @OptionGroup var connection: ConnectionOptions

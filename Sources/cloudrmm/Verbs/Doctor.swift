@@ -250,13 +250,13 @@ struct Examination {
             let text =
                 "a gateway started like this holds \(connectionsMax(descriptors: limit)) agents: a process "
                 + "may have \(limit) descriptors"
-            return limit < 20_500
+            return connectionsMax(descriptors: limit) < 20_000
                 ? Finding(
                     "descriptors", .warn, text,
                     remedy: "raise it: LimitNOFILE= of a unit of systemd, or nofile in limits.conf")
                 : Finding("descriptors", .ok, text)
         } catch {
-            return Finding("descriptors", .warn, "\(error)", remedy: "see that /proc is there")
+            return Finding("descriptors", .warn, "\(error)", remedy: "see what ulimit -n says")
         }
     }
 
