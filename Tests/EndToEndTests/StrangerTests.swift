@@ -132,7 +132,8 @@ extension EndToEndTests.HealthyTests {
             }
             // It tries again, and is told why it is not let in.
             try await eventually("the agent was told") {
-                text(of: agent.log).contains("the certificate is revoked")
+                (text(of: "\(agent.log).err") + text(of: "\(agent.log).out"))
+                    .contains("the certificate is revoked")
             }
             #expect(try await !fleet.api.device(agent.device).online)
             _ = try await agent.stop()
