@@ -119,6 +119,7 @@ let package = Package(
                 .embedInCode("Migrations/V0027_waiting.sql"),
                 .embedInCode("Migrations/V0028_enrollment_tokens.sql"),
                 .embedInCode("Migrations/V0029_revocation.sql"),
+                .embedInCode("Migrations/V0030_presence.sql"),
             ]),
         target("Streams", ["Domain", "Wire", "Redis", logging], swiftSettings: optimized),
         target(

@@ -85,7 +85,7 @@ package final class EnrolledAgent: Sendable {
         do {
             let tls = try runner.clientContext(identity)
             let connection = try await GatewayConnection.open(
-                address, tls: tls, on: group.next(), hello: { self.runner.hello() },
+                address, tls: tls, on: group.next(), hello: { self.runner.hello($0) },
                 receive: { connection, frame in
                     if !self.runner.take(frame, from: connection) { connection.close() }
                 })

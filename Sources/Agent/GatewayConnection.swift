@@ -25,11 +25,15 @@ package final class GatewayConnection: Sendable {
         package let reason: String
     }
 
+    /// What both ends have agreed on.
+    package let features: Features
+
     private let channel: any Channel
     private let end: EventLoopFuture<End>
 
-    private init(channel: any Channel, end: EventLoopFuture<End>) {
+    private init(channel: any Channel, features: Features, end: EventLoopFuture<End>) {
         self.channel = channel
+        self.features = features
         self.end = end
     }
 
@@ -41,7 +45,8 @@ package final class GatewayConnection: Sendable {
     /// loop and must not block.
     package static func open(
         _ address: ServiceAddress, tls: TLSContext, on loop: any EventLoop,
-        hello: @escaping @Sendable () -> Hello,
+        offering offered: Features = .known,
+        hello: @escaping @Sendable (Features) -> Hello,
         receive: @escaping @Sendable (GatewayConnection, GatewayFrame) -> Void
     ) async throws -> GatewayConnection {
         let opened = loop.makePromise(of: GatewayConnection.self)
@@ -51,13 +56,17 @@ package final class GatewayConnection: Sendable {
             .channelOption(.tcpOption(.tcp_nodelay), value: 1)
             .channelInitializer { channel in
                 channel.eventLoop.makeCompletedFuture {
-                    let request = UpgradeRequest(address: address, opened: opened, end: end)
+                    let request = UpgradeRequest(
+                        address: address, offered: offered, opened: opened, end: end)
                     let bound = NIOLoopBound(request, eventLoop: channel.eventLoop)
                     let upgrader = NIOWebSocketClientUpgrader(
                         maxFrameSize: Limits.frameBytesMax, automaticErrorHandling: false
                     ) { channel, head in
                         channel.eventLoop.makeCompletedFuture {
-                            let connection = GatewayConnection(channel: channel, end: end.futureResult)
+                            let agreed = Features(header: head.headers[Features.header])
+                            let connection = GatewayConnection(
+                                channel: channel, features: agreed.intersection(offered),
+                                end: end.futureResult)
                             try bound.value.upgraded(
                                 head, connection,
                                 SessionHandler(connection, hello: hello, receive: receive, end: end))
@@ -118,6 +127,7 @@ private final class UpgradeRequest: ChannelInboundHandler, RemovableChannelHandl
     static let timeout = TimeAmount.seconds(20)
 
     private let address: ServiceAddress
+    private let offered: Features
     private let opened: EventLoopPromise<GatewayConnection>
     private let end: EventLoopPromise<GatewayConnection.End>
     private var context: ChannelHandlerContext?
@@ -125,10 +135,11 @@ private final class UpgradeRequest: ChannelInboundHandler, RemovableChannelHandl
     private var isOver = false
 
     init(
-        address: ServiceAddress, opened: EventLoopPromise<GatewayConnection>,
+        address: ServiceAddress, offered: Features, opened: EventLoopPromise<GatewayConnection>,
         end: EventLoopPromise<GatewayConnection.End>
     ) {
         self.address = address
+        self.offered = offered
         self.opened = opened
         self.end = end
     }
@@ -144,8 +155,7 @@ private final class UpgradeRequest: ChannelInboundHandler, RemovableChannelHandl
         var headers = HTTPHeaders([
             ("Host", address.authority), ("Sec-WebSocket-Protocol", GatewayConnection.subprotocol),
         ])
-        headers.add(name: FrameTraces.header, value: FrameTraces.wanted)
-        headers.add(name: FrameSecrets.header, value: FrameSecrets.taken)
+        if !offered.isEmpty { headers.add(name: Features.header, value: offered.header) }
         headers.add(name: "Content-Length", value: "0")
         let head = HTTPRequestHead(
             version: .http1_1, method: .GET, uri: address.path + GatewayConnection.path, headers: headers)
@@ -216,7 +226,8 @@ private final class SessionHandler: ChannelDuplexHandler {
 
     /// Until the handler is removed.
     private var connection: GatewayConnection?
-    private let hello: @Sendable () -> Hello
+    private let hello: @Sendable (Features) -> Hello
+    private let features: Features
     private let receive: @Sendable (GatewayConnection, GatewayFrame) -> Void
     private let end: EventLoopPromise<GatewayConnection.End>
     private var machine = SessionMachine(now: 0, spread: .random(in: 0..<1))
@@ -227,11 +238,12 @@ private final class SessionHandler: ChannelDuplexHandler {
     private var wantsFlush = false
 
     init(
-        _ connection: GatewayConnection, hello: @escaping @Sendable () -> Hello,
+        _ connection: GatewayConnection, hello: @escaping @Sendable (Features) -> Hello,
         receive: @escaping @Sendable (GatewayConnection, GatewayFrame) -> Void,
         end: EventLoopPromise<GatewayConnection.End>
     ) {
         self.connection = connection
+        features = connection.features
         self.hello = hello
         self.receive = receive
         self.end = end
@@ -239,7 +251,7 @@ private final class SessionHandler: ChannelDuplexHandler {
 
     func handlerAdded(context: ChannelHandlerContext) {
         start = .now()
-        send(.hello(hello()), context)
+        send(.hello(hello(features)), context)
         schedule(context)
     }
 
@@ -321,7 +333,7 @@ private final class SessionHandler: ChannelDuplexHandler {
             if case .welcome = frame { schedule(context) }
             if let connection { receive(connection, frame) }
         case .ping(let sequence): send(.ping(sequence), context)
-        case .hello: send(.hello(hello()), context)
+        case .hello: send(.hello(hello(features)), context)
         case .end(let reason): close(context, .policyViolation, reason)
         }
     }

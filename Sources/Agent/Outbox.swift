@@ -15,7 +15,7 @@ final class Outbox: Sendable {
     /// Results that may wait; beyond them no work is taken.
     static let resultsMax = 1_000
     /// Results that are sent and not acknowledged at a time.
-    static let inFlightMax = 16
+    static let inFlightMax = Limits.resultsInFlightMax
 
     /// Bytes of outputs that stay in memory.
     static let recentBytesMax = 2 << 20

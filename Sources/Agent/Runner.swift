@@ -70,7 +70,7 @@ final class Runner: Sendable {
     // MARK: - The session's side
 
     /// What a session begins with, and says again at its pace.
-    func hello() -> Hello {
+    func hello(_ features: Features) -> Hello {
         let (held, ended) = machine.withLock { $0.held() }
         let (keySet, assignment) = verifier.withLock {
             ($0.keySet.payload.version, $0.assignment.payload.version)
@@ -79,7 +79,7 @@ final class Runner: Sendable {
             agentVersion: SystemFacts.agentVersion, hostname: SystemFacts.hostname,
             platform: SystemFacts.platform,
             keySetVersion: keySet, assignmentVersion: assignment, journalPosition: journal.position,
-            held: held, ended: ended)
+            held: held, ended: ended, at: features.contains(.clock) ? now() : nil)
     }
 
     /// What the device shows a gateway, and whom it believes to be one: the same for all sessions under a key
@@ -203,7 +203,8 @@ final class Runner: Sendable {
                 defer { session = message.connection }
                 return session !== message.connection
             }
-            await welcomed(welcome, isFirst: isFirst, &group)
+            if isFirst { note(clock: welcome.at) }
+            await welcomed(welcome, message.connection.features, isFirst: isFirst, &group)
         case .dispatch(let dispatch):
             if let trace = dispatch.trace { traces.withLock { $0.keep(trace, of: dispatch.name) } }
             let step = decide(dispatch)
@@ -356,10 +357,11 @@ final class Runner: Sendable {
 
     private func sendResult(_ key: AttemptKey, _ name: AttemptName, _ end: AttemptEnd) async {
         FaultPoint.reach(.agentBeforeUpload)
-        if let result = outbox.inMemory(key) { return send(.finished(result)) }
+        let limits = machine.withLock { $0.limits }
+        if let result = outbox.inMemory(key) { return send(.finished(result.cut(to: limits))) }
         do {
             let result = try await disk.runIfActive { self.outbox.read(key, name, end) }
-            send(.finished(result))
+            send(.finished(result.cut(to: limits)))
         } catch {
             // The disk's thread is gone: the agent is at its end, and the result stays where it is.
             logger.debug("a result was not read", metadata: context(name))
@@ -385,14 +387,17 @@ final class Runner: Sendable {
 
     // MARK: - Welcome
 
-    private func welcomed(_ welcome: Welcome, isFirst: Bool, _ group: inout DiscardingTaskGroup) async {
+    private func welcomed(
+        _ welcome: Welcome, _ features: Features, isFirst: Bool, _ group: inout DiscardingTaskGroup
+    ) async {
         await adopt("key set", welcome.keySet) { try $0.adopt(keySet: $1, now: $2) }
         await adopt("assignment", welcome.assignment) { try $0.adopt(assignment: $1, now: $2) }
         await prune()
         let steps = machine.withLock { machine in
             if isFirst { machine.sessionChanged(isServing: true) }
+            machine.obey(welcome.limits ?? .own)
             traces.withLock { traces in
-                traces.areTaken = welcome.takesTraces == true
+                traces.areTaken = features.contains(.traces)
                 for name in welcome.drop { traces.forget(name) }
             }
             return welcome.drop.map { machine.drop($0) }
@@ -401,6 +406,16 @@ final class Runner: Sendable {
         for step in steps { group.addTask { await self.follow(step) } }
         group.addTask { await self.sendResults() }
     }
+
+    /// A device whose clock is off finds jobs expired or not yet valid: that is said here too.
+    private func note(clock: Instant?) {
+        guard let clock else { return }
+        let skew = (now() - clock).components.seconds
+        guard abs(skew) >= Self.notableSkewSeconds else { return }
+        logger.warning("this device's clock is off", metadata: ["seconds": "\(skew)"])
+    }
+
+    private static let notableSkewSeconds: Int64 = 60
 
     /// Pins a newer statement, on disk first; one that does not hold is refused and changes nothing.
     private func adopt(

@@ -90,6 +90,8 @@ struct RunnerMachine: Sendable {
     private var live: [AttemptKey: Live] = [:]
     private var lanes: [LaneName: Lane<AttemptKey>] = [:]
     private var inFlight: Set<AttemptKey> = []
+    /// What holds in the session: this agent's own limits, or lower ones that its gateway has said.
+    private(set) var limits = SessionLimits.own
     private var isServing = false
     private var acceptedSincePrune = 0
     /// Refusals and cancels of unknown attempts written since the session began.
@@ -340,17 +342,25 @@ struct RunnerMachine: Sendable {
         answersWritten = 0
     }
 
+    /// The gateway has said what it takes. Of that only what is lower than one's own changes anything.
+    mutating func obey(_ said: SessionLimits) {
+        limits.resultsInFlight = min(said.resultsInFlight, Outbox.inFlightMax)
+        limits.outputHeadBytes = min(said.outputHeadBytes, Limits.outputHeadBytes)
+        limits.outputTailBytes = min(said.outputTailBytes, Limits.outputTailBytes)
+        limits.helloAttempts = min(said.helloAttempts, Limits.helloAttemptsMax)
+    }
+
     /// What a hello names: the oldest held attempts, and of the ended ones the oldest.
     func held() -> (held: [AttemptName], ended: [AttemptName]) {
         func names(_ keys: [AttemptKey]) -> [AttemptName] {
-            keys.prefix(Limits.helloAttemptsMax).compactMap { journal.entries[$0]?.name }
+            keys.prefix(limits.helloAttempts).compactMap { journal.entries[$0]?.name }
         }
         return (names(journal.held), names(journal.ended))
     }
 
     /// The next result to send, if there is one and the server may be sent more.
     mutating func nextResult() -> (AttemptKey, AttemptName, AttemptEnd)? {
-        guard isServing, inFlight.count < Outbox.inFlightMax,
+        guard isServing, inFlight.count < limits.resultsInFlight,
             let key = journal.ended.first(where: { !inFlight.contains($0) })
         else { return nil }
         return result(key)

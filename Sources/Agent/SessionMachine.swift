@@ -12,7 +12,7 @@ import Wire
 /// | serving | frames flow | a ping that found no pong within two periods; the end of the connection |
 /// | ended | nothing is sent or taken | – |
 struct SessionMachine: Sendable, Equatable {
-    static let welcomeSecondsMax = 10.0
+    static let welcomeSecondsMax = Double(Limits.welcomeSecondsMax)
 
     enum Action: Sendable, Equatable {
         case none

@@ -26,8 +26,7 @@ final class AgentHandler: ChannelInboundHandler {
     private let peer: PeerIdentity
     private let actions: Actions
     private let pace: SessionPace
-    private let takesTraces: Bool
-    private let takesSecrets: Bool
+    private let features: Features
     private var session: Session?
     /// When hellos came within the last period of their pace.
     private var hellos: [NIODeadline] = []
@@ -39,23 +38,21 @@ final class AgentHandler: ChannelInboundHandler {
     private var certificateTimer: Scheduled<Void>?
 
     init(
-        peer: PeerIdentity, pace: SessionPace, takesTraces: Bool = false, takesSecrets: Bool = false,
-        actions: Actions
+        peer: PeerIdentity, pace: SessionPace, features: Features = [], actions: Actions
     ) {
-        self.takesSecrets = takesSecrets
         self.peer = peer
-        self.takesTraces = takesTraces
+        self.features = features
         self.pace = pace
         self.actions = actions
     }
 
     func handlerAdded(context: ChannelHandlerContext) {
         session = Session(
-            device: peer.device, organization: peer.organization, takesTraces: takesTraces,
-            takesSecrets: takesSecrets, deviceKey: peer.key, channel: context.channel)
+            device: peer.device, organization: peer.organization, features: features,
+            deviceKey: peer.key, channel: context.channel)
         let loop = context.eventLoop
         let bound = NIOLoopBound((self, context), eventLoop: loop)
-        timer = loop.scheduleTask(in: .seconds(10)) {
+        timer = loop.scheduleTask(in: .seconds(Int64(Limits.helloSecondsMax))) {
             let (handler, context) = bound.value
             handler.close(.noHello, context)
         }
@@ -83,7 +80,9 @@ final class AgentHandler: ChannelInboundHandler {
             let pong = WebSocketFrame(fin: true, opcode: .pong, data: frame.unmaskedData)
             context.writeAndFlush(wrapOutboundOut(pong), promise: nil)
         case .pong: break
-        case .connectionClose: context.close(promise: nil)
+        case .connectionClose:
+            session?.leave()
+            context.close(promise: nil)
         default: close(.malformed("only text messages are understood"), context)
         }
     }

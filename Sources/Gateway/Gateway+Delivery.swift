@@ -120,7 +120,8 @@ extension Gateway {
             let name = AttemptName(run: delivery.run, attempt: delivery.attempt, token: delivery.token)
             let session = session ?? sessions[delivery.device]
             if delivery.cancelRequested { frames[delivery.device, default: []].append(.cancel(name)) }
-            if content.hasSecrets, secrets[delivery.run] == nil, session?.takesSecrets == true {
+            if content.hasSecrets, secrets[delivery.run] == nil, session?.features.contains(.secrets) == true
+            {
                 awaitSecrets(of: delivery)
                 continue
             }
@@ -128,10 +129,10 @@ extension Gateway {
             var dispatch = Dispatch(
                 name: name, job: content.statement, leafIndex: leaf,
                 proof: leaf.map { leaf in content.tree?.proof(of: leaf) ?? [] })
-            if session?.takesSecrets == true {
+            if session?.features.contains(.secrets) == true {
                 dispatch.secrets = secrets[delivery.run].map { $0.map(Base64Bytes.init) }
             }
-            if session?.takesTraces == true { dispatch.trace = content.trace }
+            if session?.features.contains(.traces) == true { dispatch.trace = content.trace }
             frames[delivery.device, default: []].append(.dispatch(dispatch))
             note(delivery, content.trace)
             sent += 1

@@ -93,7 +93,8 @@ extension Gateway {
         try await ledger.seen(
             peer.device, organization: session.organization, hostname: hello.hostname,
             platform: hello.platform,
-            agentVersion: hello.agentVersion)
+            agentVersion: hello.agentVersion,
+            clockSkewMilliseconds: hello.at.map { Self.skew(of: $0, helloAt: arrival) })
         counters.increment(isFirst ? "hellos" : "hellosRepeated")
     }
 
@@ -127,7 +128,8 @@ extension Gateway {
             assignment: hello.assignmentVersion < identity.assignmentVersion ? identity.assignment : nil,
             drop: plan.drop, cancel: plan.cancel, pingSeconds: configuration.pace.pingSeconds,
             helloSeconds: configuration.pace.helloSeconds)
-        if session.takesTraces { welcome.takesTraces = true }
+        if session.features.contains(.clock) { welcome.at = .now() }
+        if session.features.contains(.limits) { welcome.limits = .own }
         guard let said = session.welcome(welcome) else { return false }
         for frame in said { handle(frame, session) }
         // Taken first: noted as sent, and returned only if it still may be.
@@ -225,7 +227,8 @@ extension Gateway {
         guard sessions.remove(session) else { return }
         do {
             try await withdraw(session, from: id)
-            try await ledger.left(session.device, organization: session.organization)
+            try await ledger.left(
+                session.device, organization: session.organization, departure: session.departure)
         } catch {
             logger.debug(
                 "the end of a session was not noted",
@@ -271,8 +274,16 @@ extension Gateway {
         return false
     }
 
+    /// What a device's clock showed beyond this one's when its hello came, in milliseconds. Both are this
+    /// far from one another at most: an instant is of the years 1 to 9999.
+    private static func skew(of clock: Instant, helloAt arrival: ContinuousClock.Instant) -> Int {
+        let waited = arrival.duration(to: .now)
+        let skew = (clock - .now() + waited).components
+        return Int(skew.seconds) * 1_000 + Int(skew.attoseconds / 1_000_000_000_000_000)
+    }
+
     /// How long an agent waits for its welcome.
-    private static let patience = Duration.seconds(10)
+    private static let patience = Duration.seconds(Limits.welcomeSecondsMax)
     private static let hellosAtOnce = 64
     private static let waitingHellosMax = 4_096
 }

@@ -54,9 +54,7 @@ struct Listener {
                 channel.eventLoop.makeCompletedFuture {
                     bound.value.upgraded()
                     try self.upgrade(
-                        channel, bound.value.certificate,
-                        takesTraces: head.headers[FrameTraces.header].first == FrameTraces.wanted,
-                        takesSecrets: head.headers[FrameSecrets.header].first == FrameSecrets.taken)
+                        channel, bound.value.certificate, Features(header: head.headers[Features.header]))
                 }
             })
         let plain = PlainRequestHandler()
@@ -76,11 +74,14 @@ struct Listener {
         guard head.uri == path else { return nil }
         let offered = head.headers[canonicalForm: "Sec-WebSocket-Protocol"]
         guard offered.contains(where: { $0 == subprotocol }) else { return nil }
-        return ["Sec-WebSocket-Protocol": subprotocol]
+        var headers: HTTPHeaders = ["Sec-WebSocket-Protocol": subprotocol]
+        let agreed = Features(header: head.headers[Features.header])
+        if !agreed.isEmpty { headers.add(name: Features.header, value: agreed.header) }
+        return headers
     }
 
     private func upgrade(
-        _ channel: any Channel, _ certificate: Certificate?, takesTraces: Bool, takesSecrets: Bool
+        _ channel: any Channel, _ certificate: Certificate?, _ features: Features
     ) throws {
         guard let certificate, let peer = PeerIdentity(certificate) else {
             actions.violation(.refused("the certificate names no device"))
@@ -93,9 +94,7 @@ struct Listener {
                 minNonFinalFragmentSize: 1, maxAccumulatedFrameCount: 1_024,
                 maxAccumulatedFrameSize: Limits.frameBytesMax))
         try pipeline.addHandler(
-            AgentHandler(
-                peer: peer, pace: pace, takesTraces: takesTraces, takesSecrets: takesSecrets,
-                actions: actions))
+            AgentHandler(peer: peer, pace: pace, features: features, actions: actions))
     }
 }
 

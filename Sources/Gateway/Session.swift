@@ -9,10 +9,9 @@ import Wire
 final class Session: Sendable {
     /// Who the device is, from its certificate.
     let device: DeviceID
-    /// Whether what it is sent may carry traces.
-    let takesTraces: Bool
-    /// Whether it can be given secrets, and the public key that they are sealed to: the certificate's (DER).
-    let takesSecrets: Bool
+    /// What both ends have agreed on.
+    let features: Features
+    /// The public key that secrets are sealed to: the certificate's (DER).
     let deviceKey: [UInt8]
     private let channel: any Channel
     private let state: Mutex<State>
@@ -34,6 +33,10 @@ final class Session: Sendable {
         /// What the device said before it was judged; nobody listens to it unless it is welcomed.
         var unjudged: [AgentFrame] = []
         var isClosed = false
+        /// Whether nothing was heard of the agent for long.
+        var isSilent = false
+        /// Whether the agent took leave before it went.
+        var hasLeft = false
         var hasEnded = false
 
         var mayRead: Bool { !hasManyResults && isWritable }
@@ -50,11 +53,10 @@ final class Session: Sendable {
     }
 
     init(
-        device: DeviceID, organization: OrganizationID, takesTraces: Bool = false,
-        takesSecrets: Bool = false, deviceKey: [UInt8] = [], channel: any Channel
+        device: DeviceID, organization: OrganizationID, features: Features = [],
+        deviceKey: [UInt8] = [], channel: any Channel
     ) {
-        (self.takesSecrets, self.deviceKey) = (takesSecrets, deviceKey)
-        self.takesTraces = takesTraces
+        (self.features, self.deviceKey) = (features, deviceKey)
         self.device = device
         self.channel = channel
         state = Mutex(State(organization: organization))
@@ -73,6 +75,14 @@ final class Session: Sendable {
     var hasEnded: Bool { state.withLock { $0.hasEnded } }
 
     func end() { state.withLock { $0.hasEnded = true } }
+
+    /// The agent takes leave.
+    func leave() { state.withLock { $0.hasLeft = !$0.isClosed } }
+
+    /// How the session ended: closed from here, left by the agent, or neither, so that it vanished.
+    var departure: Departure {
+        state.withLock { $0.hasLeft ? .left : $0.isClosed && !$0.isSilent ? .closed : .vanished }
+    }
 
     /// The device was judged: it belongs there.
     func settle(in organization: OrganizationID) { state.withLock { $0.organization = organization } }
@@ -165,6 +175,7 @@ final class Session: Sendable {
     func close(_ reason: CloseReason) {
         let isFirst = state.withLock { state in
             defer { (state.isClosed, state.unjudged) = (true, []) }
+            if !state.isClosed { state.isSilent = reason == .silent }
             return !state.isClosed
         }
         guard isFirst else { return }

@@ -92,6 +92,9 @@ package struct Ledger: Sendable {
         Migration(
             version: 29, name: "revocation",
             sql: String(decoding: PackageResources.V0029_revocation_sql, as: UTF8.self)),
+        Migration(
+            version: 30, name: "presence",
+            sql: String(decoding: PackageResources.V0030_presence_sql, as: UTF8.self)),
     ]
 
     /// Succeeds when the database answers.

@@ -104,6 +104,13 @@ package enum Limits {
     package static let frameBytesMax = 4 << 20
     /// Values and names of a message: a hello with as many attempts as it may name has a fourth of them.
     package static let frameValuesMax = 16_384
+    /// Levels of a message.
+    package static let frameDepthMax = 8
+    /// Results of one agent that are under way at a time.
+    package static let resultsInFlightMax = 16
+    /// Seconds within which an agent says hello, and a gateway welcomes it.
+    package static let helloSecondsMax = 10
+    package static let welcomeSecondsMax = 10
     /// Values and names of any other body: as many jobs as a bulk request may hold, each with as many
     /// arguments and variables as a script may have, stay below.
     package static let bodyValuesMax = 5_000_000

@@ -89,14 +89,15 @@ final class SimulatedAgent: Sendable {
     }
 
     @Sendable
-    private func hello() -> Hello {
+    private func hello(_ features: Features) -> Hello {
         state.withLock { state in
             Hello(
                 agentVersion: EnrolledAgent.version, hostname: name, platform: "linux",
                 keySetVersion: state.verifier.keySet.payload.version,
                 assignmentVersion: state.verifier.assignment.payload.version,
                 journalPosition: state.journalPosition(now: .now()), held: [],
-                ended: Array(state.waiting.keys.prefix(Limits.helloAttemptsMax)))
+                ended: Array(state.waiting.keys.prefix(Limits.helloAttemptsMax)),
+                at: features.contains(.clock) ? .now() : nil)
         }
     }
 

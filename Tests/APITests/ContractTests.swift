@@ -128,6 +128,15 @@ struct ContractTests {
                     api.other.device
                 ])
             #expect(try await client.device(api.other.device).online)
+            #expect(all.map(\.offlineReason) == [nil, nil], "never seen, and there")
+            try await api.owner.execute(
+                "UPDATE devices SET last_seen_at = now(), departure = 1, clock_skew_ms = -61000",
+                scope: .platform)
+            let (away, there) = (
+                try await client.device(api.one.device), try await client.device(api.other.device)
+            )
+            #expect(away.offlineReason == "left" && away.clockSkewMilliseconds == -61_000)
+            #expect(there.offlineReason == nil)
         }
     }
 

@@ -24,7 +24,8 @@ import Wire
             journalPosition: 0, held: [], ended: [])
         return try await GatewayConnection.open(
             ServiceAddress("wss://localhost:\(gateway.port)", scheme: "wss"), tls: tls,
-            on: MultiThreadedEventLoopGroup.singleton.next(), hello: { hello }, receive: { frames.put($1) })
+            on: MultiThreadedEventLoopGroup.singleton.next(), hello: { _ in hello },
+            receive: { frames.put($1) })
     }
 
     /// A session that is welcomed on both ends.

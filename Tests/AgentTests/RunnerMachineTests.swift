@@ -211,6 +211,27 @@ import Wire
         #expect(machine.held().ended.count == Limits.helloAttemptsMax)
     }
 
+    @Test("what a gateway says that it takes is obeyed where it is lower than one's own")
+    func limits() throws {
+        var machine = try machine()
+        for _ in 0..<20 { run(&machine, fixture.job(.ping), fixture.name(), .succeeded) }
+        var said = SessionLimits.own
+        (said.resultsInFlight, said.helloAttempts) = (3, 2)
+        (said.outputHeadBytes, said.outputTailBytes) = (0, Int.max)
+        machine.sessionChanged(isServing: true)
+        machine.obey(said)
+        var sent = 0
+        while machine.nextResult() != nil { sent += 1 }
+        #expect(sent == 3)
+        #expect(machine.held().ended.count == 2)
+        #expect(machine.limits.outputHeadBytes == 0)
+        #expect(machine.limits.outputTailBytes == Limits.outputTailBytes)
+        (said.resultsInFlight, said.helloAttempts) = (Int.max, Int.max)
+        machine.obey(said)
+        while machine.nextResult() != nil { sent += 1 }
+        #expect(sent == Outbox.inFlightMax)
+    }
+
     @Test("a cancel kills what runs, takes out what waits, and is remembered for what has not come yet")
     func cancel() throws {
         var machine = try machine()

@@ -182,13 +182,14 @@ final class TestAgent {
     /// Connects, and says hello where there is one to say.
     static func connect(
         _ bench: Bench, _ tls: TLSContext, hello: Hello? = .example(), path: String = "/agent/connect",
-        subprotocol: String = "cloudrmm.agent.v1", headers: [(String, String)] = []
+        subprotocol: String = "cloudrmm.agent.v1", features: Features = []
     ) async throws -> TestAgent {
         let (events, post) = AsyncStream.makeStream(of: Event.self)
         let upgrader = NIOWebSocketClientUpgrader(
             maxFrameSize: Limits.frameBytesMax,
-            upgradePipelineHandler: { channel, _ in
+            upgradePipelineHandler: { channel, head in
                 channel.eventLoop.makeCompletedFuture {
+                    #expect(Features(header: head.headers[Features.header]) == features)
                     try channel.pipeline.syncOperations.addHandler(Receiver(post: post))
                 }
             })
@@ -203,7 +204,7 @@ final class TestAgent {
                     try pipeline.addHandler(TLSHandler(context: tls, serverName: "127.0.0.1"))
                     try pipeline.addHTTPClientHandlers(withClientUpgrade: upgrade)
                     try pipeline.addHandler(
-                        Asker(path: path, subprotocol: subprotocol, headers: headers, post: post),
+                        Asker(path: path, subprotocol: subprotocol, features: features, post: post),
                         name: "asker")
                 }
             }
@@ -247,6 +248,14 @@ final class TestAgent {
             WebSocketFrame(fin: true, opcode: .text, maskKey: .random(), data: data))
     }
 
+    /// Says that it goes, as an agent does that is stopped.
+    func takeLeave() async throws {
+        var data = channel.allocator.buffer(capacity: 2)
+        data.write(webSocketErrorCode: .goingAway)
+        try await channel.writeAndFlush(
+            WebSocketFrame(fin: true, opcode: .connectionClose, maskKey: .random(), data: data))
+    }
+
     /// Goes without a word.
     func leave() async throws { try await channel.close() }
 
@@ -260,19 +269,20 @@ private final class Asker: ChannelInboundHandler, RemovableChannelHandler {
 
     private let path: String
     private let subprotocol: String
-    private let headers: [(String, String)]
+    private let features: Features
     private let post: AsyncStream<TestAgent.Event>.Continuation
 
     init(
-        path: String, subprotocol: String, headers: [(String, String)],
+        path: String, subprotocol: String, features: Features,
         post: AsyncStream<TestAgent.Event>.Continuation
     ) {
-        (self.path, self.subprotocol, self.headers, self.post) = (path, subprotocol, headers, post)
+        (self.path, self.subprotocol, self.features, self.post) = (path, subprotocol, features, post)
     }
 
     func channelActive(context: ChannelHandlerContext) {
-        let headers = HTTPHeaders(
-            [("Host", "127.0.0.1"), ("Sec-WebSocket-Protocol", subprotocol)] + headers)
+        var headers: HTTPHeaders = ["Host": "127.0.0.1", "Sec-WebSocket-Protocol": subprotocol]
+        // Words of a later version are overlooked.
+        if !features.isEmpty { headers.add(name: Features.header, value: "later, \(features.header),x") }
         let head = HTTPRequestHead(version: .http1_1, method: .GET, uri: path, headers: headers)
         context.write(wrapOutboundOut(.head(head)), promise: nil)
         context.writeAndFlush(wrapOutboundOut(.end(nil)), promise: nil)

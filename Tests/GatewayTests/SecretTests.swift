@@ -11,7 +11,7 @@ import Wire
 
 /// Attempts whose jobs name secrets: what the gateway asks for, and what it sends when it is answered.
 @Suite(.serialized, .world, .timeLimit(.minutes(1))) struct SecretTests {
-    private static let taken = [(FrameSecrets.header, FrameSecrets.taken)]
+    private static let taken = Features.secrets
 
     private struct Scene {
         let tenant: Tenant
@@ -65,7 +65,7 @@ import Wire
     func answered() async throws {
         try await Bench.run { bench in
             let scene = try await scene(bench)
-            let agent = try await TestAgent.connect(bench, scene.context, headers: Self.taken)
+            let agent = try await TestAgent.connect(bench, scene.context, features: Self.taken)
             _ = try await agent.welcome()
             let run = try await dispatch(bench, scene)
             let request = try await request(bench, run.run)
@@ -85,7 +85,7 @@ import Wire
     func refused() async throws {
         try await Bench.run { bench in
             let scene = try await scene(bench)
-            let agent = try await TestAgent.connect(bench, scene.context, headers: Self.taken)
+            let agent = try await TestAgent.connect(bench, scene.context, features: Self.taken)
             _ = try await agent.welcome()
             let run = try await dispatch(bench, scene)
             try await bench.world.api.answer([
@@ -118,7 +118,7 @@ import Wire
     func reconnected() async throws {
         try await Bench.run { bench in
             let scene = try await scene(bench)
-            let agent = try await TestAgent.connect(bench, scene.context, headers: Self.taken)
+            let agent = try await TestAgent.connect(bench, scene.context, features: Self.taken)
             _ = try await agent.welcome()
             let run = try await dispatch(bench, scene)
             let first = try await request(bench, run.run)
@@ -128,7 +128,7 @@ import Wire
                 return bench.gateway.sessionCount == 0
             }
             try await bench.world.owner.execute("DELETE FROM secret_requests", scope: .none)
-            let again = try await TestAgent.connect(bench, scene.context, headers: Self.taken)
+            let again = try await TestAgent.connect(bench, scene.context, features: Self.taken)
             _ = try await again.welcome()
             let second = try await request(bench, run.run)
             #expect(second.token == first.token)
@@ -141,7 +141,7 @@ import Wire
     func ended() async throws {
         try await Bench.run { bench in
             let scene = try await scene(bench)
-            let agent = try await TestAgent.connect(bench, scene.context, headers: Self.taken)
+            let agent = try await TestAgent.connect(bench, scene.context, features: Self.taken)
             _ = try await agent.welcome()
             let run = try await dispatch(bench, scene)
             let request = try await request(bench, run.run)

@@ -18,8 +18,8 @@ import Wire
             let contexts = try await bench.enroll(tenant)
             let agent = try await TestAgent.connect(
                 bench, try #require(contexts[tenant.all[0]]),
-                headers: asked ? [(FrameTraces.header, FrameTraces.wanted)] : [])
-            #expect(try await agent.welcome().takesTraces == (asked ? true : nil))
+                features: asked ? .traces : [])
+            _ = try await agent.welcome()
             let trace = TraceContext.new()
             var job = bench.world.job(tenant, devices: tenant.all)
             job.trace = trace
@@ -47,7 +47,7 @@ import Wire
             let contexts = try await bench.enroll(tenant)
             let agent = try await TestAgent.connect(
                 bench, try #require(contexts[tenant.all[0]]),
-                headers: [(FrameTraces.header, FrameTraces.wanted)])
+                features: .traces)
             _ = try await agent.welcome()
             let (_, runs) = try await bench.world.submit(tenant, tenant.all)
             _ = try await bench.dispatch(runs)

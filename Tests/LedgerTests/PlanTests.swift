@@ -224,8 +224,9 @@ import Trust
             for run in rows.queued {
                 try await world.gateway.seen(
                     run.queued.device, organization: run.queued.organization, hostname: "h", platform: "p",
-                    agentVersion: "1")
-                try await world.gateway.left(run.queued.device, organization: run.queued.organization)
+                    agentVersion: "1", clockSkewMilliseconds: 7)
+                try await world.gateway.left(
+                    run.queued.device, organization: run.queued.organization, departure: .left)
             }
             return 10
         },

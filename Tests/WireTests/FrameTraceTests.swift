@@ -26,10 +26,6 @@ import Wire
         #expect(!String(decoding: GatewayFrame.dispatch(dispatch).encoded, as: UTF8.self).contains("trace"))
         dispatch.trace = trace
         #expect(try GatewayFrame.decode(GatewayFrame.dispatch(dispatch).encoded) == .dispatch(dispatch))
-        var welcome = Welcome(session: 3, pingSeconds: 30, helloSeconds: 300)
-        #expect(!String(decoding: GatewayFrame.welcome(welcome).encoded, as: UTF8.self).contains("Traces"))
-        welcome.takesTraces = true
-        #expect(try GatewayFrame.decode(GatewayFrame.welcome(welcome).encoded) == .welcome(welcome))
     }
 
     @Test("A trace that is none is overlooked; one without bounds is refused")

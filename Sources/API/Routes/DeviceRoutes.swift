@@ -111,6 +111,8 @@ extension Device {
             id: row.id, organizationId: row.organization, siteId: row.site, hostname: row.hostname,
             platform: row.platform,
             agentVersion: row.agentVersion, online: isOnline, lastSeenAt: row.lastSeenAt,
+            offlineReason: isOnline || row.lastSeenAt == nil ? nil : row.departure.name,
+            clockSkewMilliseconds: row.clockSkewMilliseconds,
             displayName: row.displayName, tags: row.tags,
             customFields: try [String: String].read(
                 JSONValue(scanning: Array(row.customFields.utf8)), .none),

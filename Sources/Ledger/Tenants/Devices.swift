@@ -12,6 +12,9 @@ package struct DeviceRow: Sendable {
     package let platform: String
     package let agentVersion: String
     package let lastSeenAt: Instant?
+    /// How its last session ended, for who holds none; and its clock less its gateway's, in milliseconds.
+    package var departure = Departure.vanished
+    package var clockSkewMilliseconds: Int?
     /// What people call it, and how they sort it; custom fields are JSON as the API wrote it.
     package var displayName: String?
     package var tags: [String]
@@ -238,12 +241,13 @@ extension Ledger {
     /// Notes what a hello said of the device; a session's end notes only the time.
     package func seen(
         _ device: DeviceID, organization: OrganizationID, hostname: String, platform: String,
-        agentVersion: String
+        agentVersion: String, clockSkewMilliseconds: Int?
     ) async throws {
         _ = try await pool.grouped(
             """
             UPDATE devices SET hostname = \(hostname), platform = \(platform),
-                   agent_version = \(agentVersion), last_seen_at = now()
+                   agent_version = \(agentVersion), last_seen_at = now(), departure = NULL,
+                   clock_skew_ms = \(clockSkewMilliseconds)
             WHERE organization_id = \(organization) AND id = \(device)
             """, scope: .organization(organization)
         ) { _ in 0 }
@@ -297,11 +301,14 @@ extension Ledger {
             """, scope: .organization(organization))
     }
 
-    /// Notes the end of a device's session.
-    package func left(_ device: DeviceID, organization: OrganizationID) async throws {
+    /// Notes the end of a device's session, and how it went.
+    package func left(
+        _ device: DeviceID, organization: OrganizationID, departure: Departure
+    ) async throws {
+        let departure = departure == .vanished ? nil : departure.rawValue
         _ = try await pool.grouped(
             """
-            UPDATE devices SET last_seen_at = now()
+            UPDATE devices SET last_seen_at = now(), departure = \(departure)
             WHERE organization_id = \(organization) AND id = (
                 -- A row that somebody writes just now is noted by them, and is not waited for: a group
                 -- commits devices in the order in which they come.
@@ -316,21 +323,23 @@ extension Ledger {
         d.display_name,
         ARRAY(SELECT g.tag FROM device_tags g
               WHERE g.organization_id = d.organization_id AND g.device_id = d.id ORDER BY g.tag),
-        d.custom_fields, d.state, d.version, d.created_at, d.updated_at
+        d.custom_fields, d.state, d.version, d.created_at, d.updated_at, d.departure, d.clock_skew_ms
         """
 
     @Sendable private static func device(_ row: PostgresRow) throws -> DeviceRow {
         let (
             id, organization, site, hostname, platform, agentVersion, lastSeenAt, displayName, tags,
-            customFields, state, version, createdAt, updatedAt
+            customFields, state, version, createdAt, updatedAt, departure, clockSkew
         ) = try row.decode(
             (
                 DeviceID, OrganizationID, SiteID, String, String, String, Instant?, String?, [String], String,
-                DeviceState, Int, Instant, Instant
+                DeviceState, Int, Instant, Instant, Int16?, Int?
             ).self)
         return DeviceRow(
             id: id, organization: organization, site: site, hostname: hostname, platform: platform,
-            agentVersion: agentVersion, lastSeenAt: lastSeenAt, displayName: displayName, tags: tags,
+            agentVersion: agentVersion, lastSeenAt: lastSeenAt,
+            departure: departure.flatMap(Departure.init) ?? .vanished, clockSkewMilliseconds: clockSkew,
+            displayName: displayName, tags: tags,
             customFields: customFields, state: state, version: version, createdAt: createdAt,
             updatedAt: updatedAt)
     }

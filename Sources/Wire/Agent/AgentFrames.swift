@@ -67,12 +67,15 @@ package struct Hello: WireObject, Equatable {
     package var held: [AttemptName]
     /// Attempts that ended and whose result is not acknowledged; the results follow the welcome.
     package var ended: [AttemptName]
+    /// What time the device has; with the feature `clock`.
+    package var at: Instant?
 
     /// A hello.
     package init(
         agentVersion: String, hostname: String, platform: String, keySetVersion: Int, assignmentVersion: Int,
-        journalPosition: Int, held: [AttemptName], ended: [AttemptName]
+        journalPosition: Int, held: [AttemptName], ended: [AttemptName], at: Instant? = nil
     ) {
+        self.at = at
         self.agentVersion = agentVersion
         self.hostname = hostname
         self.platform = platform
@@ -93,6 +96,7 @@ package struct Hello: WireObject, Equatable {
         journalPosition = try reader.field("journalPosition", Int.self, .in(0...Int.max))
         held = try reader.field("held", [AttemptName].self, .in(0...Limits.helloAttemptsMax))
         ended = try reader.field("ended", [AttemptName].self, .in(0...Limits.helloAttemptsMax))
+        at = try reader.optional("at")
     }
 
     /// Appends the fields.
@@ -105,6 +109,7 @@ package struct Hello: WireObject, Equatable {
         writer.field("journalPosition", journalPosition)
         writer.field("held", held)
         writer.field("ended", ended)
+        writer.field("at", at)
     }
 }
 
@@ -331,8 +336,10 @@ package struct Welcome: WireObject, Equatable {
     package var pingSeconds: Int
     /// Seconds between the agent's hellos.
     package var helloSeconds: Int
-    /// Whether what the agent says may carry traces; only said to an agent that asked for it.
-    package var takesTraces: Bool?
+    /// What time the gateway has; with the feature `clock`.
+    package var at: Instant?
+    /// What the gateway takes in this session; with the feature `limits`.
+    package var limits: SessionLimits?
 
     /// A welcome.
     package init(
@@ -357,7 +364,8 @@ package struct Welcome: WireObject, Equatable {
         cancel = try reader.field("cancel", [AttemptName].self, .in(0...Limits.helloAttemptsMax))
         pingSeconds = try reader.field("pingSeconds", Int.self, .in(1...3_600))
         helloSeconds = try reader.field("helloSeconds", Int.self, .in(1...86_400))
-        takesTraces = try reader.optional("takesTraces")
+        at = try reader.optional("at")
+        limits = try reader.optional("limits")
     }
 
     /// Appends the fields.
@@ -369,7 +377,8 @@ package struct Welcome: WireObject, Equatable {
         writer.field("cancel", cancel)
         writer.field("pingSeconds", pingSeconds)
         writer.field("helloSeconds", helloSeconds)
-        writer.field("takesTraces", takesTraces)
+        writer.field("at", at)
+        writer.field("limits", limits)
     }
 }
 
@@ -489,7 +498,8 @@ extension GatewayFrame {
 
 extension FieldReader {
     fileprivate init(frame bytes: [UInt8]) throws {
-        try self.init(JSONValue(scanning: bytes, depthMax: 8, valuesMax: Limits.frameValuesMax))
+        try self.init(
+            JSONValue(scanning: bytes, depthMax: Limits.frameDepthMax, valuesMax: Limits.frameValuesMax))
     }
 }
 

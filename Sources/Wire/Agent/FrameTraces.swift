@@ -1,14 +1,5 @@
 package import Domain
 
-/// Traces in messages of agents and gateways: a field that either end may leave out, and that is sent only
-/// to an end which has said that it takes it, for unknown fields are refused.
-package enum FrameTraces {
-    /// The header of the connection's request by which an agent asks for traces; older gateways overlook it.
-    package static let header = "CloudRMM-Traces"
-    /// Its value.
-    package static let wanted = "1"
-}
-
 extension AgentFrame {
     /// The attempt that the message is about, if it is about one.
     package var name: AttemptName? {

@@ -14,6 +14,11 @@ package struct Device: WireObject, Versioned, Equatable {
     /// Whether its agent holds a session now, and when one was seen last.
     package var online: Bool
     package var lastSeenAt: Instant?
+    /// How the last session of a device without one ended: `left`, its agent took leave; `closed`, by its
+    /// gateway; `vanished`.
+    package var offlineReason: String?
+    /// Its clock less its gateway's, in milliseconds, at its last hello.
+    package var clockSkewMilliseconds: Int?
     /// What people call it, and how they sort it.
     package var displayName: String?
     package var tags: [String]
@@ -29,7 +34,8 @@ package struct Device: WireObject, Versioned, Equatable {
     /// A device as it is shown.
     package init(
         id: DeviceID, organizationId: OrganizationID, siteId: SiteID, hostname: String, platform: String,
-        agentVersion: String, online: Bool, lastSeenAt: Instant?, displayName: String? = nil,
+        agentVersion: String, online: Bool, lastSeenAt: Instant?, offlineReason: String? = nil,
+        clockSkewMilliseconds: Int? = nil, displayName: String? = nil,
         tags: [String] = [],
         customFields: [String: String] = [:], state: DeviceState = .active, version: Int = 1,
         createdAt: Instant, updatedAt: Instant? = nil
@@ -42,6 +48,8 @@ package struct Device: WireObject, Versioned, Equatable {
         self.agentVersion = agentVersion
         self.online = online
         self.lastSeenAt = lastSeenAt
+        self.offlineReason = offlineReason
+        self.clockSkewMilliseconds = clockSkewMilliseconds
         self.displayName = displayName
         self.tags = tags
         self.customFields = customFields
@@ -61,6 +69,8 @@ package struct Device: WireObject, Versioned, Equatable {
         agentVersion = try reader.field("agentVersion")
         online = try reader.field("online")
         lastSeenAt = try reader.optional("lastSeenAt")
+        offlineReason = try reader.optional("offlineReason")
+        clockSkewMilliseconds = try reader.optional("clockSkewMilliseconds")
         displayName = try reader.optional("displayName")
         tags = try reader.field("tags")
         customFields = try reader.field("customFields")
@@ -80,6 +90,8 @@ package struct Device: WireObject, Versioned, Equatable {
         writer.field("agentVersion", agentVersion)
         writer.field("online", online)
         writer.field("lastSeenAt", lastSeenAt)
+        writer.field("offlineReason", offlineReason)
+        writer.field("clockSkewMilliseconds", clockSkewMilliseconds)
         writer.field("displayName", displayName)
         writer.field("tags", tags)
         writer.field("customFields", customFields)

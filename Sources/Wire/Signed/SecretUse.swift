@@ -99,12 +99,3 @@ extension JobPayload {
         return found
     }
 }
-
-/// Secrets in messages: a field of `dispatch` that is sent only to an agent which has said that it takes it,
-/// for unknown fields are refused. Any other agent refuses the job by its statement.
-package enum FrameSecrets {
-    /// The header of the connection's request by which an agent says so; older gateways overlook it.
-    package static let header = "CloudRMM-Secrets"
-    /// Its value.
-    package static let taken = "1"
-}

@@ -68,11 +68,19 @@ extension ConnectionOptions {
     }
 }
 
+/// Whether a device is there, how it went, and a clock of its that is off by a minute.
+private func presence(of device: Device) -> String {
+    let skew = device.clockSkewMilliseconds ?? 0
+    let clock = abs(skew) < 60_000 ? "" : ", clock \(skew > 0 ? "+" : "")\(skew / 1_000) s"
+    return device.online
+        ? "online\(clock)" : "offline\(device.offlineReason.map { " (\($0))" } ?? "")\(clock)"
+}
+
 extension ConnectionOptions {
     func show(_ devices: [Device]) {
         let table = Table("ID", "HOSTNAME", "PLATFORM", "AGENT", "STATE", "LAST SEEN")
         show(devices, table) { table, device in
-            let state = device.state == .active ? device.online ? "online" : "offline" : device.state.name
+            let state = device.state == .active ? presence(of: device) : device.state.name
             table.add(
                 device.id.description, device.displayName ?? device.hostname, device.platform,
                 device.agentVersion, state, device.lastSeenAt?.description ?? "never")
