@@ -120,6 +120,7 @@ let package = Package(
                 .embedInCode("Migrations/V0028_enrollment_tokens.sql"),
                 .embedInCode("Migrations/V0029_revocation.sql"),
                 .embedInCode("Migrations/V0030_presence.sql"),
+                .embedInCode("Migrations/V0031_key_sets.sql"),
             ]),
         target("Streams", ["Domain", "Wire", "Redis", logging], swiftSettings: optimized),
         target(
@@ -197,7 +198,10 @@ let package = Package(
         tests("CatalogTests", ["Catalog"]),
         target(
             "TestSupport",
-            ["Domain", "Ledger", "Postgres", "Process", "Redis", "Streams", "Trust", logging],
+            [
+                "Domain", "Engine", "Ledger", "Postgres", "Process", "Redis", "Streams", "Trust", "Wire",
+                logging,
+            ],
             path: "Tests/Support"),
         tests(
             "AccessTests",
@@ -230,7 +234,8 @@ let package = Package(
                 "Engine", "Ledger", "Domain", "Outbound", "Postgres", "Redis", "Streams", "TestSupport",
                 "Trust", "Wire", "Process", logging,
             ]),
-        tests("cloudrmmTests", ["cloudrmm", "Domain", "Process", "Trust", "Wire", arguments, logging]),
+        tests(
+            "cloudrmmTests", ["cloudrmm", "Domain", "Engine", "Process", "Trust", "Wire", arguments, logging]),
         target("History", path: "Tests/History"),
         .executableTarget(
             name: "HistoryCheck", dependencies: ["History"], path: "Tests/HistoryCheck",

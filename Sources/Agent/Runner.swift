@@ -205,6 +205,9 @@ final class Runner: Sendable {
             }
             if isFirst { note(clock: welcome.at) }
             await welcomed(welcome, message.connection.features, isFirst: isFirst, &group)
+        case .statements(let statements):
+            await adopt("key set", statements.keySet) { try $0.adopt(keySet: $1, now: $2) }
+            await adopt("assignment", statements.assignment) { try $0.adopt(assignment: $1, now: $2) }
         case .dispatch(let dispatch):
             if let trace = dispatch.trace { traces.withLock { $0.keep(trace, of: dispatch.name) } }
             let step = decide(dispatch)
@@ -420,12 +423,12 @@ final class Runner: Sendable {
     /// Pins a newer statement, on disk first; one that does not hold is refused and changes nothing.
     private func adopt(
         _ what: String, _ statement: Base64Bytes?,
-        _ change: (inout Verifier, [UInt8], Instant) throws -> Void
+        _ change: (inout Verifier, [UInt8], Instant) throws -> Bool
     ) async {
         guard let statement else { return }
         do {
             var changed = verifier.withLock { $0 }
-            try change(&changed, statement.bytes, now())
+            guard try change(&changed, statement.bytes, now()) else { return }
             let new = changed
             try await disk.runIfActive { try self.directory.pin(new) }
             verifier.withLock { $0 = new }

@@ -154,7 +154,11 @@ package struct Verifier: Sendable, Equatable {
     package var organization: OrganizationID { assignment.organization }
 
     /// Puts a newer key set into force; throws and changes nothing if it is not by the root key or not newer.
-    package mutating func adopt(keySet encoded: [UInt8], now: Instant) throws {
+    /// The one that is pinned is none.
+    /// - Returns: whether it is in force since now.
+    @discardableResult
+    package mutating func adopt(keySet encoded: [UInt8], now: Instant) throws -> Bool {
+        guard encoded != keySet.encoded else { return false }
         let new = try Pin<KeySetPayload>(
             verifying: encoded, as: .keySet, by: [rootKey], deployment: deployment, now: now)
         guard new.payload.version > keySet.payload.version else {
@@ -164,11 +168,15 @@ package struct Verifier: Sendable, Equatable {
         }
         jobKeys = try new.payload.jobKeys.map { try VerifyingKey(bytes: $0.bytes) }
         keySet = new
+        return true
     }
 
     /// Puts a newer assignment into force; throws and changes nothing if it is not by a job key, not newer,
-    /// or not this device's.
-    package mutating func adopt(assignment encoded: [UInt8], now: Instant) throws {
+    /// or not this device's. The one that is pinned is none.
+    /// - Returns: whether it is in force since now.
+    @discardableResult
+    package mutating func adopt(assignment encoded: [UInt8], now: Instant) throws -> Bool {
+        guard encoded != assignment.encoded else { return false }
         let new = try Pin<AssignmentPayload>(
             verifying: encoded, as: .assignment, by: jobKeys, deployment: deployment, now: now)
         try Self.requireOwn(new.payload, device: device, keyHash: keyHash)
@@ -179,6 +187,7 @@ package struct Verifier: Sendable, Equatable {
             )
         }
         assignment = new
+        return true
     }
 
     /// The job of a dispatch, if the device may run it.

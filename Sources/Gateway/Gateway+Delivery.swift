@@ -137,7 +137,23 @@ extension Gateway {
             note(delivery, content.trace)
             sent += 1
         }
-        for (device, frames) in frames { (session ?? sessions[device])?.send(frames) }
+        for (device, frames) in frames {
+            guard let session = session ?? sessions[device] else { continue }
+            send(frames, to: session)
+        }
         counters.increment("dispatched", by: sent)
+    }
+
+    /// Sends work, behind the key set that says by whom it may be signed: also where the welcome, which may
+    /// have been put together before, is still to come. An agent that takes none by itself is to say hello
+    /// again: what is sent to it then follows the welcome that has it.
+    private func send(_ frames: [GatewayFrame], to session: Session) {
+        if session.features.contains(.statements) {
+            session.send((newerKeySet(for: session).map { [$0] } ?? []) + frames)
+        } else if session.isServing, keySet.newer(than: session.keySetVersion) != nil {
+            session.close(.newerKeys)
+        } else {
+            session.send(frames)
+        }
     }
 }

@@ -124,7 +124,7 @@ extension Gateway {
             session.journalCopy = place.copy
         }
         var welcome = Welcome(
-            session: session.number,
+            session: session.number, keySet: newerKeySet(than: hello.keySetVersion, for: session),
             assignment: hello.assignmentVersion < identity.assignmentVersion ? identity.assignment : nil,
             drop: plan.drop, cancel: plan.cancel, pingSeconds: configuration.pace.pingSeconds,
             helloSeconds: configuration.pace.helloSeconds)
@@ -136,6 +136,13 @@ extension Gateway {
         let taken = try await ledger.take(plan.resend.map { ($0.organization, $0.run, $0.token) })
         send(taken, try await contents.contents(of: taken.map { ($0.organization, $0.job) }), to: session)
         return true
+    }
+
+    /// The key set that a hello lacks. One that was handed before and not taken is handed again.
+    private func newerKeySet(than version: Int, for session: Session) -> [UInt8]? {
+        let newest = keySet.newer(than: version)
+        _ = session.hand(keySet: newest?.version ?? version)
+        return newest?.statement.bytes
     }
 
     /// The attempts that the server believes a device to have. Those that were given up while it was silent

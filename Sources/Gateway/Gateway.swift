@@ -49,6 +49,7 @@ package final class Gateway: Sendable {
     let front: QueueFront
     let sessions = Sessions()
     let contents: JobContents
+    let keySet: PublishedKeySet
     let settler: Settler
     let logger: Logger
     /// What was counted.
@@ -96,7 +97,8 @@ package final class Gateway: Sendable {
         self.front = front
         self.inbox = inbox
         self.logger = logger
-        contents = JobContents(ledger: ledger)
+        keySet = PublishedKeySet(ledger: ledger)
+        contents = JobContents(ledger: ledger, keySet: keySet)
         settler = Settler(ledger: ledger, counters: counters, metrics: front.metrics, logger: logger) {
             runs in
             await front.settled(runs)
@@ -125,6 +127,7 @@ package final class Gateway: Sendable {
         pulse.withLock { $0.begin($0.incarnation, sent: sent) }
         // Before anybody can be noted in it: a session is no sign of an earlier data set then.
         await lookAround()
+        try await keySet.look()
         let listener = Listener(
             group: group, tls: tls, pace: configuration.pace,
             connections: ConnectionCount(max: configuration.connectionsMax) { self.isFull() },
@@ -261,11 +264,39 @@ package final class Gateway: Sendable {
         while !Task.isCancelled {
             await writeJournals()
             await wakeFlapping()
+            await pushKeySet()
             if seconds % Self.lookSeconds == 0 { await endUnwelcome() }
             seconds += 1
             // Cancellation ends the wait early, which is what is wanted.
             try? await Task.sleep(for: .seconds(1))
         }
+    }
+
+    /// Hands a key set that is new to everybody who is here and takes it now; the others get it by their next
+    /// welcome.
+    private func pushKeySet() async {
+        do {
+            guard try await keySet.look() else { return }
+        } catch {
+            logger.warning("key sets were not looked for", metadata: ["error": "\(error)"])
+            return
+        }
+        var pushed = 0
+        for session in sessions.all where session.isServing && session.features.contains(.statements) {
+            guard let frame = newerKeySet(for: session) else { continue }
+            session.send([frame])
+            pushed += 1
+        }
+        counters.increment("keySetsPushed", by: pushed)
+        logger.notice("a newer key set is handed to agents", metadata: ["sessions": "\(pushed)"])
+    }
+
+    /// The key set that a session lacks, if it lacks one; noted as handed to it.
+    func newerKeySet(for session: Session) -> GatewayFrame? {
+        guard let newest = keySet.newer(than: session.keySetVersion),
+            session.hand(keySet: newest.version)
+        else { return nil }
+        return .statements(NewerStatements(keySet: newest.statement))
     }
 
     /// What is done once a second, whatever else takes long.

@@ -34,6 +34,8 @@ struct CloseReason: Equatable {
     static let changed = CloseReason(
         code: 4410,
         message: "the device was suspended, revoked, archived or moved; connect again to learn which")
+    static let newerKeys = CloseReason(
+        code: 4410, message: "there is a newer key set; connect again to get it")
     static let noHello = CloseReason(code: 4408, message: "no hello within 10 seconds")
     static let silent = CloseReason(code: 4408, message: "nothing was heard for three ping periods")
     static func malformed(_ detail: String) -> CloseReason { CloseReason(code: 4400, message: detail) }

@@ -26,9 +26,10 @@ final class JobContents: Sendable {
     }
 
     private let ledger: Ledger
+    private let keySet: PublishedKeySet
     private let kept = Mutex(Kept())
 
-    init(ledger: Ledger) { self.ledger = ledger }
+    init(ledger: Ledger, keySet: PublishedKeySet) { (self.ledger, self.keySet) = (ledger, keySet) }
 
     /// The contents of jobs; those of unknown jobs are absent.
     func contents(of jobs: [(OrganizationID, JobID)]) async throws -> [JobID: Content] {
@@ -38,7 +39,9 @@ final class JobContents: Sendable {
         let organizations = Dictionary(jobs.map { ($0.1, $0.0) }) { first, _ in first }
             .filter { found[$0.key] == nil }
         guard !organizations.isEmpty else { return found }
-        for (job, content) in try await ledger.contents(of: organizations.map { ($0.value, $0.key) }) {
+        let read = try await ledger.contents(of: organizations.map { ($0.value, $0.key) })
+        try await keySet.meet(read.values.compactMap { Self.keyID(of: $0.statement) })
+        for (job, content) in read {
             let tree = content.devices.map { devices in
                 MerkleTree(
                     leaves: devices.map { SignedTarget.leaf(organization: organizations[job]!, device: $0) })
@@ -50,6 +53,12 @@ final class JobContents: Sendable {
             keep(job, content)
         }
         return found
+    }
+
+    /// The key that a statement names. One that is damaged names none: agents refuse it.
+    private static func keyID(of statement: [UInt8]) -> String? {
+        // As above.
+        (try? SignedStatement(encoded: statement))?.keyID(as: .job)
     }
 
     private func keep(_ job: JobID, _ content: Content) {

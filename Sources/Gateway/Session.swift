@@ -23,6 +23,8 @@ final class Session: Sendable {
         var number = 0
         /// Which copy of its journal the device speaks from.
         var journalCopy = 0
+        /// The newest key set that the device has, or was handed.
+        var keySetVersion = 0
         /// Results that were handed on and are not acknowledged yet, and whether there are too many.
         var inFlight = 0
         var hasManyResults = false
@@ -115,6 +117,18 @@ final class Session: Sendable {
             guard state.unjudged.count < Self.unjudgedMax else { return .tooMany }
             state.unjudged.append(frame)
             return .kept
+        }
+    }
+
+    /// The newest key set that the device has, or was handed.
+    var keySetVersion: Int { state.withLock(\.keySetVersion) }
+
+    /// A key set is about to be handed to the device; whether it is newer than what it was handed before.
+    func hand(keySet version: Int) -> Bool {
+        state.withLock { state in
+            guard version > state.keySetVersion else { return false }
+            state.keySetVersion = version
+            return true
         }
     }
 

@@ -95,6 +95,9 @@ package struct Ledger: Sendable {
         Migration(
             version: 30, name: "presence",
             sql: String(decoding: PackageResources.V0030_presence_sql, as: UTF8.self)),
+        Migration(
+            version: 31, name: "key_sets",
+            sql: String(decoding: PackageResources.V0031_key_sets_sql, as: UTF8.self)),
     ]
 
     /// Succeeds when the database answers.

@@ -98,15 +98,40 @@ package struct SignedStatement: Sendable, Equatable {
 
     /// Signs `statement`; the key id written is that of `key`, whatever the statement says.
     package static func sign(_ statement: Statement, with key: some StatementKey) -> SignedStatement {
+        let bytes = bytes(of: statement, by: key.publicKey)
+        return SignedStatement(bytes: bytes, signature: key.sign(bytes))
+    }
+
+    /// Has `statement` signed by somebody else who holds the private part of `key`: `sign` is given the exact
+    /// bytes. Throws `badSignature` for what does not hold under the key, and whatever `sign` throws.
+    package static func sign(
+        _ statement: Statement, as key: VerifyingKey, by sign: ([UInt8]) async throws -> [UInt8]
+    ) async throws -> SignedStatement {
+        let bytes = bytes(of: statement, by: key)
+        let signature = try await sign(bytes)
+        guard key.isValid(signature, for: bytes) else {
+            throw TrustError(.badSignature, "the signature does not hold under the key \(key.id)")
+        }
+        return SignedStatement(bytes: bytes, signature: signature)
+    }
+
+    /// The id of the key that the bytes of a statement of this type name; it says nothing about who signed.
+    package func keyID(as type: StatementType) -> String? {
+        guard bytes.starts(with: type.prefix) else { return nil }
+        let id = bytes.dropFirst(type.prefix.count).prefix(8)
+        return id.count == 8 ? Hex.encode(id) : nil
+    }
+
+    private static func bytes(of statement: Statement, by key: VerifyingKey) -> [UInt8] {
         var bytes = statement.type.prefix
-        bytes += SHA256.hash(key.publicKey.bytes).prefix(8)
+        bytes += SHA256.hash(key.bytes).prefix(8)
         bytes += statement.deployment
         bytes += statement.organization
         bytes.append(bigEndian: statement.issuedAt)
         bytes.append(bigEndian: statement.expiresAt)
         bytes.append(bigEndian: UInt32(statement.payload.count))
         bytes += statement.payload
-        return SignedStatement(bytes: bytes, signature: key.sign(bytes))
+        return bytes
     }
 
     /// The content, once the signature holds under the one of `keys` that the bytes name.

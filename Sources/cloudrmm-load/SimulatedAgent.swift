@@ -106,6 +106,7 @@ final class SimulatedAgent: Sendable {
     private func receive(_ connection: GatewayConnection, _ frame: GatewayFrame) {
         switch frame {
         case .welcome(let welcome): welcomed(welcome, connection)
+        case .statements(let newer): adopt(newer.keySet, newer.assignment)
         case .dispatch(let dispatch): answer(dispatch, connection)
         case .acknowledged(let name):
             if state.withLock({ $0.commit(name) }) { counters.acknowledged.add(1, ordering: .relaxed) }
@@ -115,19 +116,25 @@ final class SimulatedAgent: Sendable {
     }
 
     private func welcomed(_ welcome: Welcome, _ connection: GatewayConnection) {
+        adopt(welcome.keySet, welcome.assignment)
         let waiting = state.withLock { state in
-            if let keySet = welcome.keySet {
-                // What does not hold is not taken; the next dispatch tells.
-                try? state.verifier.adopt(keySet: keySet.bytes, now: Instant.now())
-            }
-            if let own = welcome.assignment {
-                // As above.
-                try? state.verifier.adopt(assignment: own.bytes, now: Instant.now())
-            }
             for name in welcome.drop { _ = state.commit(name) }
             return Array(state.waiting.values)
         }
         for result in waiting { connection.send(.finished(result)) }
+    }
+
+    private func adopt(_ keySet: Base64Bytes?, _ assignment: Base64Bytes?) {
+        state.withLock { state in
+            if let keySet {
+                // What does not hold is not taken; the next dispatch tells.
+                _ = try? state.verifier.adopt(keySet: keySet.bytes, now: Instant.now())
+            }
+            if let assignment {
+                // As above.
+                _ = try? state.verifier.adopt(assignment: assignment.bytes, now: Instant.now())
+            }
+        }
     }
 
     private func answer(_ dispatch: Dispatch, _ connection: GatewayConnection) {

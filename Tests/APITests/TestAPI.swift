@@ -121,12 +121,10 @@ extension TestAPI {
             name: "admin", level: .platform, permissions: Permission.all, expiresIn: .seconds(600), by: nil)
         let front = QueueFront(queue: queue, logger: logger, settling: .zero)
         let serverCA = try CertificateAuthority.make(commonName: "server", validitySeconds: 3_600)
-        let signer = Signer(
-            deployment: try await ledger.deployment(orCreate: .new(at: .now())), rootKey: SigningKey(),
-            jobKey: SigningKey(),
-            keySetVersion: 1, serverCA: serverCA.certificate,
-            deviceCA: try CertificateAuthority.make(commonName: "device", validitySeconds: 3_600), now: .now()
-        )
+        let signer = try Signer.made(
+            deployment: try await ledger.deployment(orCreate: .new(at: .now())),
+            serverCA: serverCA.certificate,
+            deviceCA: .make(commonName: "device", validitySeconds: 3_600))
         let isReady = Flag()
         let sealing = try SealingKeys(
             current: SealingKeys.Key(id: "k1", secret: SecretBytes(Array(repeating: 9, count: 32))))

@@ -344,6 +344,34 @@ import Wire
         }
     }
 
+    @Test("newer statements between two welcomes are in force before the work that comes behind them")
+    func pushed() async throws {
+        try await withGateway { gateway, directory in
+            let next = SigningKey()
+            try await withAgent(directory) {
+                let session = try await gateway.welcomedSession()
+                // One that no root key has signed changes nothing.
+                session.send(
+                    .statements(
+                        NewerStatements(keySet: Base64Bytes(fixture.keySet(version: 9, by: SigningKey())))))
+                session.send(.dispatch(fixture.dispatch(fixture.job(.ping))))
+                #expect(try await finished(session).outcome == .succeeded)
+                session.send(
+                    .statements(
+                        NewerStatements(
+                            keySet: Base64Bytes(fixture.keySet(version: 2, jobKeys: [next])),
+                            assignment: Base64Bytes(fixture.assignment(version: 2, by: next)))))
+                let signed = fixture.sign(.job, fixture.job(.ping), by: next)
+                session.send(.dispatch(Dispatch(name: fixture.name(), job: signed)))
+                #expect(try await finished(session).outcome == .succeeded)
+            }
+            try await withAgent(directory) {
+                let (_, hello) = try await gateway.session()
+                #expect(hello.keySetVersion == 2 && hello.assignmentVersion == 2)
+            }
+        }
+    }
+
     @Test("a session resumes the one before it, but not across a new key set")
     func resumption() async throws {
         try await withGateway { gateway, directory in

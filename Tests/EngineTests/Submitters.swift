@@ -32,10 +32,10 @@ extension Submitter {
 extension Signer {
     /// A signer whose other keys nobody has.
     static func fresh(deployment: DeploymentID, jobKey: SigningKey) throws -> Signer {
-        Signer(
-            deployment: deployment, rootKey: SigningKey(), jobKey: jobKey, keySetVersion: 1,
-            serverCA: try CertificateAuthority.make(commonName: "s", validitySeconds: 60).certificate,
-            deviceCA: try CertificateAuthority.make(commonName: "d", validitySeconds: 60), now: .now())
+        try made(
+            deployment: deployment, jobKey: jobKey,
+            serverCA: CertificateAuthority.make(commonName: "s", validitySeconds: 60).certificate,
+            deviceCA: .make(commonName: "d", validitySeconds: 60))
     }
 }
 

@@ -9,7 +9,7 @@ import Testing
     private static let services = ["crmm_api", "crmm_worker", "crmm_gateway"]
 
     /// Tables that every service may see whole: they hold no tenant's rows.
-    private static let forEveryone = ["deployment", "gateways", "queue_partitions"]
+    private static let forEveryone = ["deployment", "gateways", "key_sets", "queue_partitions"]
 
     /// Relations that a service may touch, by table or column grant, although row-level security is not
     /// enabled, not forced or without a policy; for a view, although it runs as its owner.
@@ -141,7 +141,9 @@ import Testing
                     ])
                 #expect(try await names(Self.unguarded) == ["bare", "by_column", "enabled", "seen"])
                 #expect(
-                    try await names(Self.open) == ["deployment", "enabled", "gateways", "queue_partitions"])
+                    try await names(Self.open) == [
+                        "deployment", "enabled", "gateways", "key_sets", "queue_partitions",
+                    ])
                 #expect(try await names(Self.loosePartitions) == ["child"])
                 #expect(try await names(Self.excessGrants) == ["jobs"])
             }

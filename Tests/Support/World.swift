@@ -142,7 +142,7 @@ package extension World {
                 "DELETE FROM jobs", "DELETE FROM runs", "DELETE FROM run_history", "DELETE FROM run_output",
                 "DELETE FROM attempts", "DELETE FROM suspects", "DELETE FROM job_deltas",
                 "DELETE FROM secret_requests", "DELETE FROM gateways", "DELETE FROM queue_controls",
-                "DELETE FROM workers",
+                "DELETE FROM workers", "DELETE FROM key_sets",
                 "DELETE FROM job_slots", "DELETE FROM paused_jobs", "DELETE FROM queue_usage",
                 "DELETE FROM queue_usage_deltas", "DELETE FROM queue_usage_checks", "DELETE FROM tasks",
                 "DELETE FROM queue_partitions", "INSERT INTO queue_partitions VALUES (0, \(Self.epoch))",

@@ -55,6 +55,7 @@ import Wire
         dispatch.trace = trace
         return [
             .welcome(Welcome(session: 12, pingSeconds: 30, helloSeconds: 300)), .welcome(full),
+            .statements(NewerStatements(keySet: Base64Bytes([1, 2]), assignment: Base64Bytes([3]))),
             .dispatch(Dispatch(name: name, job: [0, 1, 2, 255])), .dispatch(dispatch),
             .cancel(name), .acknowledged(name), .pong(7),
         ]

@@ -140,7 +140,7 @@ package struct SecretSealer: Sendable {
         _ encoded: [UInt8], _ type: StatementType, _ organization: OrganizationID, _ now: Instant
     ) throws -> Statement {
         try SignedStatement(encoded: encoded).verified(
-            as: type, by: [signer.jobKey], deployment: signer.deployment.bytes, now: now.seconds,
+            as: type, by: signer.jobKeys, deployment: signer.deployment.bytes, now: now.seconds,
             organization: organization.bytes)
     }
 

@@ -48,7 +48,7 @@ package struct Enroller: Sendable {
         let signed = signer.sign(payload, organization: site.organization, now: now, expiresAt: expiresAt)
         try await ledger.createEnrollmentToken(
             id, site: site, hash: SHA256.hash(signed.encoded), expiresInSeconds: new.expiresInSeconds,
-            usesMax: new.maxUses, by: principal, scope: level.scope)
+            usesMax: new.maxUses, by: principal, signedBy: signer.jobKeyID, scope: level.scope)
         return CreatedEnrollmentToken(id: id, token: signed.text, expiresAt: expiresAt)
     }
 

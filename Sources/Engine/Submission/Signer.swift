@@ -3,45 +3,87 @@ import Signing
 package import Trust
 import Wire
 
-/// What the API role signs with: the job key for everything that gives a device power, the root key only for
-/// the key set.
+/// What the API role signs with: the job key, for everything that gives a device power.
 ///
-/// Held by the API role alone, in files; nothing of it is in PostgreSQL or Redis.
+/// Held by the API role alone, in files; nothing of it is in PostgreSQL or Redis. The key set that says which
+/// keys hold was signed by the root key, which need not be on this host.
 package struct Signer: Sendable {
     /// The installation that every statement names.
     package let deployment: DeploymentID
-    /// Signs jobs, assignments and tokens; and what verifies them.
+    /// Signs jobs, assignments and tokens.
     private let signingKey: JobKey
-    let jobKey: VerifyingKey
+    /// The key that verifies what is signed from now on, and all those whose statements still hold.
+    package let jobKey: VerifyingKey
+    package let jobKeys: [VerifyingKey]
     /// The public root key that agents pin.
     package let rootKey: VerifyingKey
-    /// The key set in force, signed by the root key when it was made.
+    /// The key set in force, and its version.
     package let keySet: SignedStatement
+    package let keySetVersion: Int
     /// The two authorities.
     package let serverCA: Certificate
     let deviceCA: CertificateAuthority
 
-    /// The keys of an installation; the key set is signed anew, so that it says what is in force now.
+    /// The keys of an installation, with the key set that the root key has signed for them.
+    /// - Throws: `TrustError` where the set does not hold now under the root key; `invalid` where it does not
+    ///   name the job key and both authorities.
     package init(
-        deployment: DeploymentID, rootKey: SigningKey, jobKey: SigningKey, keySetVersion: Int,
-        serverCA: Certificate,
-        deviceCA: CertificateAuthority, now: Instant
-    ) {
+        deployment: DeploymentID, rootKey: VerifyingKey, keySet: SignedStatement, jobKey: SigningKey,
+        serverCA: Certificate, deviceCA: CertificateAuthority, now: Instant
+    ) throws {
+        try self.init(
+            deployment: deployment, rootKey: rootKey, keySet: keySet, signingKey: JobKey(jobKey),
+            serverCA: serverCA, deviceCA: deviceCA, now: now)
+    }
+
+    private init(
+        deployment: DeploymentID, rootKey: VerifyingKey, keySet: SignedStatement, signingKey: JobKey,
+        serverCA: Certificate, deviceCA: CertificateAuthority, now: Instant
+    ) throws {
+        let statement = try keySet.verified(
+            as: .keySet, by: [rootKey], deployment: deployment.bytes, now: now.seconds, organization: nil)
+        let payload = try KeySetPayload.decode(statement.payload)
+        jobKeys = try payload.jobKeys.map { try VerifyingKey(bytes: $0.bytes) }
+        jobKey = signingKey.publicKey
+        guard jobKeys.contains(jobKey), payload.serverCA == serverCA.pem,
+            payload.deviceCA == deviceCA.certificate.pem
+        else {
+            throw EngineError(
+                .invalid,
+                "key set \(payload.version) does not name the job key \(jobKey.id) and both authorities"
+            )
+        }
         self.deployment = deployment
-        signingKey = JobKey(jobKey)
-        self.jobKey = jobKey.publicKey
-        self.rootKey = rootKey.publicKey
+        self.signingKey = signingKey
+        self.rootKey = rootKey
+        self.keySet = keySet
+        keySetVersion = payload.version
         self.serverCA = serverCA
         self.deviceCA = deviceCA
-        let payload = KeySetPayload(
-            version: keySetVersion, jobKeys: [jobKey.publicKey.bytes], serverCA: serverCA.pem,
-            deviceCA: deviceCA.certificate.pem)
-        keySet = SignedStatement.sign(
-            Statement(
-                type: .keySet, deployment: deployment.bytes, issuedAt: now.seconds,
-                expiresAt: now.seconds + Self.keySetSeconds,
-                payload: payload.json),
-            with: rootKey)
+    }
+
+    /// The same keys with a key set that was published since; throws as `init`.
+    package func adopting(keySet: SignedStatement, now: Instant) throws -> Signer {
+        try Signer(
+            deployment: deployment, rootKey: rootKey, keySet: keySet, signingKey: signingKey,
+            serverCA: serverCA, deviceCA: deviceCA, now: now)
+    }
+
+    /// The id of the key that signs, as statements name it: 8 bytes.
+    var jobKeyID: [UInt8] { Array(SHA256.hash(jobKey.bytes).prefix(8)) }
+
+    /// A key set to be signed by the root key: these job keys and authorities hold then, and no other.
+    package static func keySet(
+        version: Int, jobKeys: [VerifyingKey], serverCA: Certificate, deviceCA: Certificate,
+        deployment: DeploymentID, now: Instant
+    ) -> Statement {
+        Statement(
+            type: .keySet, deployment: deployment.bytes, issuedAt: now.seconds,
+            expiresAt: now.seconds + keySetSeconds,
+            payload: KeySetPayload(
+                version: version, jobKeys: jobKeys.map(\.bytes), serverCA: serverCA.pem,
+                deviceCA: deviceCA.pem
+            ).json)
     }
 
     /// Signs a job for an organization.
@@ -79,7 +121,7 @@ package struct Signer: Sendable {
     ) {
         let signed = try SignedStatement(text: text)
         let statement = try signed.verified(
-            as: .enrolmentToken, by: [jobKey], deployment: deployment.bytes, now: now.seconds,
+            as: .enrolmentToken, by: jobKeys, deployment: deployment.bytes, now: now.seconds,
             organization: nil)
         return (statement, signed.encoded)
     }
@@ -89,7 +131,7 @@ package struct Signer: Sendable {
         assignment encoded: [UInt8], of organization: OrganizationID, now: Instant
     ) throws -> AssignmentPayload {
         let statement = try SignedStatement(encoded: encoded).verified(
-            as: .assignment, by: [jobKey], deployment: deployment.bytes, now: now.seconds,
+            as: .assignment, by: jobKeys, deployment: deployment.bytes, now: now.seconds,
             organization: organization.bytes)
         return try AssignmentPayload.decode(statement.payload)
     }

@@ -162,7 +162,7 @@ extension Submitter {
         do {
             // It has expired perhaps; it must have held when its job was made.
             let statement = try SignedStatement(encoded: content.statement).verified(
-                as: .job, by: [signer.jobKey], deployment: signer.deployment.bytes,
+                as: .job, by: signer.jobKeys, deployment: signer.deployment.bytes,
                 now: job.value.createdAt.seconds, organization: organization.bytes)
             let payload = try JobPayload.decode(statement.payload)
             if payload.job == job { return payload }
@@ -172,7 +172,7 @@ extension Submitter {
         }
         throw EngineError(
             .alteredRow,
-            "the statement of job \(job) does not hold under the key in force; submit the work as a new job")
+            "the statement of job \(job) does not hold under a key in force; submit the work as a new job")
     }
 
     private static func expiry(of row: JobRow) -> Int {

@@ -69,16 +69,15 @@ extension Ledger {
     /// Keeps a new enrolment token.
     package func createEnrollmentToken(
         _ id: EnrollmentTokenID, site: SitePlace, hash: [UInt8], expiresInSeconds: Int, usesMax: Int,
-        by principal: PrincipalID,
-        scope: Scope
+        by principal: PrincipalID, signedBy keyID: [UInt8]? = nil, scope: Scope
     ) async throws {
         try await pool.execute(
             """
             INSERT INTO enrollment_tokens (organization_id, id, site_id, token_hash, expires_at, uses_max,
-                                           created_by)
+                                           created_by, signed_by)
             VALUES (\(site.organization), \(id), \(site.site), \(PostgresData(hash)),
                     now() + make_interval(secs => \(Double(expiresInSeconds))), \(Int32(usesMax)),
-                    \(principal))
+                    \(principal), \(keyID.map(PostgresData.init)))
             """, scope: scope)
     }
 

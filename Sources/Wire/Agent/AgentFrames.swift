@@ -13,6 +13,8 @@ package enum AgentFrame: Sendable, Equatable {
 /// A message from a gateway to an agent.
 package enum GatewayFrame: Sendable, Equatable {
     case welcome(Welcome)
+    /// Newer statements than the agent has named, between two hellos.
+    case statements(NewerStatements)
     case dispatch(Dispatch)
     case cancel(AttemptName)
     /// The result of this attempt is committed; the agent may forget it.
@@ -382,6 +384,31 @@ package struct Welcome: WireObject, Equatable {
     }
 }
 
+/// What a device is to believe from now on, if it holds.
+package struct NewerStatements: WireObject, Equatable {
+    /// A newer key set and assignment, as encoded statements.
+    package var keySet: Base64Bytes?
+    package var assignment: Base64Bytes?
+
+    /// One of them, or both.
+    package init(keySet: Base64Bytes? = nil, assignment: Base64Bytes? = nil) {
+        self.keySet = keySet
+        self.assignment = assignment
+    }
+
+    /// Reads the fields.
+    package init(from reader: inout FieldReader) throws(FieldError) {
+        keySet = try reader.optional("keySet")
+        assignment = try reader.optional("assignment")
+    }
+
+    /// Appends the fields.
+    package func fields(to writer: inout JSONWriter) {
+        writer.field("keySet", keySet)
+        writer.field("assignment", assignment)
+    }
+}
+
 /// Work for the device. Everything that matters stands in the signed statement.
 package struct Dispatch: WireObject, Equatable {
     /// The attempt.
@@ -473,6 +500,7 @@ extension GatewayFrame {
         let frame: GatewayFrame
         switch type {
         case "welcome": frame = .welcome(try Welcome(from: &reader))
+        case "statements": frame = .statements(try NewerStatements(from: &reader))
         case "dispatch": frame = .dispatch(try Dispatch(from: &reader))
         case "cancel": frame = .cancel(try AttemptName(from: &reader))
         case "acknowledged": frame = .acknowledged(try AttemptName(from: &reader))
@@ -488,6 +516,7 @@ extension GatewayFrame {
     package var encoded: [UInt8] {
         switch self {
         case .welcome(let body): encodeFrame("welcome", body)
+        case .statements(let body): encodeFrame("statements", body)
         case .dispatch(let body): encodeFrame("dispatch", body)
         case .cancel(let body): encodeFrame("cancel", body)
         case .acknowledged(let body): encodeFrame("acknowledged", body)

@@ -18,8 +18,11 @@ package struct Features: OptionSet, Sendable, Hashable {
     /// The welcome says what the gateway takes.
     package static let limits = Features(rawValue: 1 << 3)
 
+    /// Statements that are newer come as soon as there are any, and not with the next welcome.
+    package static let statements = Features(rawValue: 1 << 4)
+
     /// All that this end knows.
-    package static let known: Features = [.traces, .secrets, .clock, .limits]
+    package static let known: Features = [.traces, .secrets, .clock, .limits, .statements]
 
     /// The header of both heads.
     package static let header = "CloudRMM-Features"
@@ -28,6 +31,7 @@ package struct Features: OptionSet, Sendable, Hashable {
 
     private static let names: [(String, Features)] = [
         ("traces", .traces), ("secrets", .secrets), ("clock", .clock), ("limits", .limits),
+        ("statements", .statements),
     ]
 
     /// The features that a header's values name; words that are not known are overlooked.

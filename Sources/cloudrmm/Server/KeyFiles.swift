@@ -11,7 +11,9 @@ import Trust
 /// | file | what |
 /// |---|---|
 /// | `deployment` | the installation's id |
-/// | `root.seed`, `job.seed` | Ed25519 seeds: the key set's and everything else's signer |
+/// | `root.pub`, `keyset` | the public root key, and the key set that it has signed |
+/// | `root.seed` | the Ed25519 seed of the root key, unless it is kept elsewhere |
+/// | `job.seed` | the Ed25519 seed of the job key, which signs everything else |
 /// | `mac.key` | the key of MACs over rows that grant power |
 /// | `sealing.key` | the key of stored secrets |
 /// | `sealing-ID.key` | keys of stored secrets before it, until nothing needs them any more |
@@ -29,7 +31,7 @@ struct KeyFiles {
 
     /// Everything the API role holds.
     struct APIKeys {
-        let signer: Signer
+        var signer: Signer
         let seals: RowSeals
         /// The keys of stored secrets.
         let sealing: SealingKeys
@@ -50,19 +52,9 @@ struct KeyFiles {
 
     /// Opens or makes the keys of the API role.
     func openAPIKeys() throws -> APIKeys {
-        let deployment = try text("deployment") { DeploymentID.new(at: .now()).description }
-        guard let deploymentID = DeploymentID(deployment) else {
-            throw CommandError("\(path("deployment")) does not hold an id")
-        }
-        let root = try SigningKey(seed: bytes("root.seed") { Trust.randomBytes(SigningKey.seedByteCount) })
-        let job = try SigningKey(seed: bytes("job.seed") { Trust.randomBytes(SigningKey.seedByteCount) })
+        let deploymentID = try deployment()
         let macBytes = try bytes("mac.key") { Trust.randomBytes(32) }
-        let serverCA = try authority("server-ca", "CloudRMM server CA")
-        let deviceCA = try authority("device-ca", "CloudRMM device CA")
-        let signer = Signer(
-            deployment: deploymentID, rootKey: root, jobKey: job, keySetVersion: 1,
-            serverCA: serverCA.certificate,
-            deviceCA: deviceCA, now: .now())
+        let signer = try signer(of: deploymentID)
         let (macKey, keyID) = (try MACKey(bytes: macBytes), Hex.encode(SHA256.hash(macBytes).prefix(8)))
         return APIKeys(
             signer: signer, seals: RowSeals(key: macKey, keyID: keyID), sealing: try sealingKeys(),
@@ -209,6 +201,20 @@ struct KeyFiles {
         ListenerFiles(server: try read(Self.certificate), minimum: .v12)
     }
 
+    /// The authority of gateways and API, and that of devices.
+    func authorities() throws -> (server: CertificateAuthority, device: CertificateAuthority) {
+        (try authority("server-ca", "CloudRMM server CA"), try authority("device-ca", "CloudRMM device CA"))
+    }
+
+    /// The installation's id.
+    func deployment() throws -> DeploymentID {
+        let text = try text("deployment") { DeploymentID.new(at: .now()).description }
+        guard let id = DeploymentID(text) else {
+            throw CommandError("\(path("deployment")) does not hold an id")
+        }
+        return id
+    }
+
     private func authority(_ name: String, _ commonName: String) throws -> CertificateAuthority {
         if !fileExists(path("\(name).pem")) {
             let made = try CertificateAuthority.make(commonName: commonName, validitySeconds: 3_650 * 86_400)
@@ -222,7 +228,7 @@ struct KeyFiles {
         String(decoding: try bytes(name) { Array(make().utf8) }, as: UTF8.self)
     }
 
-    private func bytes(_ name: String, make: () -> [UInt8]) throws -> [UInt8] {
+    func bytes(_ name: String, make: () -> [UInt8]) throws -> [UInt8] {
         if !fileExists(path(name)) { try DurableFile.write(make(), to: path(name), mode: 0o600) }
         return try readFile(path(name), max: 65_536)
     }
@@ -231,7 +237,7 @@ struct KeyFiles {
         String(decoding: try readFile(path(name), max: 65_536), as: UTF8.self)
     }
 
-    private func path(_ name: String) -> String { "\(directory)/\(name)" }
+    func path(_ name: String) -> String { "\(directory)/\(name)" }
 }
 
 /// The names and addresses by which others know a listener; those of this machine always.

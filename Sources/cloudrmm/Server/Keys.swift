@@ -7,11 +7,15 @@ import Postgres
 import Process
 import Trust
 
-/// `cloudrmm keys …`: API keys, made by whoever holds the installation's own keys.
+/// `cloudrmm keys …`: what only whoever holds the installation's own keys can do.
 struct Keys: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
-        abstract: "API keys made with the installation's own keys, and the key of stored secrets.",
-        subcommands: [CreateAdministrator.self, RotateSealing.self, Reseal.self])
+        abstract:
+            "The installation's own keys: what agents believe, what is stored sealed, the first API key.",
+        subcommands: [
+            Init.self, Show.self, Rotate.self, Retire.self, Export.self, CreateAdministrator.self,
+            RotateSealing.self, Reseal.self,
+        ])
 
     /// The first key of an installation that 'cloudrmm serve' runs: every other key is made through the API.
     struct CreateAdministrator: AsyncParsableCommand {

@@ -46,13 +46,14 @@ extension Roles {
         let connection = try makeConnection()
         let front = try await makeFront(connection)
         let ledger = Ledger(pool: pool)
-        let apiKeys = try keys.openAPIKeys()
+        var apiKeys = try keys.openAPIKeys()
         let deployment = try await ledger.deployment(orCreate: apiKeys.signer.deployment)
         guard deployment == apiKeys.signer.deployment else {
             throw CommandError(
                 "the keys in \(keys.directory) belong to another installation than the database: "
                     + "\(apiKeys.signer.deployment) and \(deployment)")
         }
+        apiKeys.signer = try await publish(apiKeys.signer, in: ledger)
         let (apiNames, gatewayNames) = (settings.apiNames, settings.gatewayNames)
         try keys.issueServerCertificates(api: apiNames, gateway: gatewayNames)
         let tls = try RenewedTLS(logger: logger) {
@@ -156,6 +157,33 @@ extension Roles {
         return BuiltAPI(
             part: part, authenticator: authenticator, ledger: ledger, readiness: readiness,
             counters: counters)
+    }
+
+    /// Makes the key set known before anything is signed that stands on it. One that was published since,
+    /// from another host of the API, is taken over if the root key has signed it.
+    private func publish(_ signer: Signer, in ledger: Ledger) async throws -> Signer {
+        try await ledger.publish(keySet: signer.keySet.encoded, version: signer.keySetVersion)
+        guard let newest = try await ledger.newestKeySet(), newest.statement != signer.keySet.encoded else {
+            return signer
+        }
+        let newer: Signer
+        do {
+            newer = try signer.adopting(keySet: SignedStatement(encoded: newest.statement), now: .now())
+        } catch {
+            logger.error(
+                "a published key set does not hold, or not with this directory's keys",
+                metadata: ["version": "\(newest.version)", "error": "\(error)"])
+            return signer
+        }
+        guard newer.keySetVersion > signer.keySetVersion else {
+            throw CommandError(
+                "another key set \(newer.keySetVersion) was published than the one in the directory of keys; "
+                    + "take the directory that the last 'cloudrmm keys' was run on")
+        }
+        logger.warning(
+            "the directory of keys is not the newest: copy it from where the keys were rotated",
+            metadata: ["version": "\(signer.keySetVersion)", "published": "\(newer.keySetVersion)"])
+        return newer
     }
 
     /// Health and metrics.
