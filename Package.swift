@@ -121,6 +121,7 @@ let package = Package(
                 .embedInCode("Migrations/V0029_revocation.sql"),
                 .embedInCode("Migrations/V0030_presence.sql"),
                 .embedInCode("Migrations/V0031_key_sets.sql"),
+                .embedInCode("Migrations/V0032_renewal.sql"),
             ]),
         target("Streams", ["Domain", "Wire", "Redis", logging], swiftSettings: optimized),
         target(
@@ -235,7 +236,10 @@ let package = Package(
                 "Trust", "Wire", "Process", logging,
             ]),
         tests(
-            "cloudrmmTests", ["cloudrmm", "Domain", "Engine", "Process", "Trust", "Wire", arguments, logging]),
+            "cloudrmmTests",
+            [
+                "cloudrmm", "Domain", "Engine", "Process", "Trust", "Wire", arguments, logging,
+            ]),
         target("History", path: "Tests/History"),
         .executableTarget(
             name: "HistoryCheck", dependencies: ["History"], path: "Tests/HistoryCheck",

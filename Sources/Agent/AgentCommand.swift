@@ -7,7 +7,7 @@ package enum AgentCommand: Sendable, Equatable {
     /// Makes this machine a device.
     case enroll(apiURL: String, caPath: String, token: TokenSource, dataDirectory: String)
     /// Connects a device and runs its jobs.
-    case run(dataDirectory: String)
+    case run(dataDirectory: String, renewsCertificate: Bool)
     /// Says how a device is.
     case status(dataDirectory: String, asJSON: Bool)
     /// Shows `usage`.
@@ -18,14 +18,16 @@ package enum AgentCommand: Sendable, Equatable {
     /// What `help` shows.
     package static let usage = """
         usage: cloudrmm-agent enroll --api-url URL --ca FILE [--token TOKEN|-] --data-dir DIR
-               cloudrmm-agent run    --data-dir DIR
+               cloudrmm-agent run    --data-dir DIR [--renew-certificate yes|no]
                cloudrmm-agent status --data-dir DIR [--output text|json]
 
         enroll   makes this machine a device: asks the API at URL (https), whose certificate the CA in FILE
                  has signed, with a token from `cloudrmm tokens create`, and keeps the identity in DIR;
                  the token is read from standard input for `-`, and taken from CLOUDRMM_TOKEN without the
                  option: unlike an argument, neither is shown to every user of the machine
-        run      connects the device of DIR and runs its jobs until SIGTERM or SIGINT
+        run      connects the device of DIR and runs its jobs until SIGTERM or SIGINT; another certificate is
+                 asked for when two thirds of the life of this one are over, or at once with
+                 --renew-certificate yes
         status   says who the device of DIR is, and whether an agent runs for it
 
         exit codes: 0 done, 1 failed, 2 wrong usage, 3 the server refused, 4 not enrolled or enrolled already,
@@ -50,7 +52,14 @@ package enum AgentCommand: Sendable, Equatable {
                 apiURL: try options.required("--api-url"), caPath: try options.required("--ca"),
                 token: try Self.token(options.values["--token"] ?? variable),
                 dataDirectory: try options.required("--data-dir"))
-        case "run": self = .run(dataDirectory: try rest.take("--data-dir").required("--data-dir"))
+        case "run":
+            let options = try rest.take("--data-dir", "--renew-certificate")
+            let renews = options.values["--renew-certificate"] ?? "no"
+            guard renews == "yes" || renews == "no" else {
+                throw AgentError(.invalid, "--renew-certificate is yes or no, not \"\(renews)\"")
+            }
+            self = .run(
+                dataDirectory: try options.required("--data-dir"), renewsCertificate: renews == "yes")
         case "status":
             let options = try rest.take("--data-dir", "--output")
             let output = options.values["--output"] ?? "text"

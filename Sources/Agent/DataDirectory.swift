@@ -94,6 +94,11 @@ package struct DataDirectory: Sendable {
         try DurableFile.write(writer.bytes, to: file("identity.json"))
     }
 
+    /// Makes another certificate of the device durable.
+    func keep(_ certificate: Certificate) throws {
+        try DurableFile.write(Array(certificate.pem.utf8), to: file("certificate.pem"))
+    }
+
     /// Makes the pinned statements durable.
     func pin(_ verifier: Verifier) throws {
         try DurableFile.write(verifier.keySet.encoded, to: file("keyset"))

@@ -30,7 +30,7 @@ package final class EnrolledAgent: Sendable {
     package init(
         directory: DataDirectory, backoff: Backoff = EnrolledAgent.backoff,
         now: @escaping @Sendable () -> Instant,
-        startedDelay: Duration = .seconds(1), logger: Logger
+        startedDelay: Duration = .seconds(1), renewsNow: Bool = false, logger: Logger
     ) throws {
         try directory.requireEnrolled()
         lock = try directory.takeLock()
@@ -42,9 +42,8 @@ package final class EnrolledAgent: Sendable {
         disk = NIOThreadPool(numberOfThreads: 1)
         group = MultiThreadedEventLoopGroup(numberOfThreads: 1)
         runner = try Runner(
-            directory: directory, verifier: identity.verifier, key: identity.key, disk: disk, now: now,
-            startedDelay: startedDelay,
-            logger: logger)
+            directory: directory, identity: identity, renewsNow: renewsNow, disk: disk, now: now,
+            startedDelay: startedDelay, logger: logger)
         disk.start()
     }
 
@@ -83,7 +82,7 @@ package final class EnrolledAgent: Sendable {
 
     private func holdSession() async {
         do {
-            let tls = try runner.clientContext(identity)
+            let tls = try runner.clientContext()
             let connection = try await GatewayConnection.open(
                 address, tls: tls, on: group.next(), hello: { self.runner.hello($0) },
                 receive: { connection, frame in

@@ -35,17 +35,18 @@ final class Runner: Sendable {
     private let logger: Logger
     private let verifier: Mutex<Verifier>
     private let deviceKey: P256Key
+    private let renewal: CertificateRenewal
     private let machine: Mutex<RunnerMachine>
     /// The session whose welcome came last.
     private let session = Mutex<GatewayConnection?>(nil)
     private let traces = Mutex(AttemptTraces())
-    private let client = Mutex<(keySet: Int, context: TLSContext)?>(nil)
+    private let client = Mutex<(keySet: Int, serial: String, context: TLSContext)?>(nil)
     private let messages: AsyncStream<Message>
     private let inbox: AsyncStream<Message>.Continuation
 
     /// Reads the state of a directory whose lock is held; blocks.
     init(
-        directory: DataDirectory, verifier: Verifier, key: P256Key, disk: NIOThreadPool,
+        directory: DataDirectory, identity: Identity, renewsNow: Bool = false, disk: NIOThreadPool,
         now: @escaping @Sendable () -> Instant,
         startedDelay: Duration = .seconds(1), logger: Logger
     ) throws {
@@ -54,8 +55,9 @@ final class Runner: Sendable {
         self.now = now
         self.startedDelay = startedDelay
         self.logger = logger
-        self.verifier = Mutex(verifier)
-        deviceKey = key
+        verifier = Mutex(identity.verifier)
+        deviceKey = identity.key
+        renewal = CertificateRenewal(identity, isDueNow: renewsNow)
         for place in [directory.outbox, directory.runs] { try Directory.make(place, mode: 0o700) }
         let (journal, state) = try Journal.open(directory.journal, disk: disk, now: now())
         self.journal = journal
@@ -83,15 +85,18 @@ final class Runner: Sendable {
     }
 
     /// What the device shows a gateway, and whom it believes to be one: the same for all sessions under a key
-    /// set, so that a session can be resumed.
-    func clientContext(_ identity: Identity) throws -> TLSContext {
+    /// set and a certificate, so that a session can be resumed.
+    func clientContext() throws -> TLSContext {
         let keySet = verifier.withLock { $0.keySet.payload }
+        let certificate = renewal.certificate
         return try client.withLock { client in
-            if let client, client.keySet == keySet.version { return client.context }
+            if let client, client.keySet == keySet.version, client.serial == certificate.serial {
+                return client.context
+            }
             let context = try TLSContext.client(
-                trustedCA: keySet.serverCA, certificatePEM: identity.certificate.pem,
-                keyPEM: identity.key.pem, minimum: .v13, alpn: ["http/1.1"])
-            client = (keySet.version, context)
+                trustedCA: keySet.serverCA, certificatePEM: certificate.pem, keyPEM: deviceKey.pem,
+                minimum: .v13, alpn: ["http/1.1"])
+            client = (keySet.version, certificate.serial, context)
             return context
         }
     }
@@ -205,6 +210,7 @@ final class Runner: Sendable {
             }
             if isFirst { note(clock: welcome.at) }
             await welcomed(welcome, message.connection.features, isFirst: isFirst, &group)
+            askRenewal(message.connection)
         case .statements(let statements):
             await adopt("key set", statements.keySet) { try $0.adopt(keySet: $1, now: $2) }
             await adopt("assignment", statements.assignment) { try $0.adopt(assignment: $1, now: $2) }
@@ -219,6 +225,7 @@ final class Runner: Sendable {
             traces.withLock { $0.forget(name) }
             let step = machine.withLock { $0.acknowledged(name) }
             group.addTask { await self.follow(step) }
+        case .renewed(let answer): await renewed(answer)
         case .pong: break
         }
     }
@@ -435,6 +442,36 @@ final class Runner: Sendable {
             logger.notice("statement pinned", metadata: ["statement": "\(what)"])
         } catch {
             logger.warning("statement refused", metadata: ["statement": "\(what)", "error": "\(error)"])
+        }
+    }
+
+    // MARK: - The device's certificate
+
+    /// Asks for another certificate when two thirds of the life of this one are over; at each welcome again.
+    private func askRenewal(_ connection: GatewayConnection) {
+        guard connection.features.contains(.renewal), renewal.isDue(now: now()) else { return }
+        do {
+            connection.send(.renew(try deviceKey.certificateRequest(commonName: "cloudrmm-agent")))
+        } catch {
+            logger.error("another certificate cannot be asked for", metadata: ["error": "\(error)"])
+        }
+    }
+
+    /// Takes a certificate, on disk first; the next session is opened with it, this one goes on.
+    private func renewed(_ answer: Renewed) async {
+        guard let pem = answer.certificate else {
+            return logger.warning(
+                "the certificate is not renewed", metadata: ["reason": "\(printable(answer.refusal ?? ""))"])
+        }
+        do {
+            let authority = verifier.withLock { $0.keySet.payload.deviceCA }
+            let new = try renewal.judge(pem, authority: authority, now: now())
+            try await disk.runIfActive { try self.directory.keep(new) }
+            renewal.take(new)
+            logger.notice(
+                "certificate renewed", metadata: ["until": "\(Instant(seconds: new.notAfter))"])
+        } catch {
+            logger.warning("a certificate is refused", metadata: ["error": "\(error)"])
         }
     }
 

@@ -50,6 +50,8 @@ package final class Gateway: Sendable {
     let sessions = Sessions()
     let contents: JobContents
     let keySet: PublishedKeySet
+    /// Requests for certificates, and devices that wait for an answer, since when.
+    let renewals = Mutex<[DeviceID: Renewing]>([:])
     let settler: Settler
     let logger: Logger
     /// What was counted.
@@ -203,6 +205,7 @@ package final class Gateway: Sendable {
         note(frame, session)
         switch frame {
         case .hello, .ping: break
+        case .renew(let request): renew(request, session)
         case .accepted(let accepted):
             note(journal: accepted.journalPosition, session)
             counters.increment("accepted")
@@ -265,6 +268,7 @@ package final class Gateway: Sendable {
             await writeJournals()
             await wakeFlapping()
             await pushKeySet()
+            await answerRenewals()
             if seconds % Self.lookSeconds == 0 { await endUnwelcome() }
             seconds += 1
             // Cancellation ends the wait early, which is what is wanted.

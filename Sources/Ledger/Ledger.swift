@@ -98,6 +98,9 @@ package struct Ledger: Sendable {
         Migration(
             version: 31, name: "key_sets",
             sql: String(decoding: PackageResources.V0031_key_sets_sql, as: UTF8.self)),
+        Migration(
+            version: 32, name: "renewal",
+            sql: String(decoding: PackageResources.V0032_renewal_sql, as: UTF8.self)),
     ]
 
     /// Succeeds when the database answers.

@@ -70,6 +70,15 @@ package struct Certificate: Sendable {
         return found
     }
 
+    /// Whether this authority has signed the certificate, and is named in it as who did.
+    package func isIssued(by authority: Certificate) -> Bool {
+        defer { ERR_clear_error() }
+        guard authority.isCA, let key = unsafe X509_get0_pubkey(authority.x509.pointer) else { return false }
+        // Only 1 from the library means yes.
+        return unsafe X509_check_issued(authority.x509.pointer, x509.pointer) == X509_V_OK
+            && X509_verify(x509.pointer, key) == 1
+    }
+
     /// Throws `notYetValid` or `expired` unless `now` lies within the validity.
     package func checkValidity(at now: Int64) throws(TrustError) {
         guard now >= notBefore else {

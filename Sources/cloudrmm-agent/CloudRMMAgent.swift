@@ -36,7 +36,7 @@ enum CloudRMMAgent {
             case .version: print("cloudrmm-agent \(EnrolledAgent.version)")
             case .enroll(let apiURL, let caPath, let token, let path):
                 try enroll(apiURL: apiURL, caPath: caPath, token: token.read(), into: DataDirectory(path))
-            case .run(let path): try await run(DataDirectory(path))
+            case .run(let path, let renews): try await run(DataDirectory(path), renewsNow: renews)
             case .status(let path, let asJSON): try status(DataDirectory(path), asJSON: asJSON)
             }
             return 0
@@ -78,12 +78,13 @@ enum CloudRMMAgent {
         print("enrolled device \(identity.verifier.device) of organization \(identity.verifier.organization)")
     }
 
-    private static func run(_ directory: DataDirectory) async throws {
+    private static func run(_ directory: DataDirectory, renewsNow: Bool) async throws {
         LoggingSystem.bootstrap { StreamLogHandler.standardError(label: $0) }
         // Orphans of a script's tree stay within reach; from here on all children are made by `Process`.
         try ProcessTree.adoptOrphans()
         let agent = try EnrolledAgent(
-            directory: directory, now: Instant.now, logger: Logger(label: "cloudrmm-agent"))
+            directory: directory, now: Instant.now, renewsNow: renewsNow,
+            logger: Logger(label: "cloudrmm-agent"))
         let signals = [SIGTERM, SIGINT].map { number in
             signal(number, SIG_IGN)
             let source = DispatchSource.makeSignalSource(signal: number, queue: .global())

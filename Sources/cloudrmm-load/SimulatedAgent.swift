@@ -111,7 +111,7 @@ final class SimulatedAgent: Sendable {
         case .acknowledged(let name):
             if state.withLock({ $0.commit(name) }) { counters.acknowledged.add(1, ordering: .relaxed) }
         case .cancel: counters.cancels.add(1, ordering: .relaxed)
-        case .pong: break
+        case .renewed, .pong: break
         }
     }
 

@@ -11,7 +11,11 @@ import Testing
                 "enroll", "--api-url", "https://h", "--ca=f", "--token", "t", "--data-dir", "/d",
             ])
                 == .enroll(apiURL: "https://h", caPath: "f", token: .text("t"), dataDirectory: "/d"))
-        #expect(try AgentCommand(["run", "--data-dir=/d"]) == .run(dataDirectory: "/d"))
+        #expect(
+            try AgentCommand(["run", "--data-dir=/d"]) == .run(dataDirectory: "/d", renewsCertificate: false))
+        #expect(
+            try AgentCommand(["run", "--data-dir=/d", "--renew-certificate", "yes"])
+                == .run(dataDirectory: "/d", renewsCertificate: true))
         #expect(
             try AgentCommand(["status", "--output", "json", "--data-dir", "/d"])
                 == .status(dataDirectory: "/d", asJSON: true))

@@ -74,10 +74,14 @@ struct Fixture: Sendable {
         return Base64URL.encode(sign(.enrolmentToken, payload, expiresIn: expiresIn))
     }
 
-    func certificate(for key: P256Key) throws -> Certificate {
-        try deviceCA.issueDevice(
+    func certificate(
+        for key: P256Key, by authority: CertificateAuthority? = nil, device: DeviceID? = nil,
+        seconds: Int64 = 80_000, issuedIn: Int64 = 0
+    ) throws -> Certificate {
+        try (authority ?? deviceCA).issueDevice(
             request: CertificateRequest(pem: key.certificateRequest(commonName: "device")),
-            deviceURI: "cloudrmm://\(deployment)/device/\(organization)/\(device)")
+            deviceURI: "cloudrmm://\(deployment)/device/\(organization)/\(device ?? self.device)",
+            validitySeconds: seconds, now: now.seconds + issuedIn)
     }
 
     func enrollment(
@@ -100,11 +104,12 @@ struct Fixture: Sendable {
     }
 
     /// A directory with an enrolled device that connects to a port of this machine.
-    func directory(gatewayPort: Int) throws -> DataDirectory {
+    func directory(gatewayPort: Int, certificate: Certificate? = nil) throws -> DataDirectory {
         let directory = try DataDirectory("/tmp/cloudrmm-agent-tests/\(UniqueID.v7(at: now))")
         try directory.store(
             Identity(
-                verifier: verifier(), key: key, certificate: certificate(for: key),
+                verifier: verifier(), key: key,
+                certificate: certificate ?? self.certificate(for: key),
                 gatewayURL: "wss://localhost:\(gatewayPort)"))
         return directory
     }

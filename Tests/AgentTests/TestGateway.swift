@@ -47,7 +47,7 @@ final class TestGateway: Sendable {
     static func start(
         _ fixture: Fixture, subprotocol: String = GatewayConnection.subprotocol,
         serverCertificate: Certificate? = nil,
-        serverKey: P256Key = P256Key()
+        serverKey: P256Key = P256Key(), features: Features = []
     ) async throws -> TestGateway {
         let certificate =
             try serverCertificate
@@ -65,8 +65,10 @@ final class TestGateway: Sendable {
                 let isRight =
                     head.uri == GatewayConnection.path
                     && head.headers["sec-websocket-protocol"] == [GatewayConnection.subprotocol]
-                return channel.eventLoop.makeSucceededFuture(
-                    isRight ? HTTPHeaders([("Sec-WebSocket-Protocol", subprotocol)]) : nil)
+                let headers = HTTPHeaders([
+                    ("Sec-WebSocket-Protocol", subprotocol), (Features.header, features.header),
+                ])
+                return channel.eventLoop.makeSucceededFuture(isRight ? headers : nil)
             },
             upgradePipelineHandler: { channel, _ in
                 channel.eventLoop.makeCompletedFuture {

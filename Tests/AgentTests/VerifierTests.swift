@@ -117,11 +117,14 @@ import Wire
             try verifier.adopt(keySet: fixture.keySet(version: 2, by: fixture.signer), now: fixture.now)
         }
         #expect(throws: AgentError.self) {
-            try verifier.adopt(keySet: fixture.keySet(version: 1), now: fixture.now)
+            try verifier.adopt(keySet: fixture.keySet(version: 1, jobKeys: [next]), now: fixture.now)
         }
+        #expect(try !verifier.adopt(keySet: verifier.keySet.encoded, now: fixture.now), "it is in force")
         #expect(verifier == self.verifier)
-        try verifier.adopt(keySet: keySet, now: fixture.now)
-        #expect(throws: AgentError.self) { try verifier.adopt(keySet: keySet, now: fixture.now) }
+        #expect(try verifier.adopt(keySet: keySet, now: fixture.now))
+        #expect(throws: AgentError.self) {
+            try verifier.adopt(keySet: fixture.keySet(version: 2, jobKeys: [next, next]), now: fixture.now)
+        }
         let job = fixture.job()
         #expect(throws: Refusal.self) { try verifier.job(of: fixture.dispatch(job), now: fixture.now) }
         _ = try verifier.job(of: dispatch(fixture.sign(.job, job, by: next)), now: fixture.now)

@@ -135,9 +135,9 @@ actor TestAgent {
         (self.device, self.directory, self.log) = (device, directory, log)
     }
 
-    func start() throws {
+    func start(_ options: [String] = []) throws {
         running = try Running(
-            try Binaries.path("cloudrmm-agent"), ["run", "--data-dir", directory], log: log)
+            try Binaries.path("cloudrmm-agent"), ["run", "--data-dir", directory] + options, log: log)
     }
 
     /// Ends it as a crash would. What it started lives on.

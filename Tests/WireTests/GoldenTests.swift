@@ -41,6 +41,7 @@ import Wire
             Rejected(
                 name: name, code: "target", message: "the job is for another site than this device's")),
         AgentFrame.rejected(Rejected(name: name, code: "full", message: "no")).carrying(trace),
+        .renew("-----BEGIN CERTIFICATE REQUEST-----\nMA==\n-----END CERTIFICATE REQUEST-----\n"),
         .ping(7),
     ]
 
@@ -57,7 +58,10 @@ import Wire
             .welcome(Welcome(session: 12, pingSeconds: 30, helloSeconds: 300)), .welcome(full),
             .statements(NewerStatements(keySet: Base64Bytes([1, 2]), assignment: Base64Bytes([3]))),
             .dispatch(Dispatch(name: name, job: [0, 1, 2, 255])), .dispatch(dispatch),
-            .cancel(name), .acknowledged(name), .pong(7),
+            .cancel(name), .acknowledged(name),
+            .renewed(
+                Renewed(certificate: "-----BEGIN CERTIFICATE-----\nMA==\n-----END CERTIFICATE-----\n")),
+            .renewed(Renewed(refusal: "the device is suspended or archived")), .pong(7),
         ]
     }()
 

@@ -87,9 +87,7 @@ package struct Enroller: Sendable {
             throw gone
         }
         let device = DeviceID.new(at: now)
-        let certificate = try signer.deviceCA.issueDevice(
-            request: request, deviceURI: "cloudrmm://\(signer.deployment)/device/\(organization)/\(device)",
-            now: now.seconds)
+        let certificate = try signer.certificate(for: request, device: device, of: organization, now: now)
         let assignment = signer.sign(
             AssignmentPayload(
                 device: device, keyHash: request.publicKeyHash, partner: token.partner, site: token.site,

@@ -108,6 +108,15 @@ package struct Signer: Sendable {
             expiresAt: now + .seconds(Self.assignmentSeconds))
     }
 
+    /// A certificate for the key of a request, in a device's name.
+    func certificate(
+        for request: CertificateRequest, device: DeviceID, of organization: OrganizationID, now: Instant
+    ) throws(TrustError) -> Certificate {
+        try deviceCA.issueDevice(
+            request: request, deviceURI: "cloudrmm://\(deployment)/device/\(organization)/\(device)",
+            now: now.seconds)
+    }
+
     /// Signs what an export holds.
     func sign(_ seal: ExportSeal, organization: OrganizationID, now: Instant) -> SignedStatement {
         sign(

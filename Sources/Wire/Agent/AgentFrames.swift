@@ -7,6 +7,8 @@ package enum AgentFrame: Sendable, Equatable {
     case started(Started)
     case finished(Finished)
     case rejected(Rejected)
+    /// The agent asks for another certificate of its key: a certificate request, PEM.
+    case renew(String)
     case ping(Int)
 }
 
@@ -19,6 +21,8 @@ package enum GatewayFrame: Sendable, Equatable {
     case cancel(AttemptName)
     /// The result of this attempt is committed; the agent may forget it.
     case acknowledged(AttemptName)
+    /// The certificate that the agent has asked for, or why there is none.
+    case renewed(Renewed)
     case pong(Int)
 }
 
@@ -471,6 +475,8 @@ extension AgentFrame {
         case "started": frame = .started(try Started(from: &reader))
         case "finished": frame = .finished(try Finished(from: &reader))
         case "rejected": frame = .rejected(try Rejected(from: &reader))
+        case "renew":
+            frame = .renew(try Renew(from: &reader).request)
         case "ping": frame = .ping(try reader.field("seq", Int.self))
         default:
             throw FieldError(.invalid, field: "type", "\"\(printable(type))\" is not a message of an agent")
@@ -487,6 +493,7 @@ extension AgentFrame {
         case .started(let body): encodeFrame("started", body)
         case .finished(let body): encodeFrame("finished", body)
         case .rejected(let body): encodeFrame("rejected", body)
+        case .renew(let request): encodeFrame("renew", Renew(request: request))
         case .ping(let sequence): encodeFrame("ping", sequence: sequence)
         }
     }
@@ -504,6 +511,7 @@ extension GatewayFrame {
         case "dispatch": frame = .dispatch(try Dispatch(from: &reader))
         case "cancel": frame = .cancel(try AttemptName(from: &reader))
         case "acknowledged": frame = .acknowledged(try AttemptName(from: &reader))
+        case "renewed": frame = .renewed(try Renewed(from: &reader))
         case "pong": frame = .pong(try reader.field("seq", Int.self))
         default:
             throw FieldError(.invalid, field: "type", "\"\(printable(type))\" is not a message of a gateway")
@@ -520,6 +528,7 @@ extension GatewayFrame {
         case .dispatch(let body): encodeFrame("dispatch", body)
         case .cancel(let body): encodeFrame("cancel", body)
         case .acknowledged(let body): encodeFrame("acknowledged", body)
+        case .renewed(let body): encodeFrame("renewed", body)
         case .pong(let sequence): encodeFrame("pong", sequence: sequence)
         }
     }

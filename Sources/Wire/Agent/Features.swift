@@ -21,8 +21,11 @@ package struct Features: OptionSet, Sendable, Hashable {
     /// Statements that are newer come as soon as there are any, and not with the next welcome.
     package static let statements = Features(rawValue: 1 << 4)
 
+    /// An agent may ask for another certificate.
+    package static let renewal = Features(rawValue: 1 << 5)
+
     /// All that this end knows.
-    package static let known: Features = [.traces, .secrets, .clock, .limits, .statements]
+    package static let known: Features = [.traces, .secrets, .clock, .limits, .statements, .renewal]
 
     /// The header of both heads.
     package static let header = "CloudRMM-Features"
@@ -31,7 +34,7 @@ package struct Features: OptionSet, Sendable, Hashable {
 
     private static let names: [(String, Features)] = [
         ("traces", .traces), ("secrets", .secrets), ("clock", .clock), ("limits", .limits),
-        ("statements", .statements),
+        ("statements", .statements), ("renewal", .renewal),
     ]
 
     /// The features that a header's values name; words that are not known are overlooked.

@@ -8,7 +8,7 @@ extension AgentFrame {
         case .started(let body): body.name
         case .finished(let body): body.name
         case .rejected(let body): body.name
-        case .hello, .ping: nil
+        case .hello, .renew, .ping: nil
         }
     }
 
@@ -19,7 +19,7 @@ extension AgentFrame {
         case .started(let body): body.trace
         case .finished(let body): body.trace
         case .rejected(let body): body.trace
-        case .hello, .ping: nil
+        case .hello, .renew, .ping: nil
         }
     }
 
@@ -30,7 +30,7 @@ extension AgentFrame {
         case .started: "started"
         case .finished: "finished"
         case .rejected: "rejected"
-        case .hello, .ping: nil
+        case .hello, .renew, .ping: nil
         }
     }
 
@@ -49,7 +49,7 @@ extension AgentFrame {
         case .rejected(var body):
             body.trace = trace
             return .rejected(body)
-        case .hello, .ping: return self
+        case .hello, .renew, .ping: return self
         }
     }
 }

@@ -93,6 +93,9 @@ extension Roles {
         let sealing = SecretSealer(
             ledger: ledger, signer: apiKeys.signer, keys: apiKeys.sealing,
             isRevoked: { try await authenticator.isRevoked($0) }, logger: logger)
+        let renewer = Renewer(
+            ledger: ledger, signer: apiKeys.signer, isRevoked: { try await authenticator.isRevoked($0) },
+            logger: logger)
         let agentGatewayURL = settings.agentGatewayURL
         let gatewayPort = settings.gatewayPort
         let enroller = Enroller(
@@ -144,6 +147,7 @@ extension Roles {
                 { try await tls.run() }, { await front.reportWork() },
                 { try await authenticator.keepUp(onFailure: onFailure) },
                 { try await sealer.run(onFailure: onFailure) }, { await sealing.run() },
+                { await renewer.run() },
                 { try await eraser.run(onFailure: onFailure) },
             ]) {
                 try await presence.beside {
