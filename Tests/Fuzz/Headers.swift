@@ -39,6 +39,8 @@ func checkHeaders(_ bytes: [UInt8]) {
     _ = Compression.takesGzip(fields[values: .acceptEncoding])
     _ = RequestHeaders.hostName(fields[.origin] ?? "")
     for field in fields {
+        let features = Features(header: [field.value])
+        promise(Features(header: [features.header]) == features, "features are written otherwise")
         _ = RequestHeaders.hostName(field.value)
         _ = RequestHeaders.plainTag(field.value)
         if let origin = AllowedOrigin(field.value) {
