@@ -40,6 +40,8 @@ extension EndToEndTests {
             #expect(refused.exit != .exited(0) && refused.errors.contains("--root-key"), "\(refused)")
             let rotated = try await keys("rotate", "--root-key", root).required()
             #expect(rotated.hasPrefix("key set 2: ") && rotated.contains("still holds"), "\(rotated)")
+            let early = try await keys("retire", "--root-key", root)
+            #expect(early.exit != .exited(0) && early.errors.contains("is not published"), "\(early)")
             try await restartAPI()
 
             // Signed at once by a key that the agent was not told of in its hello.

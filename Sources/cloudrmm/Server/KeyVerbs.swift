@@ -172,6 +172,12 @@ extension Keys {
                 throw CommandError(
                     "the keys in \(files.directory) belong to another installation than the database")
             }
+            let published = try await ledger.newestKeySet()?.statement
+            guard force || published == signer.keySet.encoded else {
+                throw CommandError(
+                    "key set \(signer.keySetVersion) is not published: start the API roles anew first, so "
+                        + "that they sign with its key")
+            }
             let retirement = KeyRetirement(ledger: ledger, signer: signer)
             let (signed, left) = try await retirement.resign()
             let use = try await retirement.use()
