@@ -146,10 +146,10 @@ extension Gateway {
 
     /// Sends work, behind the key set that says by whom it may be signed: also where the welcome, which may
     /// have been put together before, is still to come. An agent that takes none by itself is to say hello
-    /// again: what is sent to it then follows the welcome that has it.
+    /// again once it is served: what is sent to it then follows the welcome that has it.
     private func send(_ frames: [GatewayFrame], to session: Session) {
         if session.features.contains(.statements) {
-            session.send((newerKeySet(for: session).map { [$0] } ?? []) + frames)
+            session.send(frames, behind: keySet.newest)
         } else if session.isServing, keySet.newer(than: session.keySetVersion) != nil {
             session.close(.newerKeys)
         } else {

@@ -123,26 +123,25 @@ extension Gateway {
             try await ledger.restored(device, organization: organization, place: place)
             session.journalCopy = place.copy
         }
+        // As with jobs: an assignment by a new key comes with the key set that names it. One that is damaged
+        // names no key, and is refused.
+        let assigned = try? SignedStatement(encoded: identity.assignment)
+        try await keySet.meet([assigned?.keyID(as: .assignment)].compactMap(\.self))
+        let newerKeySet = keySet.newer(than: hello.keySetVersion)
         var welcome = Welcome(
-            session: session.number, keySet: newerKeySet(than: hello.keySetVersion, for: session),
+            session: session.number, keySet: newerKeySet?.statement.bytes,
             assignment: hello.assignmentVersion < identity.assignmentVersion ? identity.assignment : nil,
             drop: plan.drop, cancel: plan.cancel, pingSeconds: configuration.pace.pingSeconds,
             helloSeconds: configuration.pace.helloSeconds)
         if session.features.contains(.clock) { welcome.at = .now() }
         if session.features.contains(.limits) { welcome.limits = .own }
-        guard let said = session.welcome(welcome) else { return false }
+        let keySetVersion = newerKeySet?.version ?? hello.keySetVersion
+        guard let said = session.welcome(welcome, keySetVersion: keySetVersion) else { return false }
         for frame in said { handle(frame, session) }
         // Taken first: noted as sent, and returned only if it still may be.
         let taken = try await ledger.take(plan.resend.map { ($0.organization, $0.run, $0.token) })
         send(taken, try await contents.contents(of: taken.map { ($0.organization, $0.job) }), to: session)
         return true
-    }
-
-    /// The key set that a hello lacks. One that was handed before and not taken is handed again.
-    private func newerKeySet(than version: Int, for session: Session) -> [UInt8]? {
-        let newest = keySet.newer(than: version)
-        _ = session.hand(keySet: newest?.version ?? version)
-        return newest?.statement.bytes
     }
 
     /// The attempts that the server believes a device to have. Those that were given up while it was silent

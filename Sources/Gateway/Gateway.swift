@@ -50,7 +50,7 @@ package final class Gateway: Sendable {
     let sessions = Sessions()
     let contents: JobContents
     let keySet: PublishedKeySet
-    /// Requests for certificates, and devices that wait for an answer, since when.
+    /// Devices that have asked for a certificate of late.
     let renewals = Mutex<[DeviceID: Renewing]>([:])
     let settler: Settler
     let logger: Logger
@@ -280,27 +280,18 @@ package final class Gateway: Sendable {
     /// welcome.
     private func pushKeySet() async {
         do {
-            guard try await keySet.look() else { return }
+            try await keySet.look()
         } catch {
             logger.warning("key sets were not looked for", metadata: ["error": "\(error)"])
             return
         }
+        guard let newest = keySet.takeUnpushed() else { return }
         var pushed = 0
         for session in sessions.all where session.isServing && session.features.contains(.statements) {
-            guard let frame = newerKeySet(for: session) else { continue }
-            session.send([frame])
-            pushed += 1
+            if session.send([], behind: newest) { pushed += 1 }
         }
         counters.increment("keySetsPushed", by: pushed)
         logger.notice("a newer key set is handed to agents", metadata: ["sessions": "\(pushed)"])
-    }
-
-    /// The key set that a session lacks, if it lacks one; noted as handed to it.
-    func newerKeySet(for session: Session) -> GatewayFrame? {
-        guard let newest = keySet.newer(than: session.keySetVersion),
-            session.hand(keySet: newest.version)
-        else { return nil }
-        return .statements(NewerStatements(keySet: newest.statement))
     }
 
     /// What is done once a second, whatever else takes long.

@@ -16,6 +16,8 @@ final class PublishedKeySet: Sendable {
 
     private struct State {
         var newest: Newest?
+        /// The version that was handed to everybody who was here.
+        var pushed = 0
         /// Keys that were met, each before a look.
         var keys: Set<String> = []
     }
@@ -25,19 +27,27 @@ final class PublishedKeySet: Sendable {
 
     init(ledger: Ledger) { self.ledger = ledger }
 
+    /// The newest that is known.
+    var newest: Newest? { state.withLock(\.newest) }
+
     /// The newest, if it is newer than this version.
-    func newer(than version: Int) -> Newest? {
-        state.withLock { state in state.newest.flatMap { $0.version > version ? $0 : nil } }
+    func newer(than version: Int) -> Newest? { newest.flatMap { $0.version > version ? $0 : nil } }
+
+    /// Looks for the newest.
+    func look() async throws {
+        guard let found = try await ledger.newestKeySet() else { return }
+        state.withLock { state in
+            guard found.version > state.newest?.version ?? 0 else { return }
+            state.newest = Newest(version: found.version, statement: .prepared(found.statement))
+        }
     }
 
-    /// Looks for the newest; whether there is a newer one than before.
-    @discardableResult
-    func look() async throws -> Bool {
-        guard let found = try await ledger.newestKeySet() else { return false }
-        return state.withLock { state in
-            guard found.version > state.newest?.version ?? 0 else { return false }
-            state.newest = Newest(version: found.version, statement: .prepared(found.statement))
-            return true
+    /// The newest, if it was not handed to everybody yet; it counts as handed from now on.
+    func takeUnpushed() -> Newest? {
+        state.withLock { state in
+            guard let newest = state.newest, newest.version > state.pushed else { return nil }
+            state.pushed = newest.version
+            return newest
         }
     }
 

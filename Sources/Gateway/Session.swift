@@ -91,18 +91,24 @@ final class Session: Sendable {
 
     func assign(number: Int) { state.withLock { $0.number = number } }
 
-    /// Writes frames and flushes once. A closed channel swallows them: what matters is repeated at the next
-    /// hello.
-    func send(_ frames: [GatewayFrame]) {
-        guard !frames.isEmpty else { return }
-        // Written under the lock, which only hands the frames to the loop: so they leave in order.
+    /// Writes frames and flushes once, behind a key set that the device lacks. A closed channel swallows
+    /// them: what matters is repeated at the next hello.
+    /// - Returns: whether the key set was one that it lacks.
+    @discardableResult
+    func send(_ frames: [GatewayFrame], behind keySet: PublishedKeySet.Newest? = nil) -> Bool {
+        // Written under the lock, which only hands the frames to the loop: so they leave in order, and nobody
+        // else takes the key set for sent before it is.
         state.withLock { state in
-            guard !state.isClosed else { return }
-            guard state.early == nil else {
-                state.early? += frames
-                return
+            guard !state.isClosed else { return false }
+            var frames = frames
+            let lacked = keySet.flatMap { $0.version > state.keySetVersion ? $0 : nil }
+            if let lacked {
+                state.keySetVersion = lacked.version
+                frames.insert(.statements(NewerStatements(keySet: lacked.statement)), at: 0)
             }
-            write(frames)
+            guard !frames.isEmpty else { return false }
+            if state.early == nil { write(frames) } else { state.early? += frames }
+            return lacked != nil
         }
     }
 
@@ -123,15 +129,6 @@ final class Session: Sendable {
     /// The newest key set that the device has, or was handed.
     var keySetVersion: Int { state.withLock(\.keySetVersion) }
 
-    /// A key set is about to be handed to the device; whether it is newer than what it was handed before.
-    func hand(keySet version: Int) -> Bool {
-        state.withLock { state in
-            guard version > state.keySetVersion else { return false }
-            state.keySetVersion = version
-            return true
-        }
-    }
-
     /// Which copy of its journal the device speaks from.
     var journalCopy: Int {
         get { state.withLock { $0.journalCopy } }
@@ -139,11 +136,12 @@ final class Session: Sendable {
     }
 
     /// Answers a hello. The answer to the first is the first frame of the session, and behind it leaves what
-    /// was to be sent too early.
+    /// was to be sent too early. The device has, or gets by it, the key set of this version.
     /// - Returns: what the device has said meanwhile; `nil` if the session is closed.
-    func welcome(_ welcome: Welcome) -> [AgentFrame]? {
+    func welcome(_ welcome: Welcome, keySetVersion: Int = 0) -> [AgentFrame]? {
         state.withLock { state in
             guard !state.isClosed else { return nil }
+            state.keySetVersion = max(state.keySetVersion, keySetVersion)
             write([.welcome(welcome)] + (state.early ?? []))
             state.early = nil
             defer { state.unjudged = [] }

@@ -63,7 +63,7 @@ import Wire
     ) async throws -> RenewalAnswer? {
         let ledger = scene.bench.world.gateway
         let text = try request ?? (key ?? self.key).certificateRequest(commonName: "any")
-        try await ledger.askRenewal(scene.device, organization: scene.tenant.organization, request: text)
+        try await ledger.askRenewals([(scene.tenant.organization, scene.device, text)])
         let renewer = Renewer(
             ledger: scene.bench.world.api, signer: signer, isRevoked: { $0 == revoked }, logger: .quiet)
         #expect(try await renewer.answerOnce() == 1)

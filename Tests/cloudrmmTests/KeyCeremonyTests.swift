@@ -42,7 +42,7 @@ import Trust
         #expect(rotated.jobKeys == [before.jobKey, rotated.jobKey])
         #expect(try signer.keySet == rotated.keySet)
         #expect(!fileExists("\(scratch.path)/job-next.seed"))
-        let retired = try await scratch.keys.retireJobKeys(root: own())
+        let retired = try await scratch.keys.retireJobKeys(allBut: rotated.jobKey, root: own())
         #expect(retired.keySetVersion == 3 && retired.jobKeys == [rotated.jobKey])
         #expect(retired.rootKey == before.rootKey)
     }
@@ -65,6 +65,9 @@ import Trust
             deployment: rotated.deployment, now: .now())
         try await DurableFile.write(own().sign(named).encoded, to: "\(scratch.path)/keyset")
         #expect(try signer.jobKey == SigningKey(seed: seed).publicKey, "the one before signs until then")
+        await #expect(throws: CommandError.self, "what was judged for another key is not retired") {
+            try await scratch.keys.retireJobKeys(allBut: SigningKey(seed: seed).publicKey, root: own())
+        }
         let next = try await scratch.keys.rotateJobKey(root: own())
         #expect(next.keySetVersion == 4 && next.jobKeys.contains(last.publicKey))
         #expect(!fileExists("\(scratch.path)/job-next.seed"))
@@ -111,6 +114,9 @@ import Trust
         let key = try VerifyingKey(bytes: Array(der.suffix(32)))
         let command = "cd \(place) && cat > bytes && openssl pkeyutl -sign -rawin -inkey root.pem -in bytes"
         let keys = try KeyFiles(directory: "\(place)/keys")
+        await #expect(throws: (any Error).self) { try await keys.make(root: .command("exit 3", key)) }
+        #expect(throws: CommandError.self, "no other root key is made") { _ = try keys.openAPIKeys() }
+        #expect(!fileExists("\(place)/keys/root.seed"))
         let made = try await keys.make(root: .command(command + " | base64 -w0", key))
         #expect(made.rootKey == key && made.keySetVersion == 1)
         #expect(!fileExists("\(place)/keys/root.seed"))

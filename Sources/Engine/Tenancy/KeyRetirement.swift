@@ -33,7 +33,8 @@ package struct KeyRetirement: Sendable {
                     // One that does not hold is named.
                     var held = try? signer.verify(
                         assignment: device.assignment, of: device.organization, now: now),
-                    held.device == device.device, held.version == device.version
+                    held.device == device.device, held.version == device.version,
+                    held.site == device.site, held.version < Int(Int32.max)
                 else {
                     left.append(device.device)
                     continue

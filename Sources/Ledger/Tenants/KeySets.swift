@@ -22,6 +22,13 @@ extension Ledger {
             """, scope: .platform)
     }
 
+    /// The key set of a version as it was published.
+    package func keySet(version: Int) async throws -> [UInt8]? {
+        try await pool.query(
+            "SELECT statement FROM key_sets WHERE version = \(version)", scope: .platform
+        ) { row in try row.decode(PostgresData.self).bytes }.first
+    }
+
     /// The newest key set that was published, as an encoded statement; nobody has verified it.
     package func newestKeySet() async throws -> (version: Int, statement: [UInt8])? {
         let rows = try await pool.query(
@@ -66,9 +73,11 @@ extension Ledger {
             """
             SELECT (SELECT count(*) FROM jobs j
                     WHERE \(fragment: Self.keyID(of: "j.statement", type: "job")) <> \(PostgresData(keyID))
-                      AND EXISTS (SELECT FROM runs r
-                                  WHERE r.organization_id = j.organization_id AND r.job_id = j.id
-                                    AND r.state < 10)),
+                      -- One that is not expanded yet has no runs, or not all.
+                      AND (j.total IS NULL
+                           OR EXISTS (SELECT FROM runs r
+                                      WHERE r.organization_id = j.organization_id AND r.job_id = j.id
+                                        AND r.state < 10))),
                    (SELECT count(*) FROM enrollment_tokens t
                     WHERE t.signed_by IS DISTINCT FROM \(PostgresData(keyID))
                       AND t.revoked_at IS NULL AND t.expires_at > now() AND t.uses < t.uses_max)

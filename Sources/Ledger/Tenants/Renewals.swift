@@ -40,16 +40,19 @@ package struct RenewedCertificate: Sendable {
 }
 
 extension Ledger {
-    /// Asks for another certificate; an answer that was not taken counts for nothing any more.
-    package func askRenewal(
-        _ device: DeviceID, organization: OrganizationID, request: String
+    /// Asks for other certificates; answers that were not taken count for nothing any more.
+    package func askRenewals(
+        _ requests: [(organization: OrganizationID, device: DeviceID, request: String)]
     ) async throws {
+        guard !requests.isEmpty else { return }
         try await pool.execute(
             """
-            UPDATE devices
-            SET renewal_request = \(request), renewal_certificate = NULL, renewal_refusal = NULL
-            WHERE organization_id = \(organization) AND id = \(device)
-            """, scope: .organization(organization))
+            UPDATE devices d
+            SET renewal_request = i.request, renewal_certificate = NULL, renewal_refusal = NULL
+            FROM unnest(\(requests.map(\.organization)), \(requests.map(\.device)),
+                        \(requests.map(\.request))) AS i(organization_id, id, request)
+            WHERE d.organization_id = i.organization_id AND d.id = i.id
+            """, scope: .organizations(requests.map(\.organization)))
     }
 
     /// Takes the answers to devices away, each once.

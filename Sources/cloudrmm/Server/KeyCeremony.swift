@@ -93,6 +93,13 @@ extension KeyFiles {
     /// root key beside it, which is made where there is none.
     func signer(of deployment: DeploymentID) throws -> Signer {
         if !fileExists(path(Self.keySet)) {
+            // A root key that was said to be elsewhere is not made anew here.
+            let isElsewhere = fileExists(path(Self.rootPublic)) && !fileExists(path(Self.rootSeed))
+            guard !isElsewhere else {
+                throw CommandError(
+                    "\(path(Self.keySet)) is missing, and the root key that signs it is not here: run "
+                        + "'cloudrmm keys init' to its end, or put the file back")
+            }
             _ = try bytes(Self.rootSeed) { Trust.randomBytes(SigningKey.seedByteCount) }
             let root = try SigningKey(seed: readFile(path(Self.rootSeed), max: 4_096))
             try write(root: root.publicKey)
@@ -117,22 +124,40 @@ extension KeyFiles {
 
     /// Makes all the keys of a new installation, the first key set signed by `root`; with `nil` the root key
     /// is made and kept in the directory.
+    ///
+    /// One that failed, as when nobody signed, goes on when it is called again.
     func make(root: RootKey?) async throws -> Signer {
-        guard !fileExists(path(Self.keySet)), !fileExists(path(Self.jobSeed)) else {
-            throw CommandError("\(directory) holds the keys of an installation already")
-        }
+        try requireNew()
         if let root {
-            let key = try root.publicKey()
-            let signed = try await root.sign(firstKeySet())
-            try write(root: key)
-            try write(signed)
+            // First, so that no other root key is made here.
+            try write(root: root.publicKey())
+            try write(await root.sign(firstKeySet()))
         }
         return try openAPIKeys().signer
+    }
+
+    /// Throws where there is an installation already.
+    func requireNew() throws {
+        let isOlder = fileExists(path(Self.rootSeed)) && fileExists(path(Self.jobSeed))
+        guard !fileExists(path(Self.keySet)), !isOlder else {
+            throw CommandError("\(directory) holds the keys of an installation already")
+        }
+    }
+
+    /// One ceremony at a time: who waits for the root key must not find its next key gone.
+    private func alone<Value>(_ body: () async throws -> Value) async throws -> Value {
+        let lock = try FileLock(path("ceremony.lock"))
+        defer { lock.release() }
+        return try await body()
     }
 
     /// Makes another job key, has a key set signed that names it beside those before, and signs with it from
     /// then on. The seed of the one before goes.
     func rotateJobKey(root: RootKey) async throws -> Signer {
+        try await alone { try await rotate(root: root) }
+    }
+
+    private func rotate(root: RootKey) async throws -> Signer {
         let signer = try finishedSigner()
         try await require(root, of: signer)
         guard signer.jobKeys.count < Self.jobKeysMax else {
@@ -147,12 +172,17 @@ extension KeyFiles {
         return try finishedSigner()
     }
 
-    /// Has a key set signed that names the job key that signs and no other.
-    func retireJobKeys(root: RootKey) async throws -> Signer {
-        let signer = try finishedSigner()
-        try await require(root, of: signer)
-        try write(try await root.sign(newKeySet(after: signer, jobKeys: [signer.jobKey])))
-        return try finishedSigner()
+    /// Has a key set signed that names the job key that signs and no other; `key` must be that one.
+    func retireJobKeys(allBut key: VerifyingKey, root: RootKey) async throws -> Signer {
+        try await alone {
+            let signer = try finishedSigner()
+            guard signer.jobKey == key else {
+                throw CommandError("another key signs by now: \(signer.jobKey.id)")
+            }
+            try await require(root, of: signer)
+            try write(try await root.sign(newKeySet(after: signer, jobKeys: [signer.jobKey])))
+            return try finishedSigner()
+        }
     }
 
     /// Writes the seed of the root key to another file, which must not be there yet, and removes it from the
@@ -186,7 +216,7 @@ extension KeyFiles {
 
     /// The signer, after a rotation that was cut off behind its key set has come to its end. A next key that
     /// no set names is forgotten.
-    private func finishedSigner() throws -> Signer {
+    func finishedSigner() throws -> Signer {
         let signer = try signer(of: deployment())
         guard fileExists(path(Self.nextSeed)) else { return signer }
         let next = try SigningKey(seed: readFile(path(Self.nextSeed), max: 4_096))
@@ -224,11 +254,11 @@ extension KeyFiles {
     }
 
     private func write(root key: VerifyingKey) throws {
-        try DurableFile.write(Array(Hex.encode(key.bytes).utf8), to: path(Self.rootPublic), mode: 0o644)
+        try DurableFile.write(Array(Hex.encode(key.bytes).utf8), to: path(Self.rootPublic), mode: 0o600)
     }
 
     private func write(_ keySet: SignedStatement) throws {
-        try DurableFile.write(keySet.encoded, to: path(Self.keySet), mode: 0o644)
+        try DurableFile.write(keySet.encoded, to: path(Self.keySet), mode: 0o600)
     }
 
     /// As many as a key set may name.

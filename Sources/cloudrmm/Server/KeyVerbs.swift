@@ -82,6 +82,7 @@ extension Keys {
 
         func run() async throws {
             let files = try keys.files()
+            try files.requireNew()
             printLine(KeyFiles.KeySetSummary(try await files.make(root: root())).line)
         }
 
@@ -162,7 +163,8 @@ extension Keys {
             let configuration = try settings.parse(.databaseURL, url) { try PostgresConfiguration(url: $0) }
             let files = try keys.files()
             let root = try root.root(of: files)
-            let signer = try files.openAPIKeys().signer
+            // What is retired is judged by the key that stays: a rotation that was cut off comes first.
+            let signer = try files.finishedSigner()
             guard signer.jobKeys.count > 1 else { throw CommandError("no other job key is in force") }
             let pool = PostgresPool(
                 configuration: configuration, logger: try makeLogger(level: "warning"))
@@ -189,7 +191,7 @@ extension Keys {
                         + "\(use.openJobs), enrolment tokens \(use.tokens), assignments \(left.count). Wait "
                         + "for them, revoke them, or say --force")
             }
-            let after = try await files.retireJobKeys(root: root)
+            let after = try await files.retireJobKeys(allBut: signer.jobKey, root: root)
             printLine(
                 "assignments signed anew: \(signed); " + KeyFiles.KeySetSummary(after).line
                     + "; start the API roles anew")
