@@ -80,6 +80,10 @@ import Trust
         defer { try? removeFile(file) }
         let before = try signer
         #expect(throws: CommandError.self) { try scratch.keys.moveRootKey(to: "\(scratch.path)/elsewhere") }
+        // Another file is not written over; one from a move that was cut off is gone by.
+        try DurableFile.write([1], to: file)
+        #expect(throws: CommandError.self) { try scratch.keys.moveRootKey(to: file) }
+        try DurableFile.write(scratch.content("root.seed"), to: file)
         try scratch.keys.moveRootKey(to: file)
         #expect(!fileExists("\(scratch.path)/root.seed") && fileExists(file))
         #expect(try signer.keySet == before.keySet)

@@ -186,7 +186,7 @@ extension KeyFiles {
     }
 
     /// Writes the seed of the root key to another file, which must not be there yet, and removes it from the
-    /// directory.
+    /// directory. One that was cut off in between goes on when it is called again.
     func moveRootKey(to file: String) throws {
         guard case .file(let own)? = ownRootKey else {
             throw CommandError("the root key is not in \(directory)")
@@ -194,9 +194,14 @@ extension KeyFiles {
         guard !file.hasPrefix(directory + "/") else {
             throw CommandError("\(file) is in the directory that the root key is to leave")
         }
-        guard !fileExists(file) else { throw CommandError("\(file) is there already") }
         let seed = try readFile(own, max: 4_096)
-        try DurableFile.write(seed, to: file, mode: 0o600)
+        if fileExists(file) {
+            guard try readFile(file, max: 4_096) == seed else {
+                throw CommandError("\(file) is there already, and is not this root key")
+            }
+        } else {
+            try DurableFile.write(seed, to: file, mode: 0o600)
+        }
         guard try RootKey.file(file).publicKey() == rootPublicKey() else {
             throw CommandError(
                 "\(file) does not hold what was written there; the root key was left in \(own)")

@@ -182,7 +182,8 @@ extension Keys {
             }
             let retirement = KeyRetirement(ledger: ledger, signer: signer)
             let (signed, left) = try await retirement.resign()
-            let use = try await retirement.use()
+            // A key that was stolen does not wait for what is counted either.
+            let use = force ? .none : try await retirement.use()
             await pool.close()
             for device in left { Terminal.complain("its assignment does not hold: device \(device)") }
             guard force || (use == KeyUse.none && left.isEmpty) else {

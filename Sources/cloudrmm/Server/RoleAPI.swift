@@ -53,7 +53,8 @@ extension Roles {
                 "the keys in \(keys.directory) belong to another installation than the database: "
                     + "\(apiKeys.signer.deployment) and \(deployment)")
         }
-        apiKeys.signer = try await publish(apiKeys.signer, in: ledger)
+        apiKeys.signer = try await KeySetPublication(ledger: ledger, logger: logger)
+            .publish(apiKeys.signer, now: .now())
         let (apiNames, gatewayNames) = (settings.apiNames, settings.gatewayNames)
         try keys.issueServerCertificates(api: apiNames, gateway: gatewayNames)
         let tls = try RenewedTLS(logger: logger) {
@@ -161,49 +162,6 @@ extension Roles {
         return BuiltAPI(
             part: part, authenticator: authenticator, ledger: ledger, readiness: readiness,
             counters: counters)
-    }
-
-    /// Makes the key set known before anything is signed that stands on it. One that was published since,
-    /// from another host of the API, is taken over if the root key has signed it.
-    private func publish(_ signer: Signer, in ledger: Ledger) async throws -> Signer {
-        try await ledger.publish(keySet: signer.keySet.encoded, version: signer.keySetVersion)
-        if let kept = try await ledger.keySet(version: signer.keySetVersion),
-            (try? signer.adopting(keySet: SignedStatement(encoded: kept), now: .now())) == nil  // as it says
-        {
-            let version = signer.keySetVersion
-            throw CommandError(
-                "the table key_sets holds another key set \(version) than the directory of keys, so agents "
-                    + "would refuse what is signed: remove the row, or take the newest directory")
-        }
-        guard let newest = try await ledger.newestKeySet(), newest.statement != signer.keySet.encoded else {
-            return signer
-        }
-        let newer: Signer
-        do {
-            newer = try signer.adopting(keySet: SignedStatement(encoded: newest.statement), now: .now())
-        } catch is EngineError {
-            throw CommandError(
-                "key set \(newest.version) was published, and does not name the keys in the directory: take "
-                    + "the directory that the last 'cloudrmm keys' was run on")
-        } catch {
-            logger.error(
-                "a published key set does not hold, and is not gone by",
-                metadata: ["version": "\(newest.version)", "error": "\(error)"])
-            return signer
-        }
-        // An older set under a higher number would bring a key back that was retired.
-        guard newer.keySetVersion == newest.version, newer.keySetVersion >= signer.keySetVersion else {
-            logger.error(
-                "a published key set is older than its row says, and is not gone by",
-                metadata: ["version": "\(newest.version)", "signed": "\(newer.keySetVersion)"])
-            return signer
-        }
-        if newer.keySetVersion > signer.keySetVersion {
-            logger.warning(
-                "the directory of keys is not the newest: copy it from where the keys were rotated",
-                metadata: ["version": "\(signer.keySetVersion)", "published": "\(newer.keySetVersion)"])
-        }
-        return newer
     }
 
     /// Health and metrics.
