@@ -22,6 +22,39 @@ extension EndToEndTests {
             try await installation.start(.api)
         }
 
+        @Test("a directory without keys, and files that are somebody's, are named and left alone")
+        func mistakes() async throws {
+            let program = try Binaries.path("cloudrmm")
+            let (empty, root) = (
+                "\(installation.scratch.path)/no-keys", "\(installation.scratch.path)/a-root"
+            )
+            for verb in ["show", "rotate", "export"] {
+                let said = try await tool(program, ["keys", verb, "--keys-dir", empty])
+                #expect(said.exit == .exited(1) && said.errors.contains("there are no keys"), "\(said)")
+            }
+            #expect(!fileExists(empty), "nothing is made by looking")
+            try DurableFile.write([1, 2], to: root)
+            let taken = try await tool(
+                program, ["keys", "init", "--keys-dir", empty, "--root-key", root])
+            #expect(taken.exit == .exited(1) && taken.errors.contains("is there already"), "\(taken)")
+            #expect(try readFile(root, max: 9) == [1, 2])
+            let failed = try await tool(
+                program,
+                [
+                    "keys", "init", "--keys-dir", empty, "--root-signer", "echo no >&2; exit 9",
+                    "--root-public-key", String(repeating: "3d", count: 32),
+                ])
+            #expect(failed.errors.contains("ended with exit code 9: no"), "\(failed)")
+            try removeFile(root)
+            // It goes on with another root key: no set was signed by the first.
+            _ = try await tool(
+                program, ["keys", "init", "--keys-dir", empty, "--root-key", root]
+            ).required()
+            let again = try await tool(
+                program, ["keys", "init", "--keys-dir", empty, "--root-key", root])
+            #expect(again.errors.contains("holds the keys of an installation already"), "\(again)")
+        }
+
         @Test("no job is refused for its key: agents have each key set before what it names signs")
         func rotation() async throws {
             let fleet = try await installation.fleet("rotation")

@@ -3,6 +3,7 @@ import Engine
 import Foundation
 import Process
 import Trust
+import Wire
 
 /// Who signs key sets: the holder of the root key, which need not be on this host.
 enum RootKey {
@@ -39,15 +40,28 @@ enum RootKey {
         }
     }
 
+    /// Enough for a person who confirms it on a device.
+    private static let signerSeconds = 600.0
+
     private static func run(_ command: String, _ bytes: [UInt8]) async throws -> [UInt8] {
         let report = try await ScriptRun(marker: "root-signer").runToEnd(
             ChildOptions(
                 executable: "/bin/sh", arguments: ["-c", command],
                 environment: ProcessInfo.processInfo.environment.map { ($0.key, $0.value) }),
-            stdin: bytes, limits: RunLimits(timeoutSeconds: 600, headBytes: 4_096, tailBytes: 0))
+            stdin: bytes,
+            limits: RunLimits(timeoutSeconds: Self.signerSeconds, headBytes: 4_096, tailBytes: 0))
         guard report.exit == .exited(0), !report.timedOut else {
             let said = String(decoding: report.stderr.head.prefix(500), as: UTF8.self)
-            throw CommandError("the command that signs with the root key failed (\(report.exit)): \(said)")
+                .trimmingCharacters(in: .whitespacesAndNewlines)
+            let end =
+                switch report.exit {
+                case _ where report.timedOut: "did not answer within \(Int(Self.signerSeconds)) s"
+                case .exited(let code): "ended with exit code \(code)"
+                case .signaled(let number): "ended by signal \(number)"
+                }
+            throw CommandError(
+                "the command that signs with the root key \(end)"
+                    + (said.isEmpty ? "" : ": \(printable(said))"))
         }
         let answer = report.stdout.head
         if answer.count == VerifyingKey.signatureByteCount { return answer }
@@ -134,6 +148,12 @@ extension KeyFiles {
             try write(await root.sign(firstKeySet()))
         }
         return try openAPIKeys().signer
+    }
+
+    /// Whether a directory holds the keys of an installation, also one from before key sets were kept, or one
+    /// whose making was cut off.
+    static func hasInstallation(_ directory: String) -> Bool {
+        [keySet, jobSeed].contains { fileExists("\(directory)/\($0)") }
     }
 
     /// Throws where there is an installation already.

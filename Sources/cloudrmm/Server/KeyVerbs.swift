@@ -16,7 +16,19 @@ struct KeysOptions: ParsableArguments {
 
     func settings() throws -> Settings { try options.settings([.keysDir: keysDir]) }
 
+    /// A directory that may be empty or not there yet.
     func files() throws -> KeyFiles { try KeyFiles(directory: settings().keysDirectory) }
+
+    /// The directory of an installation: one that is empty is somebody's mistake, and gets no keys here.
+    func installation() throws -> KeyFiles {
+        let directory = try settings().keysDirectory
+        guard KeyFiles.hasInstallation(directory) else {
+            throw CommandError(
+                "there are no keys of an installation in \(directory); name the directory by --keys-dir, or "
+                    + "make some with 'cloudrmm keys init'")
+        }
+        return try KeyFiles(directory: directory)
+    }
 }
 
 /// Where the root key is, if not in the directory.
@@ -83,10 +95,10 @@ extension Keys {
         func run() async throws {
             let files = try keys.files()
             try files.requireNew()
-            printLine(KeyFiles.KeySetSummary(try await files.make(root: root())).line)
+            printLine(KeyFiles.KeySetSummary(try await files.make(root: root(files))).line)
         }
 
-        private func root() throws -> RootKey? {
+        private func root(_ files: KeyFiles) throws -> RootKey? {
             if let rootSigner, let rootPublicKey {
                 // What kind of damage it is helps nobody.
                 guard let bytes = Hex.decode(rootPublicKey), let key = try? VerifyingKey(bytes: bytes) else {
@@ -96,10 +108,17 @@ extension Keys {
             }
             guard let rootKey else { return nil }
             let path = absolutePath(rootKey)
-            guard !fileExists(path) else { throw CommandError("\(path) is there already") }
-            try DurableFile.write(
-                Trust.randomBytes(SigningKey.seedByteCount), to: path, mode: 0o600)
-            return .file(path)
+            let root = RootKey.file(path)
+            guard fileExists(path) else {
+                try DurableFile.write(
+                    Trust.randomBytes(SigningKey.seedByteCount), to: path, mode: 0o600)
+                return root
+            }
+            // One that was cut off behind this goes on; any other file is somebody's.
+            guard let begun = try? files.rootPublicKey(), try root.publicKey() == begun else {
+                throw CommandError("\(path) is there already")
+            }
+            return root
         }
     }
 
@@ -111,7 +130,7 @@ extension Keys {
         @OptionGroup var keys: KeysOptions
 
         func run() throws {
-            let files = try keys.files()
+            let files = try keys.installation()
             let signer = try files.openAPIKeys().signer
             printLine(KeyFiles.KeySetSummary(signer).line)
             printLine(
@@ -134,7 +153,7 @@ extension Keys {
         @OptionGroup var root: RootKeyOptions
 
         func run() async throws {
-            let files = try keys.files()
+            let files = try keys.installation()
             let signer = try await files.rotateJobKey(root: root.root(of: files))
             printLine(KeyFiles.KeySetSummary(signer).line + "; start the API roles anew")
         }
@@ -161,7 +180,7 @@ extension Keys {
             let settings = try keys.settings()
             let url = try settings.require(.databaseURL, for: "retire")
             let configuration = try settings.parse(.databaseURL, url) { try PostgresConfiguration(url: $0) }
-            let files = try keys.files()
+            let files = try keys.installation()
             let root = try root.root(of: files)
             // What is retired is judged by the key that stays: a rotation that was cut off comes first.
             let signer = try files.finishedSigner()
@@ -210,7 +229,7 @@ extension Keys {
         var rootKey: String?
 
         func run() throws {
-            let files = try keys.files()
+            let files = try keys.installation()
             let signer = try files.openAPIKeys().signer
             if let rootKey { try files.moveRootKey(to: absolutePath(rootKey)) }
             var writer = JSONWriter()
