@@ -173,8 +173,8 @@ struct LifecycleTests {
             _ = try await other.submit(ping(api.one.device))
             let assigned = try #require(
                 await api.ledger.assigned([api.one.device], scope: .platform).first)
-            let payload = try api.signer.verify(
-                assignment: assigned.assignment, of: api.other.organization, now: .now())
+            #expect(assigned.organization == api.other.organization)
+            let payload = try api.signer.verified(assigned, now: .now())
             #expect(payload.version == 3 && payload.site == api.other.site)
             #expect(payload.partner == api.other.partner)
             // Each of the two reads of it in its log, and no more.
@@ -248,8 +248,8 @@ struct LifecycleTests {
             _ = try await after.submit(ping(api.one.device))
             let assigned = try #require(
                 await api.ledger.assigned([api.one.device], scope: .platform).first)
-            let payload = try api.signer.verify(
-                assignment: assigned.assignment, of: api.one.organization, now: .now())
+            #expect(assigned.organization == api.one.organization)
+            let payload = try api.signer.verified(assigned, now: .now())
             #expect(payload.partner == api.other.partner && payload.version == 2)
         }
     }

@@ -101,8 +101,7 @@ import Wire
             let alone = try signer(second)
             for device in try await ledger.assigned(tenant.all, scope: .platform)
             where device.device != altered {
-                let held = try alone.verify(
-                    assignment: device.assignment, of: tenant.organization, now: now)
+                let held = try alone.verified(device, now: now)
                 #expect(held.version == 2 && held.device == device.device && held.site == tenant.sites[0])
                 #expect(held.keyHash.bytes == [UInt8](repeating: 7, count: 32))
             }

@@ -116,6 +116,10 @@ import Wire
             expectRefusal(try await answer(scene, by: own), "does not hold")
             try await assign(scene, keyHash: key.publicKeyHash)
             expectRefusal(try await answer(scene, request: "no request"), "does not hold")
+            // An older one of the device's own, put back, is not what the row says.
+            try await scene.bench.world.owner.execute(
+                "UPDATE devices SET assignment_version = 2 WHERE id = \(scene.device)", scope: .none)
+            expectRefusal(try await answer(scene), "another one than its row says")
         }
     }
 

@@ -31,7 +31,7 @@ import Wire
                 open = try await bench.world.api.openRenewals(limit: 9)
                 return !open.isEmpty
             }
-            #expect(open.map(\.request) == ["request"] && open[0].device == device)
+            #expect(open.map(\.request) == ["request"] && open[0].assigned.device == device)
             let isNoted = try await bench.world.api.answer(
                 open[0],
                 with: RenewedCertificate(pem: "pem", serial: "5e", keyHash: [1], end: .now() + .seconds(9)))

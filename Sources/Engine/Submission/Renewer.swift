@@ -46,12 +46,12 @@ package struct Renewer: Sendable {
                 guard isNoted else {
                     throw Refused("its certificates are revoked, or it asks for something else")
                 }
-                logger.info("a certificate was renewed", metadata: ["device.id": "\(one.device)"])
+                logger.info("a certificate was renewed", metadata: ["device.id": "\(one.assigned.device)"])
             } catch {
                 if let cause = error.cause { throw cause }
                 logger.notice(
                     "a certificate is not renewed",
-                    metadata: ["device.id": "\(one.device)", "reason": "\(error.reason)"])
+                    metadata: ["device.id": "\(one.assigned.device)", "reason": "\(error.reason)"])
                 try await ledger.refuse(one, error.reason)
             }
         }
@@ -70,7 +70,7 @@ package struct Renewer: Sendable {
 
     private func issue(to open: OpenRenewal, now: Instant) async throws(Refused) -> RenewedCertificate {
         let isOver: Bool
-        do { isOver = try await isRevoked(open.device) } catch { throw Refused(error) }
+        do { isOver = try await isRevoked(open.assigned.device) } catch { throw Refused(error) }
         guard !isOver else { throw Refused("its certificates are revoked") }
         guard open.isActive else { throw Refused("the device is suspended or archived") }
         guard open.issuedToday < Self.issuedPerDayMax else {
@@ -78,21 +78,17 @@ package struct Renewer: Sendable {
         }
         let (assignment, request): (AssignmentPayload, CertificateRequest)
         do {
-            assignment = try signer.verify(
-                assignment: open.assignment, of: open.organization, now: now)
+            assignment = try signer.verified(open.assigned, now: now)
             request = try CertificateRequest(pem: open.request)
         } catch {
             throw Refused("its assignment or its request does not hold: \(error)")
-        }
-        guard assignment.device == open.device, assignment.version == open.assignmentVersion else {
-            throw Refused("its assignment is another one's")
         }
         guard assignment.keyHash.bytes == request.publicKeyHash else {
             throw Refused("the request is for another key than its assignment names")
         }
         do {
             let issued = try signer.certificate(
-                for: request, device: open.device, of: open.organization, now: now)
+                for: request, device: open.assigned.device, of: open.assigned.organization, now: now)
             return RenewedCertificate(
                 pem: issued.pem, serial: issued.serial, keyHash: issued.publicKeyHash,
                 end: Instant(seconds: issued.notAfter))

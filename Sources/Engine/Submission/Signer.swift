@@ -1,4 +1,5 @@
 package import Domain
+import Ledger
 import Signing
 package import Trust
 import Wire
@@ -135,14 +136,24 @@ package struct Signer: Sendable {
         return (statement, signed.encoded)
     }
 
-    /// The content of an assignment that this installation signed for a device of an organization.
-    func verify(
-        assignment encoded: [UInt8], of organization: OrganizationID, now: Instant
-    ) throws -> AssignmentPayload {
-        let statement = try SignedStatement(encoded: encoded).verified(
-            as: .assignment, by: jobKeys, deployment: deployment.bytes, now: now.seconds,
-            organization: organization.bytes)
-        return try AssignmentPayload.decode(statement.payload)
+    /// What this installation has signed for a device, if that is what the rows say: nothing is taken from a
+    /// row that is signed again, or that power is given by.
+    /// - Throws: `alteredRow`.
+    func verified(_ assigned: Assigned, now: Instant) throws(EngineError) -> AssignmentPayload {
+        let held: AssignmentPayload
+        do {
+            let statement = try SignedStatement(encoded: assigned.assignment).verified(
+                as: .assignment, by: jobKeys, deployment: deployment.bytes, now: now.seconds,
+                organization: assigned.organization.bytes)
+            held = try AssignmentPayload.decode(statement.payload)
+        } catch {
+            throw EngineError(.alteredRow, "the assignment of a device does not hold: \(error)")
+        }
+        guard held.device == assigned.device, held.site == assigned.site, held.version == assigned.version
+        else {
+            throw EngineError(.alteredRow, "the assignment of a device is another one than its row says")
+        }
+        return held
     }
 
     private func sign(

@@ -29,13 +29,8 @@ package struct KeyRetirement: Sendable {
             let now = Instant.now()
             var resigned: [(before: Assigned, assignment: [UInt8])] = []
             for device in try await ledger.assigned(page, scope: .platform) {
-                guard
-                    // One that does not hold is named.
-                    var held = try? signer.verify(
-                        assignment: device.assignment, of: device.organization, now: now),
-                    held.device == device.device, held.version == device.version,
-                    held.site == device.site, held.version < Int(Int32.max)
-                else {
+                // One that does not hold is named, as is one that has no version left.
+                guard var held = try? signer.verified(device, now: now), held.version < Int(Int32.max) else {
                     left.append(device.device)
                     continue
                 }

@@ -152,13 +152,12 @@ package struct Mover: Sendable {
 
     /// What the statement says that this installation signed for the device.
     private func verified(_ device: Assigned, now: Instant) throws(EngineError) -> AssignmentPayload {
-        do {
-            let held = try signer.verify(assignment: device.assignment, of: device.organization, now: now)
-            if held.device == device.device, held.version == device.version { return held }
+        do throws(EngineError) {
+            return try signer.verified(device, now: now)
         } catch {
-            // As any other that is not what was signed.
+            // The caller learns that, and not what is wrong with it.
+            throw Self.altered
         }
-        throw Self.altered
     }
 
     private func require(

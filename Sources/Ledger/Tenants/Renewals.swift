@@ -3,14 +3,10 @@ import Postgres
 
 /// A device's request for another certificate, as the rows have it.
 package struct OpenRenewal: Sendable {
-    /// Who asks, and where it belongs.
-    package let device: DeviceID
-    package let organization: OrganizationID
+    /// Who asks, with its assignment.
+    package let assigned: Assigned
     /// The request, PEM.
     package let request: String
-    /// The device's assignment as an encoded statement, to be verified before anything is taken from it.
-    package let assignment: [UInt8]
-    package let assignmentVersion: Int
     /// Whether it may hold a session.
     package let isActive: Bool
     /// Certificates that it was issued within a day.
@@ -88,7 +84,7 @@ extension Ledger {
     package func openRenewals(limit: Int) async throws -> [OpenRenewal] {
         try await pool.query(
             """
-            SELECT d.id, d.organization_id, d.renewal_request, d.assignment, d.assignment_version,
+            SELECT d.id, d.organization_id, d.site_id, d.renewal_request, d.assignment, d.assignment_version,
                    d.state = 0 AND s.state = 0 AND NOT s.closed,
                    (SELECT count(*) FROM certificates c
                     WHERE c.organization_id = d.organization_id AND c.device_id = d.id
@@ -97,11 +93,14 @@ extension Ledger {
             WHERE d.renewal_request IS NOT NULL ORDER BY d.id LIMIT \(limit)
             """, scope: .platform
         ) { row in
-            let (device, organization, request, assignment, version, isActive, issued) = try row.decode(
-                (DeviceID, OrganizationID, String, PostgresData, Int32, Bool, Int).self)
+            let (device, organization, site, request, assignment, version, isActive, issued) =
+                try row.decode(
+                    (DeviceID, OrganizationID, SiteID, String, PostgresData, Int32, Bool, Int).self)
             return OpenRenewal(
-                device: device, organization: organization, request: request, assignment: assignment.bytes,
-                assignmentVersion: Int(version), isActive: isActive, issuedToday: issued)
+                assigned: Assigned(
+                    device: device, organization: organization, site: site, assignment: assignment.bytes,
+                    version: Int(version)),
+                request: request, isActive: isActive, issuedToday: issued)
         }
     }
 
@@ -114,13 +113,13 @@ extension Ledger {
             scope: .platform,
             [
                 // Who revokes locks the device too: the statements behind this one see what was done first.
-                "SELECT 1 FROM devices WHERE id = \(open.device) FOR UPDATE",
+                "SELECT 1 FROM devices WHERE id = \(open.assigned.device) FOR UPDATE",
                 """
                 INSERT INTO certificates (organization_id, device_id, serial, key_hash, not_after)
                 SELECT d.organization_id, d.id, \(certificate.serial), \(PostgresData(certificate.keyHash)),
                        \(certificate.end)
                 FROM devices d
-                WHERE d.id = \(open.device) AND d.renewal_request = \(open.request)
+                WHERE d.id = \(open.assigned.device) AND d.renewal_request = \(open.request)
                   AND EXISTS (
                       SELECT FROM certificates c
                       WHERE \(fragment: Self.isGood(device: "d.id", organization: "d.organization_id")))
@@ -128,7 +127,7 @@ extension Ledger {
                 """,
                 """
                 UPDATE devices d SET renewal_request = NULL, renewal_certificate = \(certificate.pem)
-                WHERE d.id = \(open.device) AND d.renewal_request = \(open.request)
+                WHERE d.id = \(open.assigned.device) AND d.renewal_request = \(open.request)
                   AND EXISTS (
                       SELECT FROM certificates c
                       WHERE c.organization_id = d.organization_id AND c.serial = \(certificate.serial))
@@ -142,7 +141,7 @@ extension Ledger {
         try await pool.execute(
             """
             UPDATE devices SET renewal_request = NULL, renewal_refusal = \(reason)
-            WHERE organization_id = \(open.organization) AND id = \(open.device)
+            WHERE organization_id = \(open.assigned.organization) AND id = \(open.assigned.device)
               AND renewal_request = \(open.request)
             """, scope: .platform)
     }
